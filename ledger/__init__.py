@@ -1,0 +1,1 @@
+"""The ledger's pure rules: formats, tree, life cycle, admission, sequencing, evidence."""

@@ -1,0 +1,462 @@
+"""Admission: which records are logged, which of their events are admitted, and why not the others.
+
+`open_record` is step 4 of the way of one event (no shared state, runs in parallel); `Turn` is
+step 5 (under the allocation row, one record after the other). Both are pure: the registry, the
+states and the time are handed in, what has to be stored comes out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+from . import canonical, event as events, identity, lifecycle, merkle, times
+from .bundle import AHEAD, Bundle, bundle_key_name, parse_record
+from .entry import ADMITTED, Source, format_bundle, format_equivocation, run_lengths
+from .errors import CODES, LedgerError, Malformed, ProofError, Refused
+from .event import Event
+from .lifecycle import Standing, Transition
+from .note import VerifierKey
+from .registry import BUNDLE_ROLE, Registry, granted, key_active
+
+LOGGED, REPEAT, OUT_OF_SEQUENCE, FENCED, EQUIVOCATION, DEAD_LETTER, SKIPPED = (
+    "logged", "repeat", "out-of-sequence", "fenced", "equivocation", "dead-letter", "skipped",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A record whose lines, note and signature are right; events are parsed or carry their code."""
+
+    bundle: Bundle
+    key: VerifierKey
+    events: tuple[Event | str, ...]  # the code of its refusal where the line is no event
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A record that can never become an entry, with the code and sentence that say why."""
+
+    code: str
+    message: str
+    bundle: Bundle | None = None  # where the record was one; nothing about it is proven
+
+
+def open_record(
+    value: bytes | None, registry: Registry, load: Callable[[bytes], Any] = canonical.loads
+) -> Opened | DeadLetter:
+    """Everything about a record that needs no shared state: form, root, signature, event lines.
+
+    Never raises on any bytes. The key's validity is judged again in the turn.
+    """
+    bundle = None
+    try:
+        if value is None:
+            raise Malformed("malformed-record", "a record without a value")
+        bundle = parse_record(value)
+        key = _signing_key(bundle, registry)
+    except LedgerError as err:
+        return DeadLetter(err.code, err.message, bundle)
+    parsed: list[Event | str] = []
+    for line, line_hash in zip(bundle.lines, bundle.line_hashes, strict=True):
+        if len(line) > events.MAX_LINE:
+            parsed.append("line-too-large")
+            continue
+        try:
+            parsed.append(events.parse_event(line, line_hash, load))
+        except LedgerError as err:
+            parsed.append(err.code)
+    return Opened(bundle, key, tuple(parsed))
+
+
+def _signing_key(bundle: Bundle, registry: Registry) -> VerifierKey:
+    header = bundle.header
+    if header.origin != registry.origin:
+        raise Refused("foreign-ledger", f"signed for {header.origin[:120]!r}")
+    if not registry.lanes(header.department):
+        raise Refused("unknown-department", f"no department {header.department!r}")
+    if header.lane >= registry.lanes(header.department):
+        raise Refused("unknown-lane", f"{header.department} has no lane {header.lane}")
+    name = bundle_key_name(header.origin, header.department)
+    found: ProofError | None = None
+    for key, _ in registry.keys(header.department, BUNDLE_ROLE):
+        if key.name != name or not bundle.note.by(key):
+            continue
+        try:
+            bundle.note.check_signed_by(key)
+        except ProofError as err:
+            found = err
+        else:
+            return key
+    if found is not None:
+        raise found
+    raise Refused("unknown-key", f"signed by {bundle.note.signatures[0].name[:120]!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """Where a lane stands: the next bundle's number and what its note must name."""
+
+    epoch: int
+    producer: str | None  # None until the first bundle of epoch 0
+    next_sequence: int
+    previous: bytes
+    signing_time: int  # moment, never decreasing
+    signed_at: str  # the same as the note wrote it, empty before the first bundle
+    index: int  # log index of the last logged bundle, or of the entry that opened the lane
+
+    def value(self) -> dict[str, Any]:
+        """What the lane's registry record says."""
+        return {
+            "epoch": self.epoch,
+            "next_sequence": self.next_sequence,
+            "previous": self.previous.hex(),
+            "signed_at": self.signed_at,
+        }
+
+
+@dataclass(slots=True)
+class Certificate:
+    """What admission knows of a certificate: standing, last link, holder, ids of its events."""
+
+    standing: Standing
+    link: bytes
+    holder: str | None = None
+    event_ids: dict[str, bytes] = field(default_factory=dict)  # event id to line hash
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """A note that uses up a lane number."""
+
+    producer: str
+    note_hash: bytes
+    index: int
+
+
+class View(Protocol):
+    """The shared state as the turn found it; what the turn itself changes is kept by `Turn`."""
+
+    registry: Registry
+
+    def lane(self, department: str, lane: int) -> Lane: ...
+    def note_at(self, department: str, lane: int, epoch: int, seq: int) -> Recorded | None: ...
+    def is_note_of_epoch(self, department: str, lane: int, epoch: int, note: bytes) -> bool: ...
+    def is_equivocation_logged(self, department: str, lane: int, note: bytes) -> bool: ...
+    def certificate(self, key: bytes) -> Certificate | None: ...
+    def history(self, key: bytes) -> Sequence[Transition]: ...
+    def holder(self, key: bytes) -> tuple[int, bytes]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """One admitted event as it is stored: its place, its certificate, its transition."""
+
+    key: bytes
+    ordinal: int  # number of the transition in the certificate's history, from 0
+    position: int
+    event: Event
+    transition: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedBundle:
+    """A bundle that became entry `index`."""
+
+    index: int
+    entry: bytes
+    opened: Opened
+    codes: tuple[str, ...]
+    admitted: tuple[Admitted, ...]
+    certificates: tuple[tuple[bytes, bytes], ...]  # ascending (map key, record hash)
+    holders: tuple[tuple[bytes, bytes], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Accounted:
+    """What became of one Kafka record (D8); `index` is the entry it led to or repeats."""
+
+    source: Source
+    outcome: str
+    code: str | None = None
+    message: str | None = None
+    index: int | None = None
+    bundle: Bundle | None = None
+    want_epoch: int | None = None
+    want_sequence: int | None = None
+
+
+class Turn:
+    """Step 5: takes records in their order and says what has to be stored.
+
+    `next_index` is the log index that the next entry gets, `now` the ledger time in microseconds.
+    """
+
+    def __init__(self, view: View, next_index: int, now: int) -> None:
+        self.view = view
+        self.registry = view.registry
+        self.next_index = next_index
+        self.now = now
+        self.time = times.format_moment(now)
+        self.accounted: list[Accounted] = []
+        self.logged: list[LoggedBundle] = []
+        self.entries: list[tuple[int, bytes]] = []
+        self.lanes: dict[tuple[str, int], Lane] = {}
+        self.notes: dict[tuple[str, int, int, int], Recorded] = {}
+        self.certificates: dict[bytes, tuple[Event, Certificate]] = {}
+        self.holders: dict[bytes, tuple[int, bytes]] = {}
+        self._equivocations: set[bytes] = set()
+        self._types: dict[str, Mapping[str, Any] | None] = {}
+        self._transitions: dict[bytes, list[Transition]] = {}  # of this turn, by certificate
+
+    def take(self, source: Source, record: Opened | DeadLetter) -> Accounted:
+        """Account for one record; a logged bundle gets the next index."""
+        done = (
+            Accounted(source, DEAD_LETTER, record.code, record.message, bundle=record.bundle)
+            if isinstance(record, DeadLetter)
+            else self._take(source, record)
+        )
+        self.accounted.append(done)
+        return done
+
+    def _take(self, source: Source, opened: Opened) -> Accounted:
+        header = opened.bundle.header
+        key_value = self.registry.value(f"key/{opened.key.key_id}")
+        if key_value is None or not key_active(key_value, self.next_index):
+            return Accounted(
+                source, DEAD_LETTER, "key-revoked", CODES["key-revoked"].sentence, None, opened.bundle
+            )
+        place = (header.department, header.lane)
+        lane = self.lanes.get(place) or self.view.lane(*place)
+        text_hash = opened.bundle.note_hash
+        recorded = self._note_at(header.department, header.lane, header.epoch, header.sequence)
+        if recorded is not None:
+            if recorded.note_hash == text_hash:
+                return Accounted(source, REPEAT, None, None, recorded.index, opened.bundle)
+            if recorded.producer == header.producer:
+                return self._equivocation(source, opened, recorded)
+        is_next = (
+            header.epoch == lane.epoch
+            and header.sequence == lane.next_sequence
+            and header.producer == (lane.producer or header.producer)
+        )
+        takes_over = (
+            header.epoch == lane.epoch + 1
+            and header.sequence == 0
+            and self._of_epoch(place, lane, header.previous)
+        )
+        if is_next or takes_over:
+            return self._log(source, opened, lane, wrong_previous=(
+                not takes_over and header.previous != lane.previous
+            ))
+        fenced = header.epoch < lane.epoch or (
+            header.epoch == lane.epoch and header.producer != (lane.producer or header.producer)
+        )
+        return Accounted(
+            source,
+            FENCED if fenced else OUT_OF_SEQUENCE,
+            FENCED if fenced else OUT_OF_SEQUENCE,
+            f"the lane's next bundle is epoch {lane.epoch} number {lane.next_sequence}",
+            None,
+            opened.bundle,
+            lane.epoch,
+            lane.next_sequence,
+        )
+
+    def _note_at(self, department: str, lane: int, epoch: int, seq: int) -> Recorded | None:
+        known = self.notes.get((department, lane, epoch, seq))
+        if known is not None:
+            return known
+        at = self.lanes.get((department, lane)) or self.view.lane(department, lane)
+        if epoch > at.epoch or (epoch == at.epoch and seq >= at.next_sequence):
+            return None
+        return self.view.note_at(department, lane, epoch, seq)
+
+    def _of_epoch(self, place: tuple[str, int], lane: Lane, note: bytes) -> bool:
+        if note == lane.previous:
+            return True
+        return any(
+            (d, n, e) == (*place, lane.epoch) and known.note_hash == note
+            for (d, n, e, _), known in self.notes.items()
+        ) or self.view.is_note_of_epoch(*place, lane.epoch, note)
+
+    def _equivocation(self, source: Source, opened: Opened, recorded: Recorded) -> Accounted:
+        header, text_hash = opened.bundle.header, opened.bundle.note_hash
+        index = None
+        if text_hash not in self._equivocations and not self.view.is_equivocation_logged(
+            header.department, header.lane, text_hash
+        ):
+            self._equivocations.add(text_hash)
+            index = self._append(
+                format_equivocation(
+                    opened.bundle.note_bytes, source, recorded.index, self.time
+                )
+            )
+        return Accounted(source, EQUIVOCATION, EQUIVOCATION, None, index, opened.bundle)
+
+    def _append(self, entry: bytes) -> int:
+        index = self.next_index
+        self.entries.append((index, entry))
+        self.next_index += 1
+        return index
+
+    def _log(
+        self, source: Source, opened: Opened, lane: Lane, wrong_previous: bool
+    ) -> Accounted:
+        header, bundle = opened.bundle.header, opened.bundle
+        signed = times.parse_moment(header.signed_at)
+        in_time = lane.signing_time <= signed <= self.now + AHEAD
+        refusal = "wrong-previous" if wrong_previous else None if in_time else "signing-time"
+        index = self.next_index
+        admitted: list[Admitted] = []
+        holders: dict[bytes, None] = {}
+        codes: list[str] = []
+        for position, item in enumerate(opened.events):
+            if refusal is not None:
+                codes.append(refusal)
+            elif isinstance(item, str):
+                codes.append(item)
+            else:
+                try:
+                    admitted.append(self._admit(opened, index, position, item, holders))
+                except LedgerError as err:
+                    codes.append(err.code)
+                else:
+                    codes.append(ADMITTED)
+        keys = sorted({a.key for a in admitted})
+        certificates = tuple((key, self._record_hash(key)) for key in keys)
+        holder_deltas = tuple(
+            (key, lifecycle.holder_record_hash(*self.holders[key])) for key in sorted(holders)
+        )
+        entry = format_bundle(
+            bundle.note_bytes,
+            run_lengths(codes),
+            source,
+            self.time,
+            delta_root(certificates),
+            delta_root(holder_deltas),
+        )
+        self._append(entry)
+        self.logged.append(
+            LoggedBundle(
+                index, entry, opened, tuple(codes), tuple(admitted), certificates, holder_deltas
+            )
+        )
+        place = (header.department, header.lane)
+        self.notes[*place, header.epoch, header.sequence] = Recorded(
+            header.producer, bundle.note_hash, index
+        )
+        self.lanes[place] = Lane(
+            header.epoch,
+            header.producer,
+            header.sequence + 1,
+            bundle.note_hash,
+            signed if in_time else lane.signing_time,
+            header.signed_at if in_time else lane.signed_at,
+            index,
+        )
+        return Accounted(source, LOGGED, None, None, index, opened.bundle)
+
+    def _record_hash(self, key: bytes) -> bytes:
+        certificate = self.certificates[key][1]
+        return certificate.standing.record_hash(certificate.link)
+
+    def _admit(
+        self, opened: Opened, index: int, position: int, item: Event, holders: dict[bytes, None]
+    ) -> Admitted:
+        """Record one event or raise with the code of its refusal, leaving nothing behind."""
+        header = opened.bundle.header
+        department, key = header.department, item.key
+        known = self.certificates.get(key)
+        before = known[1] if known is not None else self.view.certificate(key)
+        if before is not None:
+            same = before.event_ids.get(item.id)
+            if same is not None:
+                raise Refused("repeat" if same == item.line_hash else "event-id-conflict")
+        if identity.lane_of(key, self.registry.lanes(department)) != header.lane:
+            raise Refused("wrong-lane")
+        standing = Standing() if before is None else before.standing
+        self._check_authority(department, item, standing, index)
+        version = lifecycle.next_version(standing, item.kind)
+        transition = lifecycle.make_transition(item, department, opened.key.key_id, version)
+        if item.kind == events.CORRECTED:
+            if before is None:
+                raise Refused("not-issued")
+            history = [*self.view.history(key), *self._transitions.get(key, [])]
+            after = lifecycle.correct(history, transition)
+            transition = replace(transition, version=after.version)
+            after = replace(after, count=standing.count + 1)
+        else:
+            after = lifecycle.step(standing, transition)
+        self._check_identifier(item, after)
+        data = transition.format()
+        last = key if before is None else before.link
+        certificate = Certificate(
+            after,
+            lifecycle.link(last, index, position, item.line_hash, data),
+            None if before is None else before.holder,
+            {} if before is None else before.event_ids,
+        )
+        certificate.event_ids[item.id] = item.line_hash
+        self._bind(certificate, item, index, position, holders)
+        self.certificates[key] = (item, certificate)
+        self._transitions.setdefault(key, []).append(transition)
+        return Admitted(key, standing.count, position, item, data)
+
+    def _check_authority(
+        self, department: str, item: Event, standing: Standing, index: int
+    ) -> None:
+        if item.type_code not in self._types:
+            self._types[item.type_code] = self.registry.value(f"type/{item.type_code}")
+        value = self._types[item.type_code]
+        if value is None:
+            raise Refused("unknown-type", f"no certificate type {item.type_code!r}")
+        scope = granted(value, department, item.kind, index)
+        if scope is None:
+            raise Refused("act-not-authorised")
+        if item.kind == events.ISSUED:
+            if item.issuer != department:
+                raise Refused("act-not-authorised", "a department issues in its own name only")
+        elif item.kind == events.TRANSFERRED_IN:
+            if standing.state == lifecycle.TRANSFERRED and standing.transfer_to != department:
+                raise Refused("transfer-mismatch")
+        elif standing.responsible and standing.responsible != department and scope != "any":
+            raise Refused("not-responsible")
+
+    def _check_identifier(self, item: Event, after: Standing) -> None:
+        text = item.data.get("certificate_identifier")
+        if text is None:
+            return
+        said = identity.parse_identifier(text)
+        issuer = self.registry.value(f"department/{item.issuer}") or {}
+        type_value = self._types[item.type_code] or {}
+        if (said.type_code, said.issuer_code, said.serial, said.version) != (
+            type_value.get("code"), issuer.get("authority_code"), item.number, after.version,
+        ):
+            raise Refused("identifier-mismatch")
+
+    def _bind(
+        self, certificate: Certificate, item: Event, index: int, position: int,
+        holders: dict[bytes, None],
+    ) -> None:
+        holder = item.data.get("holder_pseudonym")
+        if holder is None or holder == certificate.holder:
+            return
+        acts = [(certificate.holder, False), (holder, True)]
+        for pseudonym, bound in acts:
+            if pseudonym is None:
+                continue
+            holder_key = identity.holder_key(pseudonym)
+            count, last = self.holders.get(holder_key) or self.view.holder(holder_key)
+            self.holders[holder_key] = (
+                count + 1,
+                lifecycle.holder_link(last or holder_key, bound, item.key, index, position),
+            )
+            holders[holder_key] = None
+        certificate.holder = holder
+
+
+def delta_root(deltas: Sequence[tuple[bytes, bytes]]) -> bytes:
+    """The Merkle root over an ascending list of (map key, record hash)."""
+    return merkle.root([merkle.leaf_hash(key + record) for key, record in deltas])

@@ -1,0 +1,96 @@
+"""Canonical JSON: the only form in which the ledger hashes, signs and stores JSON.
+
+Profile (FORMATS.md, section 1): UTF-8, NFC text, no floats, integers within +-(2^53 - 1), ASCII
+member names, members sorted, no white space. Within it the standard library's sorted compact
+dump, orjson's and RFC 8785 agree (tests/property/test_canonical.py).
+"""
+
+from __future__ import annotations
+
+import json
+import unicodedata
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from .errors import Malformed
+
+MAX_INTEGER = 2**53 - 1
+MAX_DEPTH = 32
+
+_encode = json.JSONEncoder(
+    sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+).encode
+
+
+def _no_float(text: str) -> NoReturn:
+    raise ValueError(f"{text!r} is not an integer")
+
+
+def loads(data: bytes) -> Any:
+    """The value that UTF-8 `data` says, floats and NaN excluded; ValueError or RecursionError."""
+    return json.loads(data.decode(), parse_float=_no_float, parse_constant=_no_float)
+
+
+def format(value: Any) -> bytes:
+    """The canonical bytes of `value`, which must be within the profile (Malformed otherwise)."""
+    check_profile(value)
+    return _encode(value).encode()
+
+
+def parse(data: bytes, limit: int, load: Callable[[bytes], Any] = loads) -> Any:
+    """The value of canonical `data` of at most `limit` bytes; anything else is Malformed.
+
+    `load` may be a faster parser (orjson.loads): what it gives is printed again and compared, so
+    that duplicate members, escapes and white space cannot pass.
+    """
+    if len(data) > limit:
+        raise Malformed("too-large", f"{len(data)} bytes, at most {limit} are allowed")
+    try:
+        value = load(data)
+        check_profile(value)
+        same = _encode(value).encode() == data
+    except (ValueError, RecursionError) as err:
+        raise Malformed("not-json", f"not JSON of the ledger's profile: {_short(err)}") from err
+    if not same:
+        raise Malformed("not-canonical")
+    return value
+
+
+def check_profile(value: Any, depth: int = MAX_DEPTH) -> None:
+    """None when `value` is within the profile, Malformed with what is wrong otherwise."""
+    kind = type(value)
+    if kind is str:
+        check_text(value)
+    elif kind is dict:
+        if depth == 0:
+            raise Malformed("not-json", f"nested deeper than {MAX_DEPTH}")
+        for name, member in value.items():
+            if type(name) is not str or not name.isascii():
+                raise Malformed("not-json", f"member name {name!r} is not ASCII")
+            check_profile(member, depth - 1)
+    elif kind is list:
+        if depth == 0:
+            raise Malformed("not-json", f"nested deeper than {MAX_DEPTH}")
+        for member in value:
+            check_profile(member, depth - 1)
+    elif kind is int:
+        if not -MAX_INTEGER <= value <= MAX_INTEGER:
+            raise Malformed("not-json", "an integer is beyond 2^53 - 1")
+    elif value is not None and kind is not bool:
+        raise Malformed("not-json", f"{kind.__name__} is not in the ledger's profile")
+
+
+def check_text(text: str) -> None:
+    """None when `text` is NFC and encodes as UTF-8 (no lone surrogate)."""
+    if text.isascii():
+        return
+    if not unicodedata.is_normalized("NFC", text):
+        raise Malformed("not-canonical", "text is not in Unicode normalisation form C")
+    try:
+        text.encode()
+    except UnicodeEncodeError as err:
+        raise Malformed("not-json", "text holds a lone surrogate") from err
+
+
+def _short(err: Exception) -> str:
+    return str(err)[:120] or type(err).__name__

@@ -1,0 +1,56 @@
+"""Checkpoints (C2SP tlog-checkpoint) without extension lines, and proofs under them (tlog-proof)."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from .errors import Malformed
+from .note import Note, decode_hash, format_text, parse_decimal, parse_note
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """What a ledger signs about its log: `size` leaves hash to `root`."""
+
+    origin: str
+    size: int
+    root: bytes
+
+    def text(self) -> bytes:
+        """The note text that is signed."""
+        return format_text([self.origin, str(self.size), base64.b64encode(self.root).decode()])
+
+
+def parse_checkpoint(data: bytes) -> tuple[Checkpoint, Note]:
+    """The checkpoint in a signed note, its signatures not yet checked; Malformed otherwise."""
+    note = parse_note(data)
+    lines = note.text.decode().split("\n")
+    if len(lines) != 4 or not lines[0]:
+        raise Malformed("malformed-note", "a checkpoint has three lines: origin, size, root")
+    size = parse_decimal(lines[1])
+    checkpoint = Checkpoint(lines[0], size, decode_hash(lines[2]))
+    return checkpoint, note
+
+
+def format_proof(index: int, hashes: Sequence[bytes], checkpoint: bytes) -> bytes:
+    """The C2SP tlog-proof of leaf `index` under a signed `checkpoint`."""
+    lines = ["c2sp.org/tlog-proof@v1", f"index {index}"]
+    lines += [base64.b64encode(value).decode() for value in hashes]
+    return format_text(lines) + b"\n" + checkpoint
+
+
+def parse_proof(data: bytes) -> tuple[int, list[bytes], bytes]:
+    """(index, hashes, signed checkpoint) of a tlog-proof; Malformed otherwise."""
+    head, found, checkpoint = data.partition(b"\n\n")
+    try:
+        lines = head.decode("ascii").split("\n")
+    except UnicodeDecodeError as err:
+        raise Malformed("malformed-proof", "a proof is ASCII") from err
+    if not found or lines[0] != "c2sp.org/tlog-proof@v1" or len(lines) < 2:
+        raise Malformed("malformed-proof", "not a tlog-proof@v1")
+    if not lines[1].startswith("index ") or len(lines) > 2 + 63:
+        raise Malformed("malformed-proof", "a proof has an index line and at most 63 hashes")
+    index = parse_decimal(lines[1][6:], "malformed-proof")
+    return index, [decode_hash(line, "malformed-proof") for line in lines[2:]], checkpoint

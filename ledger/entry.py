@@ -1,0 +1,210 @@
+"""Log entries: what the log commits. Canonical JSON of at most 65,535 bytes, one form per kind.
+
+An entry never holds certificate content. Being in the log is not being admitted: read the outcome.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from . import canonical, times
+from .errors import CODES, LedgerError, Malformed
+
+FORM = "certledger entry v1"
+MAX_ENTRY = 65_535
+ADMITTED = "admitted"
+GENESIS, BUNDLE, REGISTRY, STATUS, EQUIVOCATION = (
+    "genesis", "bundle", "registry", "status", "equivocation",
+)
+_HASH = re.compile(r"[0-9a-f]{64}")
+_TOPIC_ID = re.compile(r"[A-Za-z0-9_-]{22}")
+
+_MEMBERS: dict[str, frozenset[str]] = {
+    GENESIS: frozenset({"origin", "checkpoint_vkey", "operator_vkey"}),
+    BUNDLE: frozenset({"note", "outcome", "source", "certificates", "holders"}),
+    REGISTRY: frozenset({"note"}),
+    STATUS: frozenset({"reflects", "registry_root"}),
+    EQUIVOCATION: frozenset({"note", "source", "conflicts_with"}),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a bundle was read: topic id (KIP-516, 22 characters), partition, offset."""
+
+    topic_id: str
+    partition: int
+    offset: int
+
+    def members(self) -> dict[str, Any]:
+        return {"topic_id": self.topic_id, "partition": self.partition, "offset": self.offset}
+
+
+def format_genesis(origin: str, checkpoint_vkey: str, operator_vkey: str, time: str) -> bytes:
+    """Entry 0: who signs checkpoints and who may change the registry at first."""
+    return _format(
+        GENESIS,
+        time,
+        origin=origin,
+        checkpoint_vkey=checkpoint_vkey,
+        operator_vkey=operator_vkey,
+    )
+
+
+def format_bundle(
+    note: bytes,
+    outcome: Mapping[str, Sequence[int]],
+    source: Source,
+    time: str,
+    certificates_root: bytes,
+    holders_root: bytes,
+) -> bytes:
+    """The entry of a logged bundle. `outcome`: code to a flat list start, length, start, length…;
+    the roots are over the ascending lists of (map key, record hash after this bundle).
+    """
+    return _format(
+        BUNDLE,
+        time,
+        note=note.decode(),
+        outcome={code: list(runs) for code, runs in outcome.items()},
+        source=source.members(),
+        certificates=certificates_root.hex(),
+        holders=holders_root.hex(),
+    )
+
+
+def format_registry(note: bytes, time: str) -> bytes:
+    """The entry of a registry change: the note with all its signatures."""
+    return _format(REGISTRY, time, note=note.decode())
+
+
+def format_equivocation(note: bytes, source: Source, conflicts_with: int, time: str) -> bytes:
+    """The entry that keeps the second note signed for one lane number; the first is at
+    `conflicts_with`.
+    """
+    return _format(
+        EQUIVOCATION,
+        time,
+        note=note.decode(),
+        source=source.members(),
+        conflicts_with=conflicts_with,
+    )
+
+
+def format_status(reflects: int, registry_root: bytes, time: str) -> bytes:
+    """The entry that says what the ledger's state is after entries 0 to `reflects` - 1."""
+    return _format(STATUS, time, reflects=reflects, registry_root=registry_root.hex())
+
+
+def _format(kind: str, time: str, **members: Any) -> bytes:
+    data = canonical.format({"format": FORM, "kind": kind, "time": time, **members})
+    if len(data) > MAX_ENTRY:
+        raise Malformed("too-large", f"an entry of {len(data)} bytes, at most {MAX_ENTRY}")
+    return data
+
+
+def parse_entry(data: bytes) -> dict[str, Any]:
+    """The members of an entry, every one checked for its form; Malformed otherwise."""
+    try:
+        value = canonical.parse(data, MAX_ENTRY)
+        _check(value)
+    except LedgerError as err:
+        raise Malformed("malformed-entry", err.message) from err
+    return dict(value)
+
+
+def _check(value: Any) -> None:
+    if type(value) is not dict or value.get("format") != FORM:
+        raise Malformed("malformed-entry", f"an entry says format {FORM!r}")
+    members = _MEMBERS.get(value["kind"]) if type(value.get("kind")) is str else None
+    if members is None or value.keys() != members | {"format", "kind", "time"}:
+        raise Malformed("malformed-entry", "not the members of an entry of this kind")
+    for name, member in value.items():
+        check = _CHECKS.get(name)
+        if check is None:
+            if type(member) is not str:
+                raise Malformed("malformed-entry", f"{name} is a string")
+        elif not check(member):
+            raise Malformed("malformed-entry", f"{name} is not of its form")
+    times.parse_moment(value["time"])
+
+
+def _is_source(value: Any) -> bool:
+    return (
+        type(value) is dict
+        and value.keys() == {"topic_id", "partition", "offset"}
+        and type(value["topic_id"]) is str
+        and bool(_TOPIC_ID.fullmatch(value["topic_id"]))
+        and _is_count(value["partition"])
+        and _is_count(value["offset"])
+    )
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and value >= 0
+
+
+def _is_hash(value: Any) -> bool:
+    return type(value) is str and bool(_HASH.fullmatch(value))
+
+
+def _is_outcome(value: Any) -> bool:
+    if type(value) is not dict:
+        return False
+    covered = 0
+    spans: list[tuple[int, int]] = []
+    for code, runs in value.items():
+        if code != ADMITTED and code not in CODES:
+            return False
+        if type(runs) is not list or len(runs) % 2 or not runs:
+            return False
+        if not all(_is_count(n) for n in runs):
+            return False
+        spans += zip(runs[::2], runs[1::2], strict=True)
+    for start, length in sorted(spans):
+        if start != covered or length < 1:
+            return False
+        covered += length
+    return True
+
+
+_CHECKS = {
+    "outcome": _is_outcome,
+    "source": _is_source,
+    "certificates": _is_hash,
+    "holders": _is_hash,
+    "registry_root": _is_hash,
+    "reflects": _is_count,
+    "conflicts_with": _is_count,
+}
+
+
+def run_lengths(codes: Iterable[str]) -> dict[str, list[int]]:
+    """The outcome of a bundle whose events got these codes, in order of position."""
+    outcome: dict[str, list[int]] = {}
+    last = None
+    for position, code in enumerate(codes):
+        runs = outcome.setdefault(code, [])
+        if code == last:
+            runs[-1] += 1
+        else:
+            runs += [position, 1]
+        last = code
+    return outcome
+
+
+def code_at(outcome: Mapping[str, Sequence[int]], position: int) -> str | None:
+    """The code of the event at `position`, None when the outcome does not cover it."""
+    for code, runs in outcome.items():
+        for start, length in zip(runs[::2], runs[1::2], strict=True):
+            if start <= position < start + length:
+                return code
+    return None
+
+
+def outcome_count(outcome: Mapping[str, Sequence[int]]) -> int:
+    """How many events an outcome covers."""
+    return sum(sum(runs[1::2]) for runs in outcome.values())

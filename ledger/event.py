@@ -1,0 +1,277 @@
+"""Event lines: one canonical JSON object per life-cycle event (CloudEvents 1.0 attributes).
+
+`data` uses the English names of GB/T 36903. What each kind may say is the table `FIELDS`.
+"""
+
+from __future__ import annotations
+
+import hmac
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any
+
+from . import canonical, identity, times
+from .errors import LedgerError, Malformed
+
+MAX_LINE = 64 * 1024
+UNKNOWN = "unknown"
+OPEN = "open"
+TYPE_PREFIX = "certledger.certificate."
+TYPE_SUFFIX = ".v1"
+
+ISSUED, RENEWED, AMENDED = "issued", "renewed", "amended"
+SUSPENDED, REINSTATED, REVOKED = "suspended", "reinstated", "revoked"
+EXPIRED, CORRECTED = "expired", "corrected"
+TRANSFERRED_OUT, TRANSFERRED_IN = "transferred-out", "transferred-in"
+
+REVOCATION_KINDS = ("annulled", "penalty", "deregistered")
+CORRECTIONS = ("void", "restate")
+
+_ALWAYS = frozenset(
+    {
+        "certificate_type_code",
+        "issuing_authority_code",
+        "certificate_number",
+        "claims",
+        "commitments",
+        "salt_key_version",
+        "certificate_identifier",
+    }
+)
+_REQUIRED = ("certificate_type_code", "issuing_authority_code", "certificate_number")
+
+# kind: (members beside those of _ALWAYS, those of them that must be there)
+FIELDS: dict[str, tuple[frozenset[str], frozenset[str]]] = {
+    kind: (_ALWAYS | set(allowed.split()), frozenset(needed.split()))
+    for kind, allowed, needed in (
+        (ISSUED, "valid_from valid_until holder_pseudonym", ""),
+        (RENEWED, "valid_from valid_until holder_pseudonym", ""),
+        (AMENDED, "valid_from valid_until holder_pseudonym reason_code", ""),
+        (SUSPENDED, "valid_from valid_until reason_code", "reason_code"),
+        (REINSTATED, "valid_from reason_code", ""),
+        (REVOKED, "valid_from revocation_kind reason_code", "revocation_kind"),
+        (EXPIRED, "valid_from reason_code", ""),
+        (TRANSFERRED_OUT, "valid_from transfer_to reason_code", "transfer_to"),
+        (TRANSFERRED_IN, "valid_from reason_code", ""),
+        (
+            CORRECTED,
+            "corrects correction reason_code valid_from valid_until",
+            "corrects correction reason_code",
+        ),
+    )
+}
+
+_ID = re.compile(r"[0-9a-f]{32}")
+_HASH = re.compile(r"[0-9a-f]{64}")
+_CODE = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?")
+_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
+_SOURCE = re.compile(r"[!-~]{1,255}")
+_ENVELOPE = {"data", "id", "source", "specversion", "time", "type"}
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A checked event line. Days and moments keep the department's own spelling."""
+
+    id: str
+    kind: str
+    source: str
+    time: str
+    moment: int  # of `time`, microseconds
+    recordedtime: str | None
+    type_code: str
+    issuer: str
+    number: str
+    data: Mapping[str, Any]
+    line_hash: bytes  # leaf hash of the line in its bundle
+
+    @property
+    def key(self) -> bytes:
+        """The certificate's map key."""
+        return identity.certificate_key(self.type_code, self.issuer, self.number)
+
+
+def parse_event(
+    line: bytes, line_hash: bytes, load: Callable[[bytes], Any] = canonical.loads
+) -> Event:
+    """The event in `line`; Malformed `malformed-event`, `not-json`, `not-canonical`, … otherwise."""
+    value = canonical.parse(line, MAX_LINE, load)
+    if type(value) is not dict:
+        raise Malformed("malformed-event", "an event line is a JSON object")
+    names = value.keys()
+    if not names >= _ENVELOPE or names - _ENVELOPE - {"recordedtime"}:
+        wrong = sorted((names ^ _ENVELOPE) - {"recordedtime"})
+        raise Malformed("malformed-event", f"members missing or not allowed: {wrong[:6]}")
+    event_id = _match(value, "id", _ID, "32 lower-case hex digits")
+    source = _match(value, "source", _SOURCE, "1 to 255 printable ASCII characters")
+    if value["specversion"] != "1.0":
+        raise Malformed("malformed-event", "specversion is 1.0")
+    kind = _kind(value["type"])
+    data = value["data"]
+    if type(data) is not dict:
+        raise Malformed("malformed-event", "data is an object")
+    check_data(kind, data)
+    time = _text(value, "time")
+    recorded = value.get("recordedtime")
+    if recorded is not None:
+        times.parse_moment(_text(value, "recordedtime"))
+    elif "recordedtime" in value:
+        raise Malformed("malformed-event", "recordedtime is a moment or left out")
+    return Event(
+        id=event_id,
+        kind=kind,
+        source=source,
+        time=time,
+        moment=times.parse_moment(time),
+        recordedtime=recorded,
+        type_code=data["certificate_type_code"],
+        issuer=data["issuing_authority_code"],
+        number=data["certificate_number"],
+        data=data,
+        line_hash=line_hash,
+    )
+
+
+def check_data(kind: str, data: dict[str, Any]) -> None:
+    """None when `data` says what an event of this kind may and must say."""
+    allowed, needed = FIELDS[kind]
+    names = data.keys()
+    if names - allowed:
+        raise Malformed(
+            "malformed-event", f"{kind} does not take {', '.join(sorted(names - allowed)[:6])}"
+        )
+    missing = [name for name in (*_REQUIRED, *sorted(needed)) if name not in names]
+    if missing:
+        raise Malformed("malformed-event", f"{kind} needs {', '.join(missing)}")
+    try:
+        identity.check_type(_text(data, "certificate_type_code"))
+        identity.check_department(_text(data, "issuing_authority_code"))
+        identity.check_number(_text(data, "certificate_number"))
+        for name in names - set(_REQUIRED):
+            _CHECKS[name](data, name)
+    except LedgerError as err:
+        raise Malformed("malformed-event", err.message) from err
+    if "commitments" in data and "salt_key_version" not in data:
+        raise Malformed("malformed-event", "commitments need salt_key_version")
+    if data.get("valid_from") == OPEN or (kind == SUSPENDED and data.get("valid_from") == UNKNOWN):
+        raise Malformed("malformed-event", "valid_from is a day here")
+    if kind == CORRECTED and data["correction"] == "void" and names & {"valid_from", "valid_until"}:
+        raise Malformed("malformed-event", "a void correction states no dates")
+
+
+def format_event(
+    *, kind: str, event_id: str, source: str, time: str, recordedtime: str | None,
+    data: Mapping[str, Any],
+) -> bytes:
+    """The canonical event line; Malformed when it would not be admitted as a line."""
+    value: dict[str, Any] = {
+        "data": dict(data),
+        "id": event_id,
+        "source": source,
+        "specversion": "1.0",
+        "time": time,
+        "type": TYPE_PREFIX + kind + TYPE_SUFFIX,
+    }
+    if recordedtime is not None:
+        value["recordedtime"] = recordedtime
+    line = canonical.format(value)
+    if len(line) > MAX_LINE:
+        raise Malformed("line-too-large", f"{len(line)} bytes, at most {MAX_LINE} are allowed")
+    return line
+
+
+def make_event_id(department: str, source: str, record_key: str, kind: str, change: str) -> str:
+    """The deterministic event id: the same fact read twice from a source has the same id."""
+    parts = [part.encode() for part in (department, source, record_key, kind)]
+    body = b"".join(len(part).to_bytes(2, "big") + part for part in parts)
+    return sha256(b"certledger event id v1\n" + body + change.encode()).hexdigest()[:32]
+
+
+def make_salt(salt_key: bytes, event_id: str, field: str) -> bytes:
+    """The 16-byte salt of one private field of one event."""
+    return hmac.digest(salt_key, f"certledger salt v1\n{event_id}\n{field}".encode(), "sha256")[:16]
+
+
+def make_commitment(salt: bytes, field: str, value: str) -> str:
+    """The commitment to a private field's value under its salt: hex of SHA-256."""
+    body = json.dumps([field, value], ensure_ascii=False, separators=(",", ":")).encode()
+    return sha256(b"certledger commitment v1\n" + salt + body).hexdigest()
+
+
+def _kind(text: Any) -> str:
+    if type(text) is str and text.startswith(TYPE_PREFIX) and text.endswith(TYPE_SUFFIX):
+        kind = text[len(TYPE_PREFIX) : -len(TYPE_SUFFIX)]
+        if kind in FIELDS:
+            return kind
+    raise Malformed("malformed-event", f"unknown event type {str(text)[:80]!r}")
+
+
+def _text(value: Mapping[str, Any], name: str) -> str:
+    text = value[name]
+    if type(text) is not str:
+        raise Malformed("malformed-event", f"{name} is a string")
+    return text
+
+
+def _match(value: Mapping[str, Any], name: str, pattern: re.Pattern[str], form: str) -> str:
+    text = _text(value, name)
+    if not pattern.fullmatch(text):
+        raise Malformed("malformed-event", f"{name} is {form}")
+    return text
+
+
+def _check_day(data: Mapping[str, Any], name: str) -> None:
+    text = _text(data, name)
+    if text != UNKNOWN and text != OPEN:
+        times.parse_day(text)
+
+
+def _check_claims(data: Mapping[str, Any], name: str) -> None:
+    _check_members(data, name, lambda value: True, "a string")
+
+
+def _check_commitments(data: Mapping[str, Any], name: str) -> None:
+    _check_members(data, name, lambda value: bool(_HASH.fullmatch(value)), "64 hex digits")
+
+
+def _check_members(
+    data: Mapping[str, Any], name: str, good: Callable[[str], bool], form: str
+) -> None:
+    members = data[name]
+    if type(members) is not dict or not members:
+        raise Malformed("malformed-event", f"{name} is an object with members, or left out")
+    for key, value in members.items():
+        if not _NAME.fullmatch(key) or type(value) is not str or not good(value):
+            raise Malformed("malformed-event", f"{name}.{key[:64]} is {form}")
+
+
+def _check_version(data: Mapping[str, Any], name: str) -> None:
+    if type(data[name]) is not int or not 1 <= data[name] <= 999_999:
+        raise Malformed("malformed-event", f"{name} is a number from 1")
+
+
+def _one_of(*choices: str) -> Callable[[Mapping[str, Any], str], None]:
+    def check(data: Mapping[str, Any], name: str) -> None:
+        if data[name] not in choices:
+            raise Malformed("malformed-event", f"{name} is one of {', '.join(choices)}")
+
+    return check
+
+
+_CHECKS: dict[str, Callable[[Mapping[str, Any], str], Any]] = {
+    "valid_from": _check_day,
+    "valid_until": _check_day,
+    "reason_code": lambda data, name: _match(data, name, _CODE, "a-z, 0-9 and inner hyphens"),
+    "corrects": lambda data, name: _match(data, name, _ID, "an event id"),
+    "correction": _one_of(*CORRECTIONS),
+    "revocation_kind": _one_of(*REVOCATION_KINDS),
+    "transfer_to": lambda data, name: identity.check_department(_text(data, name)),
+    "holder_pseudonym": lambda data, name: identity.parse_pseudonym(_text(data, name)),
+    "certificate_identifier": lambda data, name: identity.parse_identifier(_text(data, name)),
+    "claims": _check_claims,
+    "commitments": _check_commitments,
+    "salt_key_version": _check_version,
+}

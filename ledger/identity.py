@@ -1,0 +1,138 @@
+"""Which certificate, which holder: numbers, GB/T 36904 identifiers, map keys, pseudonyms."""
+
+from __future__ import annotations
+
+import hmac
+import re
+import unicodedata
+from dataclasses import dataclass
+from hashlib import sha256
+
+from .errors import Malformed
+
+MAX_NUMBER = 1024  # bytes of UTF-8
+GB_ROOT = "1.2.156.3005.2"
+_ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+_GB = re.compile(
+    r"1\.2\.156\.3005\.2\.([0-9A-Z]{18}[0-9A-Z]{3})\.([0-9A-Z]{6,21})\.([0-9A-Z]{1,64})"
+    r"\.([0-9]{3})\.([0-9A-Z])"
+)
+_DEPARTMENT = re.compile(r"[a-zA-Z0-9](?:[a-zA-Z0-9._-]{0,61}[a-zA-Z0-9])?")
+_TYPE = re.compile(r"[a-zA-Z0-9](?:[a-zA-Z0-9._-]{0,126}[a-zA-Z0-9])?")
+_PSEUDONYM = re.compile(r"([1-9][0-9]{0,5}):([0-9a-f]{64})")
+
+
+def check_department(text: str) -> None:
+    """None for a department id: 1 to 63 of A-Z a-z 0-9 . _ -, beginning and ending in one of 36."""
+    if not _DEPARTMENT.fullmatch(text):
+        raise Malformed("malformed-number", f"{text[:70]!r} is no department id")
+
+
+def check_type(text: str) -> None:
+    """None for a certificate type code: 1 to 128 of A-Z a-z 0-9 . _ -."""
+    if not _TYPE.fullmatch(text):
+        raise Malformed("malformed-number", f"{text[:70]!r} is no certificate type code")
+
+
+def normalise_number(text: str) -> str:
+    """`text` as certificate numbers are kept: NFC, full-width ASCII folded, ends trimmed.
+
+    Inner spaces stay: registers do tell numbers apart by them.
+    """
+    folded = "".join(
+        chr(ord(c) - 0xFEE0) if "\uff01" <= c <= "\uff5e" else " " if c == "\u3000" else c
+        for c in text
+    )
+    return unicodedata.normalize("NFC", folded).strip()
+
+
+def check_number(text: str) -> None:
+    """None for a normalised certificate number of 1 to 1,024 bytes without control characters."""
+    if not text or len(text.encode()) > MAX_NUMBER:
+        raise Malformed("malformed-number", f"a certificate number has 1 to {MAX_NUMBER} bytes")
+    if normalise_number(text) != text:
+        raise Malformed("malformed-number", "the certificate number is not in normalised form")
+    if any(unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") for c in text):
+        raise Malformed("malformed-number", "the certificate number holds control characters")
+
+
+def map_key(kind: bytes, *parts: bytes) -> bytes:
+    """SHA-256(kind byte, then each part behind its length as two bytes, big-endian)."""
+    return sha256(
+        kind + b"".join(len(part).to_bytes(2, "big") + part for part in parts)
+    ).digest()
+
+
+def certificate_key(type_code: str, issuer: str, number: str) -> bytes:
+    """The status map's key of a certificate; `issuer` is the original one, for ever."""
+    return map_key(b"C", type_code.encode(), issuer.encode(), number.encode())
+
+
+def holder_key(pseudonym: str) -> bytes:
+    """The status map's key of a holder, version of the pseudonym secret included."""
+    version, digest = parse_pseudonym(pseudonym)
+    return map_key(b"H", str(version).encode(), digest)
+
+
+def lane_of(key: bytes, lanes: int) -> int:
+    """The lane on which a department's events about this certificate travel."""
+    return int.from_bytes(key[:8], "big") % lanes
+
+
+def make_pseudonym(secret: bytes, version: int, scheme: str, number: str) -> str:
+    """The holder's pseudonym: HMAC-SHA-256 over scheme and number under a versioned secret.
+
+    A bare hash of a guessable number would be no secret; the departments share this key.
+    """
+    message = map_key(b"P", scheme.encode(), normalise_number(number).encode())
+    return f"{version}:{hmac.digest(secret, message, 'sha256').hex()}"
+
+
+def parse_pseudonym(text: str) -> tuple[int, bytes]:
+    """(version of the secret, 32 bytes) of a pseudonym `version:hex`."""
+    match = _PSEUDONYM.fullmatch(text)
+    if not match:
+        raise Malformed("malformed-number", "a holder pseudonym is VERSION:64 hex digits")
+    return int(match[1]), bytes.fromhex(match[2])
+
+
+@dataclass(frozen=True, slots=True)
+class Identifier:
+    """A GB/T 36904 certificate identifier, its check character verified."""
+
+    type_code: str
+    issuer_code: str
+    serial: str
+    version: int
+
+    def __str__(self) -> str:
+        body = f"{self.type_code}.{self.issuer_code}.{self.serial}.{self.version:03d}"
+        return f"{GB_ROOT}.{body}.{check_character(body.replace('.', ''))}"
+
+
+def parse_identifier(text: str) -> Identifier:
+    """The identifier in `text`; Malformed names the expected check character when that is wrong."""
+    match = _GB.fullmatch(text)
+    if not match:
+        raise Malformed("malformed-number", "not of the form of a GB/T 36904 identifier")
+    identifier = Identifier(match[1], match[2], match[3], int(match[4]))
+    if identifier.version < 1:
+        raise Malformed("malformed-number", "an identifier's version is 001 or more")
+    if str(identifier) != text:
+        raise Malformed(
+            "malformed-number",
+            f"check character {match[5]} found, {str(identifier)[-1]} expected",
+        )
+    return identifier
+
+
+def check_character(payload: str) -> str:
+    """The ISO 7064 MOD 37,36 check character over digits and capitals.
+
+    Ours because the offline verifier has no other library; python-stdnum is its oracle in tests.
+    """
+    value = 36
+    for char in payload:
+        value = (value + _ALPHABET.index(char)) % 36 or 36
+        value = value * 2 % 37
+    return _ALPHABET[(1 - value) % 36]

@@ -1,0 +1,193 @@
+"""RFC 6962 Merkle trees (RFC 9162 section 2.1): the only proof machinery of the ledger.
+
+Lines in a bundle, entries in the log, deltas in an entry, records in the registry all use it.
+A slow twin straight from the RFC is the oracle in tests/property/test_merkle.py; published
+vectors run in tests/vectors/test_merkle.py. Hashes are 32 raw bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from hashlib import sha256
+
+from .errors import ProofError
+
+EMPTY_ROOT = sha256(b"").digest()
+HASH_SIZE = 32
+
+Subtree = Callable[[int, int], bytes]
+"""(level, index) to the hash of the complete subtree over leaves index*2^level onwards."""
+
+
+def leaf_hash(data: bytes) -> bytes:
+    """The hash of one leaf (RFC 9162 section 2.1.1)."""
+    return sha256(b"\x00" + data).digest()
+
+
+def node_hash(left: bytes, right: bytes) -> bytes:
+    """The hash of an inner node."""
+    return sha256(b"\x01" + left + right).digest()
+
+
+def levels(leaf_hashes: Sequence[bytes]) -> list[list[bytes]]:
+    """All complete subtrees over the leaves: element l holds the hashes of level l, leaves first."""
+    rows = [list(leaf_hashes)]
+    while len(rows[-1]) > 1:
+        row = rows[-1]
+        rows.append(
+            [sha256(b"\x01" + row[i] + row[i + 1]).digest() for i in range(0, len(row) - 1, 2)]
+        )
+    return rows
+
+
+def root(leaf_hashes: Sequence[bytes]) -> bytes:
+    """The root over `leaf_hashes`; SHA-256 of nothing for no leaves."""
+    if not leaf_hashes:
+        return EMPTY_ROOT
+    row = list(leaf_hashes)
+    while len(row) > 1:
+        odd = row[-1:] if len(row) % 2 else []
+        row = [
+            sha256(b"\x01" + row[i] + row[i + 1]).digest() for i in range(0, len(row) - 1, 2)
+        ] + odd
+    return row[0]
+
+
+def in_memory(leaf_hashes: Sequence[bytes]) -> Subtree:
+    """A reader of complete subtrees over a list of leaf hashes."""
+    rows = levels(leaf_hashes)
+    return lambda level, index: rows[level][index]
+
+
+def subtree_root(begin: int, end: int, subtree: Subtree) -> bytes:
+    """The hash over leaves `begin` to `end` - 1, which must be a node of some tree's shape."""
+    size = end - begin
+    if size & (size - 1) == 0 and begin % size == 0:
+        level = size.bit_length() - 1
+        return subtree(level, begin >> level)
+    split = begin + _split(size)
+    return node_hash(subtree_root(begin, split, subtree), subtree_root(split, end, subtree))
+
+
+def tree_root(size: int, subtree: Subtree) -> bytes:
+    """The root of the tree of `size` leaves read through `subtree`."""
+    return subtree_root(0, size, subtree) if size else EMPTY_ROOT
+
+
+def prove_inclusion(index: int, size: int, subtree: Subtree) -> list[bytes]:
+    """PATH(index, D[size]) of RFC 9162 section 2.1.3.1, leaf's sibling first."""
+    if not 0 <= index < size:
+        raise ValueError(f"no leaf {index} in a tree of {size}")
+    path: list[bytes] = []
+    begin, end = 0, size
+    while end - begin > 1:
+        split = begin + _split(end - begin)
+        if index < split:
+            path.append(subtree_root(split, end, subtree))
+            end = split
+        else:
+            path.append(subtree_root(begin, split, subtree))
+            begin = split
+    path.reverse()
+    return path
+
+
+def prove_consistency(old: int, new: int, subtree: Subtree) -> list[bytes]:
+    """PROOF(old, D[new]) of RFC 9162 section 2.1.4.1; empty for equal sizes; old is at least 1."""
+    if not 1 <= old <= new:
+        raise ValueError(f"no consistency proof from {old} to {new}")
+    proof: list[bytes] = []
+    begin, end, whole = 0, new, True
+    while end != old:
+        split = begin + _split(end - begin)
+        if old <= split:
+            proof.append(subtree_root(split, end, subtree))
+            end = split
+        else:
+            proof.append(subtree_root(begin, split, subtree))
+            begin, whole = split, False
+    if not whole:
+        proof.append(subtree_root(begin, end, subtree))
+    proof.reverse()
+    return proof
+
+
+def check_inclusion(
+    leaf: bytes, index: int, size: int, proof: Sequence[bytes], expected_root: bytes
+) -> None:
+    """None when leaf hash `leaf` is number `index` of the tree (RFC 9162 section 2.1.3.2)."""
+    _check_hashes([leaf, expected_root, *proof])
+    if not 0 <= index < size:
+        raise ProofError("proof-failed", f"no leaf {index} in a tree of {size} leaves")
+    fn, sn, running = index, size - 1, leaf
+    for sibling in proof:
+        if sn == 0:
+            raise ProofError("proof-failed", "the inclusion proof is too long")
+        if fn & 1 or fn == sn:
+            running = node_hash(sibling, running)
+            while fn and not fn & 1:
+                fn >>= 1
+                sn >>= 1
+        else:
+            running = node_hash(running, sibling)
+        fn >>= 1
+        sn >>= 1
+    if sn:
+        raise ProofError("proof-failed", "the inclusion proof is too short")
+    if running != expected_root:
+        raise ProofError("proof-failed", "the inclusion proof leads to another root")
+
+
+def check_consistency(
+    old: int, new: int, proof: Sequence[bytes], old_root: bytes, new_root: bytes
+) -> None:
+    """None when the tree of `old` leaves is a prefix of the one of `new` (section 2.1.4.2).
+
+    Size 0 is an error here: a caller for whom every tree extends the empty one says so itself.
+    """
+    _check_hashes([old_root, new_root, *proof])
+    if not 1 <= old <= new:
+        raise ProofError("proof-failed", f"no consistency from size {old} to size {new}")
+    if old == new:
+        if proof:
+            raise ProofError("proof-failed", "equal sizes need an empty proof")
+        if old_root != new_root:
+            raise ProofError("proof-failed", "equal sizes with different roots")
+        return
+    path = list(proof)
+    if old & (old - 1) == 0:
+        path.insert(0, old_root)
+    if not path:
+        raise ProofError("proof-failed", "the consistency proof is empty")
+    fn, sn = old - 1, new - 1
+    while fn & 1:
+        fn >>= 1
+        sn >>= 1
+    first = second = path[0]
+    for sibling in path[1:]:
+        if sn == 0:
+            raise ProofError("proof-failed", "the consistency proof is too long")
+        if fn & 1 or fn == sn:
+            first = node_hash(sibling, first)
+            second = node_hash(sibling, second)
+            while fn and not fn & 1:
+                fn >>= 1
+                sn >>= 1
+        else:
+            second = node_hash(second, sibling)
+        fn >>= 1
+        sn >>= 1
+    if sn:
+        raise ProofError("proof-failed", "the consistency proof is too short")
+    if first != old_root or second != new_root:
+        raise ProofError("proof-failed", "the consistency proof leads to another root")
+
+
+def _check_hashes(hashes: Sequence[bytes]) -> None:
+    if any(len(value) != HASH_SIZE for value in hashes):
+        raise ProofError("proof-failed", "a hash is not 32 bytes long")
+
+
+def _split(size: int) -> int:
+    """The largest power of two below `size` (at least 2)."""
+    return 1 << ((size - 1).bit_length() - 1)

@@ -1,0 +1,375 @@
+"""The registry: who exists, which keys are whose, who may do what; changed only by signed notes.
+
+A record is `{form, name, since, note, value}`; the current records are the leaves, in the order of
+their names, of a Merkle tree whose root stands in every status entry. What a record keeps by log
+index (`from`, `until`, `revoked`) lets evidence judge an old event under today's registry.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from . import canonical, identity, merkle
+from .bundle import MAX_LANES, bundle_key_name
+from .errors import LedgerError, Malformed, ProofError, Refused
+from .event import FIELDS
+from .note import Note, VerifierKey, decode_hash, format_text, parse_note, parse_vkey
+
+RECORD_FORM = "certledger registry record v1"
+NOTE_FORM = "certledger registry v1"
+NO_RECORD = bytes(32)
+MAX_VALUE = 16 * 1024
+BUNDLE_ROLE, REGISTRY_ROLE = "bundle", "registry"
+SCOPES = ("own", "any")
+_ZONE = re.compile(r"[A-Za-z0-9_+-]{1,32}(?:/[A-Za-z0-9_+-]{1,32}){0,2}")
+_LANGUAGE = re.compile(r"[a-z]{2}")
+
+Records = Mapping[str, dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Registry:
+    """The current records by name. `records` holds whole records as they are hashed."""
+
+    origin: str
+    records: Records = field(default_factory=dict)
+
+    @cached_property
+    def _keys(self) -> dict[tuple[str, str], list[tuple[VerifierKey, dict[str, Any]]]]:
+        found: dict[tuple[str, str], list[tuple[VerifierKey, dict[str, Any]]]] = {}
+        for name, record in self.records.items():
+            if name.startswith("key/"):
+                value = record["value"]
+                place = (value["department"], value["role"])
+                found.setdefault(place, []).append((parse_vkey(value["vkey"]), value))
+        return found
+
+    def value(self, name: str) -> dict[str, Any] | None:
+        """What the record says, None where there is none."""
+        record = self.records.get(name)
+        return None if record is None else record["value"]
+
+    def departments(self) -> list[str]:
+        """Ids of all departments, ascending."""
+        return [name[11:] for name in sorted(self.records) if name.startswith("department/")]
+
+    def lanes(self, department: str) -> int:
+        """How many lanes a department has; 0 for an unknown one."""
+        value = self.value(f"department/{department}")
+        return 0 if value is None else int(value["lanes"])
+
+    def keys(self, department: str, role: str) -> list[tuple[VerifierKey, dict[str, Any]]]:
+        """All keys ever registered for a department and role, with what the record says."""
+        return self._keys.get((department, role), [])
+
+
+def granted(type_value: Mapping[str, Any], department: str, act: str, index: int) -> str | None:
+    """The widest scope that a type's record grants for an act at a log index, None for nothing."""
+    scopes = {
+        grant["scope"]
+        for grant in type_value["grants"]
+        if grant["department"] == department
+        and act in grant["acts"]
+        and grant["from"] <= index
+        and (grant["until"] is None or index < grant["until"])
+    }
+    return "any" if "any" in scopes else "own" if scopes else None
+
+
+def key_active(key_value: Mapping[str, Any], index: int) -> bool:
+    """Whether a key's record makes it valid at a log index."""
+    revoked = key_value["revoked"]
+    return bool(key_value["from"] <= index and (revoked is None or index < revoked))
+
+
+def format_record(record: Mapping[str, Any]) -> bytes:
+    """The leaf of a record in the registry's tree."""
+    return canonical.format(dict(record))
+
+
+def record_hash(record: Mapping[str, Any]) -> bytes:
+    """The leaf hash of a record: how the next note names what it replaces."""
+    return merkle.leaf_hash(format_record(record))
+
+
+def lane_record(department: str, lane: int, since: int, value: Mapping[str, Any]) -> dict[str, Any]:
+    """The record of a lane's last logged bundle: the issuer's freshness (D13)."""
+    return {
+        "form": RECORD_FORM,
+        "name": f"lane/{department}/{lane}",
+        "since": since,
+        "value": dict(value),
+    }
+
+
+def leaves(records: Iterable[Mapping[str, Any]]) -> list[bytes]:
+    """The tree's leaves in its order: ascending by the bytes of the name."""
+    return [format_record(r) for r in sorted(records, key=lambda r: str(r["name"]).encode())]
+
+
+def tree_root(records: Iterable[Mapping[str, Any]]) -> bytes:
+    """The registry root that a status entry carries."""
+    return merkle.root([merkle.leaf_hash(leaf) for leaf in leaves(records)])
+
+
+# --- notes -----------------------------------------------------------------------------------------
+
+
+def operator_key_name(origin: str) -> str:
+    """The name under which the operator signs registry notes."""
+    return f"{origin}/operator"
+
+
+def registry_key_name(origin: str, department: str) -> str:
+    """The name under which a department signs registry notes."""
+    return f"{origin}/department/{department}/registry"
+
+
+def key_name(origin: str, department: str, role: str) -> str:
+    """The name of a department's key in a role."""
+    if role == REGISTRY_ROLE:
+        return registry_key_name(origin, department)
+    return bundle_key_name(origin, department)
+
+
+def note_text(origin: str, name: str, replaces: bytes, change: Mapping[str, Any]) -> bytes:
+    """The text to sign for a change of record `name`, which now has hash `replaces`."""
+    body = canonical.format(dict(change)).decode()
+    return format_text(
+        [f"{origin}/registry/{name}", NOTE_FORM, base64.b64encode(replaces).decode(), body]
+    )
+
+
+def genesis_records(origin: str, checkpoint_vkey: str, operator_vkey: str) -> dict[str, Any]:
+    """The records that entry 0 makes."""
+    return {
+        name: {"form": RECORD_FORM, "name": name, "since": 0, "value": value}
+        for name, value in (
+            ("ledger", {"origin": origin, "checkpoint_vkey": checkpoint_vkey}),
+            ("operator", {"vkey": operator_vkey}),
+        )
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """An accepted change: the record's new form, and how many lanes it opens."""
+
+    record: dict[str, Any]
+    opens_lanes: int = 0
+
+
+def apply_note(registry: Registry, note_bytes: bytes, index: int) -> Change | None:
+    """What the note changes when it becomes entry `index`; None when it is in force already.
+
+    Malformed, ProofError or Refused otherwise (codes `registry-…`, `key-in-use`,
+    `not-yet-supported`).
+    """
+    note = parse_note(note_bytes)
+    name, replaces, change = _parse_text(note.text, registry.origin)
+    kind, _, rest = name.partition("/")
+    current = registry.records.get(name)
+    text_hash = merkle.leaf_hash(note.text).hex()
+    if current is not None and current.get("note") == text_hash:
+        return None
+    if replaces != (NO_RECORD if current is None else record_hash(current)):
+        raise Refused("registry-conflict", f"{name} is not what the note replaces")
+    rules = {"department": _department, "key": _key, "type": _type}
+    if kind not in rules:
+        raise Refused("registry-refused", f"no record {name[:80]!r} can be changed by a note")
+    value, opens = rules[kind](registry, note, rest, change, index)
+    record = {
+        "form": RECORD_FORM, "name": name, "since": index, "note": text_hash, "value": value,
+    }
+    return Change(record, opens)
+
+
+def _parse_text(text: bytes, origin: str) -> tuple[str, bytes, dict[str, Any]]:
+    lines = text.decode().split("\n")
+    if len(lines) != 5 or lines[1] != NOTE_FORM:
+        raise Malformed("malformed-note", f"a registry note has four lines, the second {NOTE_FORM!r}")
+    prefix = f"{origin}/registry/"
+    if not lines[0].startswith(prefix):
+        raise Refused("foreign-ledger", f"the note is for {lines[0][:120]!r}")
+    change = canonical.parse(lines[3].encode(), MAX_VALUE)
+    if type(change) is not dict:
+        raise Malformed("malformed-note", "the change is a JSON object")
+    return lines[0][len(prefix) :], decode_hash(lines[2]), change
+
+
+def _signed_by(note: Note, key: VerifierKey) -> bool:
+    try:
+        note.check_signed_by(key)
+    except ProofError:
+        return False
+    return True
+
+
+def _need_operator(registry: Registry, note: Note) -> None:
+    value = registry.value("operator")
+    if value is None or not _signed_by(note, parse_vkey(value["vkey"])):
+        raise Refused("registry-signature", "the operator's signature is needed")
+
+
+def _need_department(registry: Registry, note: Note, department: str, index: int) -> None:
+    keys = registry.keys(department, REGISTRY_ROLE)
+    if any(key_active(value, index) and _signed_by(note, key) for key, value in keys):
+        return
+    operator = registry.value("operator")
+    if operator is not None and _signed_by(note, parse_vkey(operator["vkey"])):
+        raise Refused("not-yet-supported", "recovery by the operator alone is not yet supported")
+    raise Refused("registry-signature", f"a registry key of {department} must sign")
+
+
+def _department(
+    registry: Registry, note: Note, rest: str, change: dict[str, Any], index: int
+) -> tuple[dict[str, Any], int]:
+    try:
+        identity.check_department(rest)
+        _check_members(
+            change, "names authority_code time_zone contact silence_limit_seconds lanes"
+        )
+        _check_names(change["names"])
+        _check_text(change, "authority_code", 64)
+        _check_text(change, "contact", 256)
+        zone = change["time_zone"]
+        if type(zone) is not str or not _ZONE.fullmatch(zone):
+            raise Malformed("malformed-note", "time_zone is an IANA name like Asia/Shanghai")
+        limit = change["silence_limit_seconds"]
+        if limit is not None and (type(limit) is not int or limit < 1):
+            raise Malformed("malformed-note", "silence_limit_seconds is a number from 1, or null")
+        lanes = change["lanes"]
+        if type(lanes) is not int or not 1 <= lanes <= MAX_LANES:
+            raise Malformed("malformed-note", f"lanes is a number from 1 to {MAX_LANES}")
+    except LedgerError as err:
+        raise Malformed("malformed-note", err.message) from err
+    before = registry.value(f"department/{rest}")
+    if before is None:
+        _need_operator(registry, note)
+        return change, lanes
+    if before["lanes"] != lanes:
+        raise Refused("not-yet-supported", "a change of the number of lanes is not yet supported")
+    _need_department(registry, note, rest, index)
+    return change, 0
+
+
+def _key(
+    registry: Registry, note: Note, rest: str, change: dict[str, Any], index: int
+) -> tuple[dict[str, Any], int]:
+    _check_members(change, "vkey role department revoked")
+    role, department = change["role"], change["department"]
+    if role not in (BUNDLE_ROLE, REGISTRY_ROLE) or type(department) is not str:
+        raise Malformed("malformed-note", "role is bundle or registry, department an id")
+    if type(change["vkey"]) is not str:
+        raise Malformed("malformed-note", "vkey is a string")
+    key = parse_vkey(change["vkey"])
+    if key.key_id != rest:
+        raise Malformed("malformed-note", "the record's name is not the key's id")
+    if registry.value(f"department/{department}") is None:
+        raise Refused("unknown-department", f"no department {department[:63]!r}")
+    if key.name != key_name(registry.origin, department, role):
+        raise Refused("registry-refused", f"a {role} key of {department} has another name")
+    for name, member in (("operator", "vkey"), ("ledger", "checkpoint_vkey")):
+        value = registry.value(name)
+        if value is not None and parse_vkey(value[member]).public == key.public:
+            raise Refused("key-in-use", f"this is the {name}'s key")
+    before = registry.value(f"key/{rest}")
+    if before is not None:
+        if (before["vkey"], before["role"], before["department"]) != (
+            change["vkey"], role, department,
+        ):
+            raise Refused("key-in-use")
+        return _revoke(registry, note, before, change["revoked"], index), 0
+    if change["revoked"] is not False:
+        raise Malformed("malformed-note", "a new key is not revoked")
+    if not _signed_by(note, key):
+        raise Refused("registry-signature", "the new key must sign too (proof of possession)")
+    own = registry.keys(department, role)
+    if role == REGISTRY_ROLE and not own:
+        _need_operator(registry, note)
+    else:
+        _need_department(registry, note, department, index)
+    active = [k for k, value in own if key_active(value, index)]
+    if own and not any(_signed_by(note, k) for k in active):
+        raise Refused("not-yet-supported", "recovery without the previous key is not yet supported")
+    value = {"vkey": change["vkey"], "role": role, "department": department,
+             "from": index, "revoked": None}
+    return value, 0
+
+
+def _revoke(
+    registry: Registry, note: Note, before: dict[str, Any], revoked: Any, index: int
+) -> dict[str, Any]:
+    if type(revoked) is int and 0 <= revoked < index:
+        raise Refused("not-yet-supported", "back-dated revocation is not yet supported")
+    if revoked is not True:
+        raise Malformed("malformed-note", "revoked is true (from now) or an earlier log index")
+    if before["revoked"] is not None:
+        raise Refused("registry-refused", "the key is revoked already")
+    _need_department(registry, note, before["department"], index)
+    others = [
+        value
+        for _, value in registry.keys(before["department"], before["role"])
+        if value["vkey"] != before["vkey"] and key_active(value, index)
+    ]
+    if before["role"] == REGISTRY_ROLE and not others:
+        raise Refused("registry-refused", "the last registry key cannot be revoked: rotate it")
+    return {**before, "revoked": index}
+
+
+def _type(
+    registry: Registry, note: Note, rest: str, change: dict[str, Any], index: int
+) -> tuple[dict[str, Any], int]:
+    identity.check_type(rest)
+    _check_members(change, "names code grants")
+    _check_names(change["names"])
+    _check_text(change, "code", 64)
+    _need_operator(registry, note)
+    grants = change["grants"]
+    if type(grants) is not list or len(grants) > 512:
+        raise Malformed("malformed-note", "grants is a list of at most 512")
+    wanted = []
+    for grant in grants:
+        _check_members(grant, "department acts scope")
+        acts = grant["acts"]
+        if type(acts) is not list or not acts or sorted(set(acts)) != acts or set(acts) - set(FIELDS):
+            raise Malformed("malformed-note", "acts is an ascending list of event kinds")
+        if grant["scope"] not in SCOPES or grant in wanted:
+            raise Malformed("malformed-note", "scope is own or any, and no grant stands twice")
+        if registry.value(f"department/{grant['department']}") is None:
+            raise Refused("unknown-department", f"no department {str(grant['department'])[:63]!r}")
+        wanted.append(grant)
+    before = registry.value(f"type/{rest}")
+    kept = []
+    for old in [] if before is None else before["grants"]:
+        plain = {name: old[name] for name in ("department", "acts", "scope")}
+        if old["until"] is None and plain in wanted:
+            wanted.remove(plain)
+            kept.append(old)
+        else:
+            kept.append(old if old["until"] is not None else {**old, "until": index})
+    kept += [{**grant, "from": index, "until": None} for grant in wanted]
+    return {"names": change["names"], "code": change["code"], "grants": kept}, 0
+
+
+def _check_members(value: Any, names: str) -> None:
+    if type(value) is not dict or value.keys() != set(names.split()):
+        raise Malformed("malformed-note", f"the members are: {names}")
+
+
+def _check_names(names: Any) -> None:
+    if type(names) is not dict or not names:
+        raise Malformed("malformed-note", "names has at least one language, like zh or en")
+    for language, text in names.items():
+        if not _LANGUAGE.fullmatch(language) or type(text) is not str or not 1 <= len(text) <= 256:
+            raise Malformed("malformed-note", "names: two-letter language to 1 to 256 characters")
+
+
+def _check_text(value: Mapping[str, Any], name: str, limit: int) -> None:
+    if type(value[name]) is not str or len(value[name]) > limit:
+        raise Malformed("malformed-note", f"{name} is a string of at most {limit} characters")

@@ -1,0 +1,65 @@
+"""The log's tree kept as tiles of 256 hashes (C2SP tlog-tiles), extended at its right edge.
+
+Tile (level L, index N) holds up to 256 hashes of complete subtrees of 256^L leaves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+from . import merkle
+
+HEIGHT = 8
+WIDTH = 1 << HEIGHT
+
+TileReader = Callable[[int, int], bytes]
+"""(level, index) to the concatenated hashes stored in that tile, 32 bytes each, empty if none."""
+
+
+def subtree_reader(read: TileReader) -> merkle.Subtree:
+    """Complete subtrees out of tiles; each tile is read once and folded once per reader."""
+    folded: dict[tuple[int, int], list[list[bytes]]] = {}
+
+    def subtree(level: int, index: int) -> bytes:
+        tile_level, inner = divmod(level, HEIGHT)
+        tile_index, position = divmod(index, WIDTH >> inner)
+        rows = folded.get((tile_level, tile_index))
+        if rows is None:
+            data = read(tile_level, tile_index)
+            rows = merkle.levels([data[i : i + 32] for i in range(0, len(data), 32)])
+            folded[tile_level, tile_index] = rows
+        return rows[inner][position]
+
+    return subtree
+
+
+def extend(
+    size: int, leaf_hashes: Sequence[bytes], read: TileReader
+) -> dict[tuple[int, int], bytes]:
+    """The tiles that change when `leaf_hashes` follow the first `size` leaves: whole new contents.
+
+    Reads only the partial tiles at the right edge.
+    """
+    changed: dict[tuple[int, int], bytes] = {}
+    level, start, hashes = 0, size, list(leaf_hashes)
+    while hashes:
+        upper: list[bytes] = []
+        position = start
+        for chunk in _by_tile(start, hashes):
+            index, filled = divmod(position, WIDTH)
+            content = read(level, index)[: filled * 32] if filled else b""
+            content += b"".join(chunk)
+            changed[level, index] = content
+            if len(content) == WIDTH * 32:
+                upper.append(merkle.root([content[i : i + 32] for i in range(0, WIDTH * 32, 32)]))
+            position += len(chunk)
+        level, start, hashes = level + 1, start // WIDTH, upper
+    return changed
+
+
+def _by_tile(start: int, hashes: list[bytes]) -> Iterator[list[bytes]]:
+    at = 0
+    while at < len(hashes):
+        room = WIDTH - (start + at) % WIDTH
+        yield hashes[at : at + room]
+        at += room

@@ -1,0 +1,85 @@
+"""Moments and days: RFC 3339 moments in microseconds, calendar days with their offset.
+
+A moment is an int, microseconds since 1970-01-01T00:00:00Z. A day is written as an xsd:date with
+its offset (`2016-12-01+08:00`): it says by itself which half-open interval of instants it is, so
+that no rule depends on a time zone database.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, date, datetime, timedelta
+
+from .errors import Malformed
+
+SECOND = 1_000_000
+DAY = 86_400 * SECOND
+_EPOCH_DAY = date(1970, 1, 1).toordinal()
+_OFFSET = r"(Z|[+-](?:0[0-9]|1[0-4]):[0-5][0-9])"
+_MOMENT = re.compile(
+    r"([0-9]{4})-([0-9]{2})-([0-9]{2})T([0-9]{2}):([0-9]{2}):([0-9]{2})(?:\.([0-9]{0,5}[1-9]))?"
+    + _OFFSET
+)
+_DAY = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2})" + _OFFSET)
+
+
+def parse_moment(text: str) -> int:
+    """Microseconds of an RFC 3339 moment: capital T and Z, at most 6 fraction digits, the last
+    not 0, no leap second, offsets to 14:00 and never -00:00. Otherwise Malformed.
+    """
+    match = _MOMENT.fullmatch(text)
+    if not match:
+        raise Malformed("malformed-time", f"{text[:40]!r} is no moment like 2016-12-01T08:30:00+08:00")
+    year, month, day, hour, minute, second, fraction, offset = match.groups()
+    days = _ordinal(f"{year}-{month}-{day}")
+    if int(hour) > 23 or int(minute) > 59 or int(second) > 59:
+        raise Malformed("malformed-time", f"{text!r} has no such time of day")
+    seconds = int(hour) * 3600 + int(minute) * 60 + int(second)
+    micros = int((fraction or "").ljust(6, "0"))
+    return days * DAY + seconds * SECOND + micros - _offset(offset)
+
+
+def format_moment(moment: int) -> str:
+    """The moment in UTC, with as many fraction digits as it needs."""
+    whole, micros = divmod(moment, SECOND)
+    text = (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=whole)).strftime(
+        "%Y-%m-%dT%H:%M:%S"
+    )
+    if len(text) < 19:  # strftime does not pad years before 1000 on every platform
+        text = text.rjust(19, "0")
+    return text + (f".{micros:06d}".rstrip("0") if micros else "") + "Z"
+
+
+def parse_day(text: str) -> tuple[int, int]:
+    """(first instant, first instant after) of a day with offset, in microseconds."""
+    match = _DAY.fullmatch(text)
+    if not match:
+        raise Malformed("malformed-time", f"{text[:40]!r} is no day like 2016-12-01+08:00")
+    start = _ordinal(match[1]) * DAY - _offset(match[2])
+    return start, start + DAY
+
+
+def day_start(text: str) -> int:
+    """The instant at which a day begins: 00:00 at its offset."""
+    return parse_day(text)[0]
+
+
+def day_end(text: str) -> int:
+    """The instant at which a day is over: 24:00 at its offset."""
+    return parse_day(text)[1]
+
+
+def _ordinal(text: str) -> int:
+    try:
+        return date.fromisoformat(text).toordinal() - _EPOCH_DAY
+    except ValueError as err:
+        raise Malformed("malformed-time", f"{text!r} is no day of the calendar") from err
+
+
+def _offset(text: str) -> int:
+    if text == "Z":
+        return 0
+    minutes = int(text[1:3]) * 60 + int(text[4:6])
+    if minutes > 14 * 60 or (text[0] == "-" and minutes == 0):
+        raise Malformed("malformed-time", f"{text!r} is no offset (UTC is Z or +00:00)")
+    return (minutes if text[0] == "+" else -minutes) * 60 * SECOND
