@@ -324,8 +324,9 @@ class Turn:
                     codes.append(err.code)
                 else:
                     codes.append(ADMITTED)
-        keys = sorted({a.key for a in admitted})
-        certificates = tuple((key, self._record_hash(key)) for key in keys)
+        certificates = tuple(
+            (key, self._record_hash(key)) for key in sorted({a.key for a in admitted})
+        )
         holder_deltas = tuple(
             (key, lifecycle.holder_record_hash(*self.holders[key])) for key in sorted(holders)
         )
@@ -360,7 +361,7 @@ class Turn:
 
     def _record_hash(self, key: bytes) -> bytes:
         certificate = self.certificates[key][1]
-        return certificate.standing.record_hash(certificate.link)
+        return lifecycle.record_hash(certificate.standing.record(certificate.link))
 
     def _admit(
         self, opened: Opened, index: int, position: int, item: Event, holders: dict[bytes, None]

@@ -191,15 +191,25 @@ class Standing:
     transfer_to: str | None = None
     count: int = 0  # transitions in the history
 
-    def record_hash(self, last_link: bytes) -> bytes:
-        """What the status map keeps: current state and, through the link, the whole history."""
+    def record(self, last_link: bytes) -> bytes:
+        """The canonical record: current state and, through the link, the whole history."""
         members = {
-            name: value
-            for name in self.__slots__
-            if (value := getattr(self, name)) is not None
+            name: value for name in self.__slots__ if (value := getattr(self, name)) is not None
         }
         members["link"] = last_link.hex()
-        return sha256(_RECORD_TAG + canonical.format(members)).digest()
+        return canonical.format(members)
+
+
+def record_hash(record: bytes) -> bytes:
+    """What the status map keeps of a certificate's record."""
+    return sha256(_RECORD_TAG + record).digest()
+
+
+def parse_record(record: bytes) -> tuple[Standing, bytes]:
+    """(standing, last link) of a record that the ledger itself wrote."""
+    members = canonical.loads(record)
+    last_link = bytes.fromhex(members.pop("link"))
+    return Standing(**members), last_link
 
 
 def step(standing: Standing, t: Transition) -> Standing:

@@ -1,0 +1,1 @@
+"""The ledger's store in PostgreSQL: the only place that talks to it."""

@@ -1,0 +1,47 @@
+"""Connections to the ledger's database, and what PostgreSQL's errors mean to us."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psycopg2
+from psycopg2.extensions import connection as Connection
+from psycopg2.extensions import cursor as Cursor
+
+from ..errors import Unavailable
+
+# A frozen writer must not hold the turn: PostgreSQL ends its transaction after this long.
+TURN_TIMEOUT_SECONDS = 5
+
+
+def connect(url: str, program: str, *, writes: bool = False) -> Connection:
+    """A connection to the database at `url` (libpq), shown in PostgreSQL as `program`.
+
+    Unavailable `unreachable` when there is none.
+    """
+    options = ["-c timezone=UTC"]
+    if writes:
+        milliseconds = TURN_TIMEOUT_SECONDS * 1000
+        options += [
+            f"-c transaction_timeout={milliseconds}",
+            f"-c idle_in_transaction_session_timeout={milliseconds}",
+            "-c synchronous_commit=on",
+        ]
+    try:
+        return psycopg2.connect(
+            url, application_name=f"certledger-{program}", options=" ".join(options),
+            connect_timeout=5, keepalives_idle=5, keepalives_interval=2, keepalives_count=3,
+        )
+    except psycopg2.OperationalError as err:
+        raise Unavailable("unreachable", f"PostgreSQL: {str(err).strip()}") from err
+
+
+@contextmanager
+def transaction(connection: Connection) -> Iterator[Cursor]:
+    """One transaction: committed at the end, rolled back on any exception."""
+    try:
+        with connection, connection.cursor() as cursor:
+            yield cursor
+    except (psycopg2.OperationalError, psycopg2.InterfaceError) as err:
+        raise Unavailable("unreachable", f"PostgreSQL: {str(err).strip()}") from err

@@ -1,0 +1,57 @@
+"""Migrations: forward only, each in its own transaction under one advisory lock, with its hash."""
+
+from __future__ import annotations
+
+from hashlib import sha256
+from importlib.resources import files
+
+from psycopg2.extensions import connection as Connection
+
+from ..errors import Conflict
+from .connection import transaction
+
+_LOCK = 0x6365727400000001  # "cert" and a number
+
+
+def migrations() -> list[tuple[int, str, str]]:
+    """(number, name, text) of all migrations in order."""
+    folder = files(__package__) / "sql" / "migrations"
+    found = []
+    for path in folder.iterdir():
+        if path.name.endswith(".sql"):
+            number, _, name = path.name.removesuffix(".sql").partition("_")
+            found.append((int(number), name, path.read_text()))
+    return sorted(found)
+
+
+def migrate(connection: Connection) -> list[str]:
+    """Apply what is missing; the names of what was applied. Interrupted, it goes on where it was.
+
+    Conflict when the database was migrated by other text than ours.
+    """
+    applied = []
+    with transaction(connection) as cursor:
+        cursor.execute(
+            "CREATE TABLE IF NOT EXISTS migration (number integer PRIMARY KEY, name text NOT NULL,"
+            " hash text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now())"
+        )
+    for number, name, text in migrations():
+        digest = sha256(text.encode()).hexdigest()
+        with transaction(connection) as cursor:
+            cursor.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
+            cursor.execute("SELECT hash FROM migration WHERE number = %s", (number,))
+            row = cursor.fetchone()
+            if row is not None:
+                if row[0] != digest:
+                    raise Conflict(
+                        "registry-conflict",
+                        f"migration {number} of this database has other text than {name}",
+                    )
+                continue
+            cursor.execute(text)
+            cursor.execute(
+                "INSERT INTO migration (number, name, hash) VALUES (%s, %s, %s)",
+                (number, name, digest),
+            )
+            applied.append(name)
+    return applied

@@ -1,0 +1,66 @@
+"""Rows to values: what several stores read."""
+
+from __future__ import annotations
+
+import cramjam
+from psycopg2.extensions import cursor as Cursor
+
+from .. import canonical
+from ..admission import Lane
+from ..errors import Unavailable
+from ..registry import Registry, lane_record
+from .statements import sql
+
+CHUNK = 128  # event lines per row
+
+
+def read_registry(cursor: Cursor, origin: str) -> Registry:
+    """The current registry, lanes excepted."""
+    cursor.execute(sql("read_registry"))
+    return Registry(
+        origin, {name: canonical.loads(bytes(data)) for name, data in cursor.fetchall()}
+    )
+
+
+def read_lanes(cursor: Cursor) -> dict[tuple[str, int], Lane]:
+    """All lanes by department and number."""
+    cursor.execute(sql("read_lanes"))
+    return {
+        (department, number): Lane(epoch, producer, after, bytes(previous), time, at, index)
+        for department, number, epoch, producer, after, previous, time, at, index in cursor
+    }
+
+
+def registry_leaves_records(cursor: Cursor, origin: str) -> list[dict[str, object]]:
+    """All records under the registry root: those changed by notes, and one per lane."""
+    records: list[dict[str, object]] = list(read_registry(cursor, origin).records.values())
+    records += [
+        lane_record(department, number, lane.index, lane.value())
+        for (department, number), lane in read_lanes(cursor).items()
+    ]
+    return records
+
+
+def pack_lines(lines: tuple[bytes, ...]) -> list[bytes]:
+    """Event lines as they are stored: chunks of 128, joined by newlines, zstd level 1."""
+    return [
+        bytes(cramjam.zstd.compress(b"\n".join(lines[i : i + CHUNK]), level=1))
+        for i in range(0, len(lines), CHUNK)
+    ]
+
+
+def unpack_lines(chunk: bytes) -> list[bytes]:
+    """The lines of one stored chunk."""
+    return bytes(cramjam.zstd.decompress(chunk)).split(b"\n")
+
+
+def read_origin(cursor: Cursor) -> str:
+    """The ledger's origin; Unavailable `not-initialised` before genesis."""
+    cursor.execute("SELECT to_regclass('allocation') IS NOT NULL")
+    if cursor.fetchone() != (True,):
+        raise Unavailable("not-initialised")
+    cursor.execute(sql("read_allocation"))
+    row = cursor.fetchone()
+    if row is None:
+        raise Unavailable("not-initialised")
+    return str(row[0])

@@ -1,0 +1,3 @@
+-- Names the topic ids that records were taken from.
+SELECT DISTINCT topic_id
+FROM intake

@@ -1,0 +1,5 @@
+-- Reads entries from one index to before another (primary key).
+SELECT log_index, data
+FROM entry
+WHERE log_index >= %(begin)s AND log_index < %(end)s
+ORDER BY log_index

@@ -1,0 +1,3 @@
+-- Reads all registry records.
+SELECT name, data
+FROM registry_record

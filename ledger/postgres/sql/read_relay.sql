@@ -1,0 +1,4 @@
+-- Reads how far a relay has come.
+SELECT position
+FROM relay
+WHERE name = %(name)s

@@ -1,0 +1,217 @@
+-- The ledger's whole schema. The migrations, applied from nothing, give exactly this (by test).
+
+CREATE FUNCTION refuse_change() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    RAISE EXCEPTION '% is append-only', TG_TABLE_NAME USING ERRCODE = 'restrict_violation';
+END $$;
+
+CREATE FUNCTION microseconds_now() RETURNS bigint LANGUAGE sql VOLATILE AS $$
+    SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint
+$$;
+
+-- The turn: whoever holds this row's lock appends to the log.
+CREATE TABLE allocation (
+    one boolean PRIMARY KEY DEFAULT true CHECK (one),
+    origin text NOT NULL,
+    next_index bigint NOT NULL CHECK (next_index > 0),
+    ledger_time bigint NOT NULL,  -- microseconds since 1970, never decreasing
+    registry_index bigint NOT NULL,  -- log index of the last registry change
+    next_outbox bigint NOT NULL DEFAULT 0
+);
+
+-- The tree head: moved by the sequencer alone, by compare-and-swap.
+CREATE TABLE head (
+    one boolean PRIMARY KEY DEFAULT true CHECK (one),
+    size bigint NOT NULL CHECK (size >= 0),  -- leaves
+    root bytea NOT NULL CHECK (length(root) = 32)
+);
+
+CREATE TABLE entry (
+    log_index bigint PRIMARY KEY CHECK (log_index >= 0),
+    data bytea NOT NULL CHECK (length(data) BETWEEN 1 AND 65535)
+);
+ALTER TABLE entry ALTER COLUMN data SET STORAGE EXTERNAL;
+
+-- Event lines of logged bundles, 128 to a row, joined by newlines, compressed with zstd.
+CREATE TABLE lines (
+    log_index bigint NOT NULL,
+    chunk integer NOT NULL CHECK (chunk >= 0),
+    data bytea NOT NULL,
+    PRIMARY KEY (log_index, chunk)
+);
+ALTER TABLE lines ALTER COLUMN data SET STORAGE EXTERNAL;
+
+-- Delta lists: ascending (map key, record hash), 64 bytes each.
+CREATE TABLE delta (
+    log_index bigint PRIMARY KEY,
+    certificates bytea NOT NULL CHECK (length(certificates) % 64 = 0),
+    holders bytea NOT NULL CHECK (length(holders) % 64 = 0)
+);
+ALTER TABLE delta ALTER COLUMN certificates SET STORAGE EXTERNAL;
+ALTER TABLE delta ALTER COLUMN holders SET STORAGE EXTERNAL;
+
+-- Current state: `record` is the canonical record whose hash the status map keeps.
+CREATE TABLE certificate (
+    map_key bytea PRIMARY KEY CHECK (length(map_key) = 32),
+    type_code text NOT NULL,
+    issuer text NOT NULL,
+    number text NOT NULL,
+    record bytea NOT NULL,
+    holder text
+) WITH (fillfactor = 90);
+CREATE INDEX certificate_number ON certificate (number);
+
+-- Every certificate's history: one row per admitted event.
+CREATE TABLE transition (
+    map_key bytea NOT NULL CHECK (length(map_key) = 32),
+    ordinal integer NOT NULL CHECK (ordinal >= 0),
+    log_index bigint NOT NULL,
+    position integer NOT NULL,
+    event_id bytea NOT NULL CHECK (length(event_id) = 16),
+    line_hash bytea NOT NULL CHECK (length(line_hash) = 32),
+    data bytea NOT NULL,
+    PRIMARY KEY (map_key, ordinal)
+);
+
+CREATE TABLE holder (
+    map_key bytea PRIMARY KEY CHECK (length(map_key) = 32),
+    acts bigint NOT NULL CHECK (acts > 0),
+    link bytea NOT NULL CHECK (length(link) = 32)
+);
+
+CREATE TABLE lane (
+    department text NOT NULL,
+    lane integer NOT NULL,
+    epoch integer NOT NULL CHECK (epoch >= 0),
+    producer text,
+    next_sequence bigint NOT NULL CHECK (next_sequence >= 0),
+    previous bytea NOT NULL CHECK (length(previous) = 32),
+    signing_time bigint NOT NULL,
+    signed_at text NOT NULL,
+    log_index bigint NOT NULL,
+    PRIMARY KEY (department, lane)
+);
+
+-- Which note used up which number of a lane.
+CREATE TABLE lane_note (
+    department text NOT NULL,
+    lane integer NOT NULL,
+    epoch integer NOT NULL,
+    sequence bigint NOT NULL,
+    producer text NOT NULL,
+    note_hash bytea NOT NULL CHECK (length(note_hash) = 32),
+    log_index bigint NOT NULL,
+    PRIMARY KEY (department, lane, epoch, sequence)
+);
+
+-- Second notes for a number, each logged once.
+CREATE TABLE equivocation (
+    department text NOT NULL,
+    lane integer NOT NULL,
+    note_hash bytea NOT NULL CHECK (length(note_hash) = 32),
+    log_index bigint NOT NULL,
+    PRIMARY KEY (department, lane, note_hash)
+);
+
+-- The next offset to take from each intake partition, and the hash of the last record taken.
+CREATE TABLE intake (
+    topic_id text NOT NULL,
+    partition integer NOT NULL,
+    next_offset bigint NOT NULL CHECK (next_offset >= 0),
+    last_record bytea CHECK (length(last_record) = 32),
+    PRIMARY KEY (topic_id, partition)
+);
+
+-- What became of every Kafka record: exactly one row each.
+CREATE TABLE accounting (
+    topic_id text NOT NULL,
+    partition integer NOT NULL,
+    record_offset bigint NOT NULL CHECK (record_offset >= 0),
+    outcome text NOT NULL CHECK (outcome IN (
+        'logged', 'repeat', 'out-of-sequence', 'fenced', 'equivocation', 'dead-letter', 'skipped'
+    )),
+    log_index bigint,  -- of the entry it became or repeats
+    outbox_number bigint,  -- of what is said about it, null when logged
+    CHECK ((outcome = 'logged') = (outbox_number IS NULL)),
+    CHECK (outcome NOT IN ('logged', 'repeat') OR log_index IS NOT NULL),
+    PRIMARY KEY (topic_id, partition, record_offset)
+);
+
+-- What leaves for Kafka beside receipts of logged bundles: notices, dead letters, repeats.
+CREATE TABLE outbox (
+    number bigint PRIMARY KEY,
+    outcome text NOT NULL,
+    topic_id text NOT NULL,
+    partition integer NOT NULL,
+    record_offset bigint NOT NULL,
+    code text,
+    message text,
+    log_index bigint,
+    key bytea,
+    notice bytea,  -- what the department hears, null when nobody can be told
+    record bytea  -- the original bytes of a dead letter
+);
+
+CREATE TABLE registry_record (
+    name text PRIMARY KEY,
+    data bytea NOT NULL,
+    log_index bigint NOT NULL
+);
+
+-- Where status entries stand, to find the last one known at a time.
+CREATE TABLE status (
+    log_index bigint PRIMARY KEY,
+    ledger_time bigint NOT NULL
+);
+CREATE INDEX status_ledger_time ON status (ledger_time);
+
+-- C2SP tiles of 256 hashes; only a level's last tile is partial.
+CREATE TABLE tile (
+    level integer NOT NULL CHECK (level BETWEEN 0 AND 7),
+    tile_index bigint NOT NULL CHECK (tile_index >= 0),
+    data bytea NOT NULL CHECK (length(data) BETWEEN 32 AND 8192 AND length(data) % 32 = 0),
+    PRIMARY KEY (level, tile_index)
+);
+ALTER TABLE tile ALTER COLUMN data SET STORAGE EXTERNAL;
+
+-- Every checkpoint ever signed.
+CREATE TABLE checkpoint (
+    size bigint PRIMARY KEY,
+    note bytea NOT NULL,
+    published_at bigint  -- microseconds; null until it is published
+);
+
+-- How far certledger.log.v1 holds what is here.
+CREATE TABLE log_topic (
+    one boolean PRIMARY KEY DEFAULT true CHECK (one),
+    topic_id text NOT NULL,
+    last_offset bigint NOT NULL,  -- of the last acknowledged record, -1 for none
+    entries bigint NOT NULL,  -- all entries below are acknowledged
+    outbox bigint NOT NULL  -- all accounting below is acknowledged
+);
+
+CREATE TABLE relay (
+    name text PRIMARY KEY,
+    position bigint NOT NULL
+);
+
+CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON entry
+    FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
+CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON lines
+    FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
+CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON delta
+    FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
+CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON transition
+    FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
+CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON lane_note
+    FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
+CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON equivocation
+    FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
+CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON accounting
+    FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
+CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON outbox
+    FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
+CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON status
+    FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
+CREATE TRIGGER append_only BEFORE DELETE OR TRUNCATE ON checkpoint
+    FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();

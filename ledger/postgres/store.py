@@ -1,0 +1,539 @@
+"""Step 5: one transaction per batch under the allocation row's turn, and registry changes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any
+
+from psycopg2.extensions import connection as Connection
+from psycopg2.extensions import cursor as Cursor
+
+from .. import admission, canonical, identity, lifecycle, merkle, times
+from ..admission import Accounted, Certificate, DeadLetter, Lane, Opened, Recorded, Turn
+from ..entry import Source, format_genesis, format_registry
+from ..errors import Conflict, Refused, Unavailable
+from ..event import Event
+from ..lifecycle import Transition, parse_transition
+from ..receipt import format_notice
+from ..registry import Registry, apply_note, format_record, genesis_records
+from ..topics import lane_key
+from .connection import transaction
+from .copying import bigint, copy, integer
+from .rows import pack_lines, read_origin, read_registry
+from .statements import sql
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """One Kafka record as consumed: its place and raw bytes (None for a tombstone)."""
+
+    partition: int
+    offset: int
+    value: bytes | None
+
+
+Checked = tuple[Fetched, Opened | DeadLetter]
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What one batch did: records by outcome, entries and events written."""
+
+    outcomes: dict[str, int]
+    admitted: int
+    refused: int
+    next_index: int
+
+
+class Store:
+    """The admission side's connection to the ledger. Not safe for several threads at once."""
+
+    def __init__(
+        self, connection: Connection, load: Callable[[bytes], Any] = canonical.loads
+    ) -> None:
+        self.connection = connection
+        self._load = load
+        self._registry: tuple[int, Registry] | None = None
+        with transaction(connection) as cursor:
+            cursor.execute(sql("create_changed"))
+
+    def registry(self) -> Registry:
+        """The registry as last seen: what step 4 opens records with."""
+        if self._registry is None:
+            with transaction(self.connection) as cursor:
+                cursor.execute(sql("read_allocation"))
+                row = cursor.fetchone()
+                if row is None:
+                    raise Unavailable("not-initialised")
+                self._registry = (row[3], read_registry(cursor, row[0]))
+        return self._registry[1]
+
+    def offsets(self, topic_id: str, partitions: Sequence[int]) -> dict[int, tuple[int, bytes | None]]:
+        """(next offset, SHA-256 of the last record taken) of partitions, begun at 0 when new.
+
+        Conflict `topic-changed` when records were taken from a topic of another id.
+        """
+        with transaction(self.connection) as cursor:
+            cursor.execute(sql("intake_topics"))
+            others = [row[0] for row in cursor.fetchall() if row[0] != topic_id]
+            if others:
+                raise Conflict(
+                    "topic-changed",
+                    f"records were taken from topic id {others[0]}, this topic's id is {topic_id}",
+                )
+            for partition in partitions:
+                cursor.execute(
+                    sql("insert_intake"), {"topic_id": topic_id, "partition": partition}
+                )
+            cursor.execute(sql("read_intake"), {"topic_id": topic_id})
+            return {
+                partition: (offset, None if last is None else bytes(last))
+                for partition, offset, last in cursor.fetchall()
+                if partition in partitions
+            }
+
+    def open(self, fetched: Fetched) -> Checked:
+        """Step 4 for one record, with the registry as last seen."""
+        return fetched, admission.open_record(fetched.value, self.registry(), self._load)
+
+    def apply(self, topic_id: str, batch: Sequence[Checked]) -> Applied:
+        """Step 5: record a batch, all of it or nothing. Records below the next offset are passed
+        over; one above it is Conflict `offset-jump`.
+        """
+        opened_with = self._registry[0] if self._registry else -1
+        with transaction(self.connection) as cursor:
+            cursor.execute(sql("lock_allocation"))
+            row = cursor.fetchone()
+            if row is None:
+                raise Unavailable("not-initialised")
+            origin, next_index, ledger_time, registry_index, next_outbox, clock = row
+            if self._registry is None or self._registry[0] != registry_index:
+                self._registry = (registry_index, read_registry(cursor, origin))
+            registry = self._registry[1]
+            todo, moves = self._accept(cursor, topic_id, batch)
+            if opened_with != registry_index:
+                todo = [
+                    (f, admission.open_record(f.value, registry, self._load)) for f, _ in todo
+                ]
+            view = _View(cursor, registry, [o for _, o in todo if isinstance(o, Opened)])
+            turn = Turn(view, next_index, max(clock, ledger_time))
+            outbox = []
+            for fetched, opened in todo:
+                source = Source(topic_id, fetched.partition, fetched.offset)
+                outbox.append((turn.take(source, opened), fetched))
+            next_outbox = self._write(cursor, turn, view, outbox, next_outbox)
+            self._move_intake(cursor, topic_id, moves)
+            cursor.execute(
+                sql("move_allocation"),
+                {
+                    "was": next_index,
+                    "next_index": turn.next_index,
+                    "ledger_time": turn.now,
+                    "registry_index": registry_index,
+                    "next_outbox": next_outbox,
+                },
+            )
+            _check_one(cursor, "allocation")
+            # A crash before this commit leaves nothing; after it the records count as consumed.
+        outcomes: dict[str, int] = {}
+        for done in turn.accounted:
+            outcomes[done.outcome] = outcomes.get(done.outcome, 0) + 1
+        admitted = sum(len(b.admitted) for b in turn.logged)
+        refused = sum(len(b.codes) for b in turn.logged) - admitted
+        return Applied(outcomes, admitted, refused, turn.next_index)
+
+    def _accept(
+        self, cursor: Cursor, topic_id: str, batch: Sequence[Checked]
+    ) -> tuple[list[Checked], dict[int, tuple[int, int, bytes]]]:
+        """The records that are next on their partitions, and how the offsets move."""
+        partitions = sorted({f.partition for f, _ in batch})
+        cursor.execute(
+            sql("lock_intake"), {"topic_id": topic_id, "partitions": partitions}
+        )
+        wanted = {partition: offset for partition, offset, _ in cursor.fetchall()}
+        begun = dict(wanted)
+        todo: list[Checked] = []
+        last: dict[int, bytes] = {}
+        for fetched, opened in batch:
+            want = wanted.get(fetched.partition)
+            if want is None or fetched.offset > want:
+                raise Conflict(
+                    "offset-jump",
+                    f"partition {fetched.partition}: want offset {want}, got {fetched.offset}",
+                )
+            if fetched.offset < want:
+                continue
+            wanted[fetched.partition] = want + 1
+            last[fetched.partition] = sha256(fetched.value or b"").digest()
+            todo.append((fetched, opened))
+        return todo, {p: (begun[p], wanted[p], digest) for p, digest in last.items()}
+
+    def _move_intake(
+        self, cursor: Cursor, topic_id: str, moves: dict[int, tuple[int, int, bytes]]
+    ) -> None:
+        for partition, (was, offset, digest) in moves.items():
+            cursor.execute(
+                sql("move_intake"),
+                {
+                    "topic_id": topic_id,
+                    "partition": partition,
+                    "was": was,
+                    "next_offset": offset,
+                    "last_record": digest,
+                },
+            )
+            _check_one(cursor, "intake")
+
+    def _write(
+        self,
+        cursor: Cursor,
+        turn: Turn,
+        view: _View,
+        accounted: Sequence[tuple[Accounted, Fetched]],
+        next_outbox: int,
+    ) -> int:
+        _copy_entries(cursor, turn)
+        _copy_certificates(cursor, turn, view)
+        for key, (acts, link) in turn.holders.items():
+            cursor.execute(sql("upsert_holder"), {"key": key, "acts": acts, "link": link})
+        _copy_lanes(cursor, turn)
+        rows = []
+        for done, fetched in accounted:
+            number = None
+            if done.outcome != admission.LOGGED:
+                number = next_outbox
+                next_outbox += 1
+                cursor.execute(sql("insert_outbox"), _outbox_row(number, done, fetched))
+                if done.outcome == admission.EQUIVOCATION and done.index is not None:
+                    _insert_equivocation(cursor, done)
+            rows.append(
+                (
+                    done.source.topic_id.encode(),
+                    integer(done.source.partition),
+                    bigint(done.source.offset),
+                    done.outcome.encode(),
+                    None if done.index is None else bigint(done.index),
+                    None if number is None else bigint(number),
+                )
+            )
+        copy(
+            cursor,
+            "accounting",
+            "topic_id, partition, record_offset, outcome, log_index, outbox_number",
+            rows,
+        )
+        return next_outbox
+
+    # --- the registry ----------------------------------------------------------------------------
+
+    def change_registry(self, note: bytes) -> int | None:
+        """Apply a registry note in a turn of its own: its log index, None when in force already.
+
+        Refused, Malformed or ProofError as `registry.apply_note` says; nothing is written then.
+        """
+        with transaction(self.connection) as cursor:
+            cursor.execute(sql("lock_allocation"))
+            row = cursor.fetchone()
+            if row is None:
+                raise Unavailable("not-initialised")
+            origin, index, ledger_time, _, next_outbox, clock = row
+            change = apply_note(read_registry(cursor, origin), note, index)
+            if change is None:
+                return None
+            now = max(clock, ledger_time)
+            entry = format_registry(note, times.format_moment(now))
+            cursor.execute(sql("insert_entry"), {"log_index": index, "data": entry})
+            name = change.record["name"]
+            cursor.execute(
+                sql("upsert_registry_record"),
+                {"name": name, "data": format_record(change.record), "log_index": index},
+            )
+            for lane in range(change.opens_lanes):
+                cursor.execute(
+                    sql("insert_lane"),
+                    {
+                        "department": name.removeprefix("department/"),
+                        "lane": lane,
+                        "previous": merkle.leaf_hash(entry),
+                        "log_index": index,
+                    },
+                )
+            cursor.execute(
+                sql("move_allocation"),
+                {
+                    "was": index,
+                    "next_index": index + 1,
+                    "ledger_time": now,
+                    "registry_index": index,
+                    "next_outbox": next_outbox,
+                },
+            )
+            _check_one(cursor, "allocation")
+        return int(index)
+
+
+def create_ledger(connection: Connection, origin: str, checkpoint_vkey: str, operator_vkey: str) -> bytes:
+    """Entry 0 in a migrated, empty database; its leaf hash. Refused when there is a ledger."""
+    with transaction(connection) as cursor:
+        cursor.execute("SELECT EXISTS (SELECT FROM entry), microseconds_now()")
+        exists, now = cursor.fetchone() or (True, 0)
+        if exists:
+            raise Refused("registry-refused", "this database holds a ledger already")
+        entry = format_genesis(origin, checkpoint_vkey, operator_vkey, times.format_moment(now))
+        cursor.execute(sql("insert_entry"), {"log_index": 0, "data": entry})
+        for name, record in genesis_records(origin, checkpoint_vkey, operator_vkey).items():
+            cursor.execute(
+                sql("upsert_registry_record"),
+                {"name": name, "data": format_record(record), "log_index": 0},
+            )
+        cursor.execute(sql("insert_allocation"), {"origin": origin, "ledger_time": now})
+        cursor.execute(sql("insert_head"), {"root": merkle.EMPTY_ROOT})
+    return merkle.leaf_hash(entry)
+
+
+def read_genesis(connection: Connection) -> tuple[str, bytes]:
+    """(origin, leaf hash of entry 0); Unavailable `not-initialised` when there is none."""
+    with transaction(connection) as cursor:
+        origin = read_origin(cursor)
+        cursor.execute(sql("read_entries"), {"begin": 0, "end": 1})
+        return origin, merkle.leaf_hash(bytes(cursor.fetchall()[0][1]))
+
+
+class _View:
+    """`admission.View` over the open transaction, with what the batch needs read at once."""
+
+    def __init__(self, cursor: Cursor, registry: Registry, batch: Sequence[Opened]) -> None:
+        self._cursor = cursor
+        self.registry = registry
+        self._lanes: dict[tuple[str, int], Lane] = {}
+        events = [e for opened in batch for e in opened.events if isinstance(e, Event)]
+        self.certificates = self._read_certificates(sorted({e.key for e in events}))
+        holders = {e.data["holder_pseudonym"] for e in events if "holder_pseudonym" in e.data}
+        if holders:
+            holders |= {c.holder for c in self.certificates.values() if c.holder}
+        self._holders = self._read_holders([identity.holder_key(h) for h in holders])
+
+    def _read_certificates(self, keys: list[bytes]) -> dict[bytes, Certificate]:
+        found: dict[bytes, Certificate] = {}
+        if not keys:
+            return found
+        self._cursor.execute(sql("read_certificates"), {"keys": keys})
+        for key, record, holder in self._cursor.fetchall():
+            standing, link = lifecycle.parse_record(bytes(record))
+            found[bytes(key)] = Certificate(standing, link, holder)
+        if found:
+            self._cursor.execute(sql("read_event_ids"), {"keys": list(found)})
+            for key, event_id, line_hash in self._cursor.fetchall():
+                found[bytes(key)].event_ids[bytes(event_id).hex()] = bytes(line_hash)
+        return found
+
+    def _read_holders(self, keys: list[bytes]) -> dict[bytes, tuple[int, bytes]]:
+        if not keys:
+            return {}
+        self._cursor.execute(sql("read_holders"), {"keys": keys})
+        return {bytes(key): (acts, bytes(link)) for key, acts, link in self._cursor.fetchall()}
+
+    def lane(self, department: str, lane: int) -> Lane:
+        known = self._lanes.get((department, lane))
+        if known is None:
+            self._cursor.execute(sql("read_lane"), {"department": department, "lane": lane})
+            row = self._cursor.fetchone()
+            if row is None:
+                raise Unavailable("not-initialised", f"lane {department}/{lane} has no row")
+            epoch, producer, after, previous, time, at, index = row
+            known = Lane(epoch, producer, after, bytes(previous), time, at, index)
+            self._lanes[department, lane] = known
+        return known
+
+    def note_at(self, department: str, lane: int, epoch: int, seq: int) -> Recorded | None:
+        self._cursor.execute(
+            sql("read_note"),
+            {"department": department, "lane": lane, "epoch": epoch, "sequence": seq},
+        )
+        row = self._cursor.fetchone()
+        return None if row is None else Recorded(row[0], bytes(row[1]), row[2])
+
+    def is_note_of_epoch(self, department: str, lane: int, epoch: int, note: bytes) -> bool:
+        self._cursor.execute(
+            sql("is_note_of_epoch"),
+            {"department": department, "lane": lane, "epoch": epoch, "note_hash": note},
+        )
+        return self._cursor.fetchone() == (True,)
+
+    def is_equivocation_logged(self, department: str, lane: int, note: bytes) -> bool:
+        self._cursor.execute(
+            sql("is_equivocation_logged"),
+            {"department": department, "lane": lane, "note_hash": note},
+        )
+        return self._cursor.fetchone() == (True,)
+
+    def certificate(self, key: bytes) -> Certificate | None:
+        return self.certificates.get(key)
+
+    def history(self, key: bytes) -> list[Transition]:
+        self._cursor.execute(sql("read_history"), {"key": key})
+        return [
+            parse_transition(canonical.loads(bytes(data)))
+            for _, _, _, _, data in self._cursor.fetchall()
+        ]
+
+    def holder(self, key: bytes) -> tuple[int, bytes]:
+        return self._holders.get(key, (0, b""))
+
+
+def _copy_entries(cursor: Cursor, turn: Turn) -> None:
+    copy(
+        cursor,
+        "entry",
+        "log_index, data",
+        ((bigint(index), entry) for index, entry in turn.entries),
+    )
+    copy(
+        cursor,
+        "lines",
+        "log_index, chunk, data",
+        (
+            (bigint(b.index), integer(number), chunk)
+            for b in turn.logged
+            for number, chunk in enumerate(pack_lines(b.opened.bundle.lines))
+        ),
+    )
+    copy(
+        cursor,
+        "delta",
+        "log_index, certificates, holders",
+        (
+            (
+                bigint(b.index),
+                b"".join(key + record for key, record in b.certificates),
+                b"".join(key + record for key, record in b.holders),
+            )
+            for b in turn.logged
+        ),
+    )
+    copy(
+        cursor,
+        "transition",
+        "map_key, ordinal, log_index, position, event_id, line_hash, data",
+        (
+            (
+                a.key,
+                integer(a.ordinal),
+                bigint(b.index),
+                integer(a.position),
+                bytes.fromhex(a.event.id),
+                a.event.line_hash,
+                a.transition,
+            )
+            for b in turn.logged
+            for a in b.admitted
+        ),
+    )
+
+
+def _copy_certificates(cursor: Cursor, turn: Turn, view: _View) -> None:
+    new: list[tuple[bytes | None, ...]] = []
+    changed: list[tuple[bytes | None, ...]] = []
+    for key, (item, certificate) in turn.certificates.items():
+        record = certificate.standing.record(certificate.link)
+        holder = None if certificate.holder is None else certificate.holder.encode()
+        if key in view.certificates:
+            changed.append((key, record, holder))
+        else:
+            identity_ = (item.type_code.encode(), item.issuer.encode(), item.number.encode())
+            new.append((key, *identity_, record, holder))
+    copy(cursor, "certificate", "map_key, type_code, issuer, number, record, holder", new)
+    if changed:
+        copy(cursor, "changed", "map_key, record, holder", changed)
+        cursor.execute(sql("update_changed"))
+        if cursor.rowcount != len(changed):
+            raise Conflict("registry-conflict", "a current state vanished under the turn")
+
+
+def _copy_lanes(cursor: Cursor, turn: Turn) -> None:
+    copy(
+        cursor,
+        "lane_note",
+        "department, lane, epoch, sequence, producer, note_hash, log_index",
+        (
+            (
+                department.encode(),
+                integer(lane),
+                integer(epoch),
+                bigint(sequence),
+                note.producer.encode(),
+                note.note_hash,
+                bigint(note.index),
+            )
+            for (department, lane, epoch, sequence), note in turn.notes.items()
+        ),
+    )
+    for (department, lane), state in turn.lanes.items():
+        cursor.execute(
+            sql("move_lane"),
+            {
+                "department": department,
+                "lane": lane,
+                "epoch": state.epoch,
+                "producer": state.producer,
+                "next_sequence": state.next_sequence,
+                "previous": state.previous,
+                "signing_time": state.signing_time,
+                "signed_at": state.signed_at,
+                "log_index": state.index,
+            },
+        )
+        _check_one(cursor, "lane")
+
+
+def _outbox_row(number: int, done: Accounted, fetched: Fetched) -> dict[str, Any]:
+    notice = key = None
+    if done.bundle is not None:
+        header = done.bundle.header
+        key = lane_key(header.department, header.lane)
+        if done.outcome != admission.REPEAT:
+            want = None
+            if done.want_epoch is not None and done.want_sequence is not None:
+                want = (done.want_epoch, done.want_sequence)
+            notice = format_notice(
+                header,
+                done.bundle.note_hash,
+                done.outcome,
+                done.code or done.outcome,
+                done.message or "",
+                want,
+            )
+    return {
+        "number": number,
+        "outcome": done.outcome,
+        "topic_id": done.source.topic_id,
+        "partition": done.source.partition,
+        "record_offset": done.source.offset,
+        "code": done.code,
+        "message": done.message,
+        "log_index": done.index,
+        "key": key,
+        "notice": notice,
+        "record": fetched.value if done.outcome == admission.DEAD_LETTER else None,
+    }
+
+
+def _insert_equivocation(cursor: Cursor, done: Accounted) -> None:
+    if done.bundle is not None:
+        header = done.bundle.header
+        cursor.execute(
+            sql("insert_equivocation"),
+            {
+                "department": header.department,
+                "lane": header.lane,
+                "note_hash": done.bundle.note_hash,
+                "log_index": done.index,
+            },
+        )
+
+
+def _check_one(cursor: Cursor, what: str) -> None:
+    if cursor.rowcount != 1:
+        raise Conflict("registry-conflict", f"{what}: {cursor.rowcount} rows moved, 1 expected")
