@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+
 import cramjam
 from psycopg2.extensions import cursor as Cursor
 
 from .. import canonical
 from ..admission import Lane
 from ..errors import Unavailable
-from ..registry import Registry, lane_record
+from ..registry import Registry, lane_record, leaves
 from .statements import sql
 
 CHUNK = 128  # event lines per row
@@ -39,6 +41,26 @@ def registry_leaves_records(cursor: Cursor, origin: str) -> list[dict[str, objec
         for (department, number), lane in read_lanes(cursor).items()
     ]
     return records
+
+
+def write_registry_snapshot(
+    cursor: Cursor, log_index: int, records: Iterable[Mapping[str, object]]
+) -> None:
+    """Keep the registry's leaves under the status entry at `log_index`, in its transaction.
+
+    `records` are those of `registry_leaves_records` whose root the entry carries. The last 64 stay,
+    and all since the published checkpoint.
+    """
+    data = bytes(cramjam.zstd.compress(b"\n".join(leaves(records)), level=1))
+    cursor.execute(sql("insert_registry_snapshot"), {"log_index": log_index, "data": data})
+    cursor.execute(sql("prune_registry_snapshots"))
+
+
+def read_registry_snapshot(cursor: Cursor, log_index: int) -> list[bytes] | None:
+    """The registry's leaves under a recent status entry, in the tree's order; None when gone."""
+    cursor.execute(sql("read_registry_snapshot"), {"log_index": log_index})
+    row = cursor.fetchone()
+    return None if row is None else bytes(cramjam.zstd.decompress(bytes(row[0]))).split(b"\n")
 
 
 def pack_lines(lines: tuple[bytes, ...]) -> list[bytes]:

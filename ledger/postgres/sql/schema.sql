@@ -165,6 +165,13 @@ CREATE TABLE status (
 );
 CREATE INDEX status_ledger_time ON status (ledger_time);
 
+-- The registry's leaves under recent status entries, so that proofs are as of a published checkpoint.
+CREATE TABLE registry_snapshot (
+    log_index bigint PRIMARY KEY,  -- of the status entry
+    data bytea NOT NULL  -- the leaves in the tree's order, joined by newlines, zstd
+);
+ALTER TABLE registry_snapshot ALTER COLUMN data SET STORAGE EXTERNAL;
+
 -- C2SP tiles of 256 hashes; only a level's last tile is partial.
 CREATE TABLE tile (
     level integer NOT NULL CHECK (level BETWEEN 0 AND 7),
