@@ -11,7 +11,9 @@ from psycopg2.extensions import cursor as Cursor
 
 from ..errors import Unavailable
 
-# A frozen writer must not hold the turn: PostgreSQL ends its transaction after this long.
+# A frozen writer must not hold the turn: PostgreSQL ends its transaction after this long. Those
+# who wait for the turn meanwhile have more patience than the frozen one has time.
+IDLE_TIMEOUT_SECONDS = 3
 TURN_TIMEOUT_SECONDS = 5
 
 
@@ -22,10 +24,9 @@ def connect(url: str, program: str, *, writes: bool = False) -> Connection:
     """
     options = ["-c timezone=UTC"]
     if writes:
-        milliseconds = TURN_TIMEOUT_SECONDS * 1000
         options += [
-            f"-c transaction_timeout={milliseconds}",
-            f"-c idle_in_transaction_session_timeout={milliseconds}",
+            f"-c transaction_timeout={TURN_TIMEOUT_SECONDS}s",
+            f"-c idle_in_transaction_session_timeout={IDLE_TIMEOUT_SECONDS}s",
             "-c synchronous_commit=on",
         ]
     try:

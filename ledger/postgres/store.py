@@ -34,7 +34,13 @@ class Fetched:
     value: bytes | None
 
 
-Checked = tuple[Fetched, Opened | DeadLetter]
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """A record after step 4, and which registry (log index of its last change) it was opened by."""
+
+    fetched: Fetched
+    opened: Opened | DeadLetter
+    registry_index: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +65,7 @@ class Store:
         with transaction(connection) as cursor:
             cursor.execute(sql("create_changed"))
 
-    def registry(self) -> Registry:
-        """The registry as last seen: what step 4 opens records with."""
+    def _last_registry(self) -> tuple[int, Registry]:
         if self._registry is None:
             with transaction(self.connection) as cursor:
                 cursor.execute(sql("read_allocation"))
@@ -68,7 +73,7 @@ class Store:
                 if row is None:
                     raise Unavailable("not-initialised")
                 self._registry = (row[3], read_registry(cursor, row[0]))
-        return self._registry[1]
+        return self._registry
 
     def offsets(self, topic_id: str, partitions: Sequence[int]) -> dict[int, tuple[int, bytes | None]]:
         """(next offset, SHA-256 of the last record taken) of partitions, begun at 0 when new.
@@ -95,14 +100,16 @@ class Store:
             }
 
     def open(self, fetched: Fetched) -> Checked:
-        """Step 4 for one record, with the registry as last seen."""
-        return fetched, admission.open_record(fetched.value, self.registry(), self._load)
+        """Step 4 for one record, by the registry as last seen; may run beside `apply`."""
+        index, registry = self._last_registry()
+        return Checked(
+            fetched, admission.open_record(fetched.value, registry, self._load), index
+        )
 
     def apply(self, topic_id: str, batch: Sequence[Checked]) -> Applied:
         """Step 5: record a batch, all of it or nothing. Records below the next offset are passed
         over; one above it is Conflict `offset-jump`.
         """
-        opened_with = self._registry[0] if self._registry else -1
         with transaction(self.connection) as cursor:
             cursor.execute(sql("lock_allocation"))
             row = cursor.fetchone()
@@ -112,11 +119,16 @@ class Store:
             if self._registry is None or self._registry[0] != registry_index:
                 self._registry = (registry_index, read_registry(cursor, origin))
             registry = self._registry[1]
-            todo, moves = self._accept(cursor, topic_id, batch)
-            if opened_with != registry_index:
-                todo = [
-                    (f, admission.open_record(f.value, registry, self._load)) for f, _ in todo
-                ]
+            accepted, moves = self._accept(cursor, topic_id, batch)
+            todo = [
+                (
+                    c.fetched,
+                    c.opened
+                    if c.registry_index == registry_index
+                    else admission.open_record(c.fetched.value, registry, self._load),
+                )
+                for c in accepted
+            ]
             view = _View(cursor, registry, [o for _, o in todo if isinstance(o, Opened)])
             turn = Turn(view, next_index, max(clock, ledger_time))
             outbox = []
@@ -148,7 +160,7 @@ class Store:
         self, cursor: Cursor, topic_id: str, batch: Sequence[Checked]
     ) -> tuple[list[Checked], dict[int, tuple[int, int, bytes]]]:
         """The records that are next on their partitions, and how the offsets move."""
-        partitions = sorted({f.partition for f, _ in batch})
+        partitions = sorted({c.fetched.partition for c in batch})
         cursor.execute(
             sql("lock_intake"), {"topic_id": topic_id, "partitions": partitions}
         )
@@ -156,7 +168,8 @@ class Store:
         begun = dict(wanted)
         todo: list[Checked] = []
         last: dict[int, bytes] = {}
-        for fetched, opened in batch:
+        for checked in batch:
+            fetched = checked.fetched
             want = wanted.get(fetched.partition)
             if want is None or fetched.offset > want:
                 raise Conflict(
@@ -167,7 +180,7 @@ class Store:
                 continue
             wanted[fetched.partition] = want + 1
             last[fetched.partition] = sha256(fetched.value or b"").digest()
-            todo.append((fetched, opened))
+            todo.append(checked)
         return todo, {p: (begun[p], wanted[p], digest) for p, digest in last.items()}
 
     def _move_intake(

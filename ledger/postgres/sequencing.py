@@ -1,0 +1,249 @@
+"""Steps 6 and 7 in the store: status entries, read-back, tiles, tree head, what was published."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from psycopg2.extensions import connection as Connection
+from psycopg2.extensions import cursor as Cursor
+
+from .. import registry as registries
+from .. import times
+from ..entry import format_status
+from ..errors import Conflict, LedgerError, ProofError, Unavailable
+from ..sequencing import check_stored
+from ..tiles import TileReader
+from .connection import transaction
+from .rows import registry_leaves_records, unpack_lines, write_registry_snapshot
+from .statements import sql
+
+_LEAD_LOCK = 0x6365727400000002
+STATUS_INTERVAL = 600 * times.SECOND  # without news
+READ_BACK_ENTRIES = 64
+CLOCK_TOLERANCE = 5 * times.SECOND
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The tree head as stored: all below `size` was read back and hashed."""
+
+    size: int
+    root: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class LogTopic:
+    """How far certledger.log.v1 holds what is here."""
+
+    topic_id: str
+    last_offset: int
+    entries: int
+    outbox: int
+
+
+class Sequencing:
+    """The sequencer's connection. One at a time leads; compare-and-swap makes sure of it."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+
+    def lead(self) -> bool:
+        """Whether this session is now the one that sequences, until its connection ends."""
+        with transaction(self.connection) as cursor:
+            cursor.execute(sql("try_lead"), {"lock": _LEAD_LOCK})
+            return cursor.fetchone() == (True,)
+
+    def head(self) -> Head:
+        """The tree head."""
+        with transaction(self.connection) as cursor:
+            cursor.execute(sql("read_head"))
+            row = cursor.fetchone()
+            if row is None:
+                raise Unavailable("not-initialised")
+            return Head(row[0], bytes(row[1]))
+
+    def append_status(self, head: Head) -> int | None:
+        """Append a status entry when there is news, or none for 10 minutes: the new log size.
+
+        None when there is nothing to do. Unavailable `clock-behind` when the clock stands behind
+        the ledger's time: waiting is better than lying.
+        """
+        with transaction(self.connection) as cursor:
+            cursor.execute(sql("read_allocation"))
+            seen = cursor.fetchone()
+            if seen is None:
+                raise Unavailable("not-initialised")
+            if seen[1] == head.size:
+                cursor.execute("SELECT microseconds_now()")
+                if _one(cursor)[0] - seen[2] < STATUS_INTERVAL:
+                    return None
+            cursor.execute(sql("lock_allocation"))
+            origin, index, ledger_time, registry_index, next_outbox, clock = _one(cursor)
+            if clock < ledger_time - CLOCK_TOLERANCE:
+                raise Unavailable(
+                    "clock-behind",
+                    f"the clock says {times.format_moment(clock)}, the ledger has been at "
+                    f"{times.format_moment(ledger_time)}",
+                )
+            now = max(clock, ledger_time)
+            records = registry_leaves_records(cursor, origin)
+            entry = format_status(index, registries.tree_root(records), times.format_moment(now))
+            cursor.execute(sql("insert_entry"), {"log_index": index, "data": entry})
+            cursor.execute(sql("insert_status"), {"log_index": index, "ledger_time": now})
+            write_registry_snapshot(cursor, index, records)
+            cursor.execute(
+                sql("move_allocation"),
+                {
+                    "was": index,
+                    "next_index": index + 1,
+                    "ledger_time": now,
+                    "registry_index": registry_index,
+                    "next_outbox": next_outbox,
+                },
+            )
+            if cursor.rowcount != 1:
+                raise Conflict("head-moved", "the allocation row moved under its lock")
+            # A crash here leaves an entry above the head: the next round begins with it.
+        return int(index) + 1
+
+    def read_back(self, begin: int, end: int) -> Iterator[bytes]:
+        """Leaf hashes of entries `begin` to `end` - 1, each re-hashed with its lines and deltas.
+
+        ProofError `stored-bytes-damaged` otherwise: nothing may be signed over it.
+        """
+        for first in range(begin, end, READ_BACK_ENTRIES):
+            span = {"begin": first, "end": min(first + READ_BACK_ENTRIES, end)}
+            with transaction(self.connection) as cursor:
+                cursor.execute(sql("read_entries"), span)
+                entries = cursor.fetchall()
+                lines: dict[int, list[bytes]] = {}
+                cursor.execute(sql("read_lines"), span)
+                for index, _, data in cursor.fetchall():
+                    lines.setdefault(index, []).extend(_unpack(index, data))
+                cursor.execute(sql("read_deltas"), span)
+                deltas = {i: (bytes(c), bytes(h)) for i, c, h in cursor.fetchall()}
+            if [index for index, _ in entries] != list(range(first, span["end"])):
+                raise ProofError("stored-bytes-damaged", f"entries from {first} are not all there")
+            for index, data in entries:
+                yield check_stored(index, bytes(data), lines.get(index, []), deltas.get(index))
+
+
+    def advance(self, was: Head, now: Head, tiles: Mapping[tuple[int, int], bytes]) -> None:
+        """Write tiles and move the head in one transaction; Conflict `head-moved` when another
+        was first. A crash after it leaves a head without checkpoint: signing goes on there.
+        """
+        with transaction(self.connection) as cursor:
+            for (level, index), data in tiles.items():
+                cursor.execute(sql("upsert_tile"), {"level": level, "index": index, "data": data})
+            cursor.execute(
+                sql("move_head"),
+                {"size": now.size, "root": now.root, "was_size": was.size, "was_root": was.root},
+            )
+            if cursor.rowcount != 1:
+                raise Conflict("head-moved")
+
+    def keep_checkpoint(self, size: int, note: bytes) -> None:
+        """Keep a signed checkpoint before it leaves; another one of the same size is Conflict."""
+        with transaction(self.connection) as cursor:
+            cursor.execute(sql("insert_checkpoint"), {"size": size, "note": note})
+            cursor.execute(sql("read_checkpoint"), {"size": size})
+            if bytes(_one(cursor)[0]) != note:
+                raise Conflict("head-moved", f"another checkpoint of size {size} is stored")
+
+    def publish(self, size: int) -> None:
+        """Publish the checkpoint of a size: from here on answers and receipts rest on it."""
+        with transaction(self.connection) as cursor:
+            cursor.execute(sql("publish_checkpoint"), {"size": size})
+
+    def published(self) -> tuple[int, bytes] | None:
+        """(size, note) of the largest published checkpoint."""
+        with transaction(self.connection) as cursor:
+            return read_published(cursor)
+
+    def log_topic(self) -> LogTopic | None:
+        """What certledger.log.v1 is known to hold; None before anything was written."""
+        with transaction(self.connection) as cursor:
+            cursor.execute(sql("read_log_topic"))
+            row = cursor.fetchone()
+            return None if row is None else LogTopic(*row)
+
+    def begin_log_topic(self, topic_id: str) -> LogTopic:
+        """Remember the topic's id before the first record is written to it."""
+        with transaction(self.connection) as cursor:
+            cursor.execute(sql("insert_log_topic"), {"topic_id": topic_id})
+        return LogTopic(topic_id, -1, 0, 0)
+
+    def acknowledged(self, last_offset: int, entries: int, outbox: int) -> None:
+        """Remember what the topic acknowledged."""
+        with transaction(self.connection) as cursor:
+            cursor.execute(
+                sql("move_log_topic"),
+                {"last_offset": last_offset, "entries": entries, "outbox": outbox},
+            )
+
+    def entries(self, begin: int, end: int) -> list[bytes]:
+        """Entries `begin` to `end` - 1."""
+        with transaction(self.connection) as cursor:
+            cursor.execute(sql("read_entries"), {"begin": begin, "end": end})
+            return [bytes(data) for _, data in cursor.fetchall()]
+
+    def outbox(self, begin: int, limit: int) -> list[dict[str, Any]]:
+        """Queued messages from a number on, in order."""
+        with transaction(self.connection) as cursor:
+            cursor.execute(sql("read_outbox"), {"begin": begin, "limit": limit})
+            names = [column.name for column in cursor.description or ()]
+            return [
+                {
+                    name: bytes(value) if isinstance(value, memoryview) else value
+                    for name, value in zip(names, row, strict=True)
+                }
+                for row in cursor.fetchall()
+            ]
+
+    def relay_position(self, name: str) -> int:
+        """How far a relay has come, 0 at first."""
+        with transaction(self.connection) as cursor:
+            cursor.execute(sql("read_relay"), {"name": name})
+            row = cursor.fetchone()
+            return 0 if row is None else int(row[0])
+
+    def move_relay(self, name: str, position: int) -> None:
+        """Remember how far a relay has come; before this, it sends the same again (same ids)."""
+        with transaction(self.connection) as cursor:
+            cursor.execute(sql("move_relay"), {"name": name, "position": position})
+
+
+def tile_reader(cursor: Cursor) -> TileReader:
+    """Tiles as stored, read through an open transaction; empty where there is none."""
+
+    def read(level: int, index: int) -> bytes:
+        cursor.execute(sql("read_tile"), {"level": level, "index": index})
+        row = cursor.fetchone()
+        return b"" if row is None else bytes(row[0])
+
+    return read
+
+
+def read_published(cursor: Cursor) -> tuple[int, bytes] | None:
+    """(size, note) of the largest published checkpoint in an open transaction."""
+    cursor.execute(sql("read_published"))
+    row = cursor.fetchone()
+    return None if row is None else (int(row[0]), bytes(row[1]))
+
+
+def _one(cursor: Cursor) -> tuple[Any, ...]:
+    row = cursor.fetchone()
+    if row is None:
+        raise Unavailable("not-initialised")
+    return row
+
+
+def _unpack(index: int, data: Any) -> list[bytes]:
+    try:
+        return unpack_lines(bytes(data))
+    except LedgerError:
+        raise
+    except Exception as err:  # cramjam raises a class of its own for damaged data
+        raise ProofError("stored-bytes-damaged", f"entry {index}: lines do not unpack") from err
