@@ -21,7 +21,13 @@ from .note import VerifierKey
 from .registry import BUNDLE_ROLE, Registry, granted, key_active
 
 LOGGED, REPEAT, OUT_OF_SEQUENCE, FENCED, EQUIVOCATION, DEAD_LETTER, SKIPPED = (
-    "logged", "repeat", "out-of-sequence", "fenced", "equivocation", "dead-letter", "skipped",
+    "logged",
+    "repeat",
+    "out-of-sequence",
+    "fenced",
+    "equivocation",
+    "dead-letter",
+    "skipped",
 )
 
 
@@ -225,7 +231,12 @@ class Turn:
         key_value = self.registry.value(f"key/{opened.key.key_id}")
         if key_value is None or not key_active(key_value, self.next_index):
             return Accounted(
-                source, DEAD_LETTER, "key-revoked", CODES["key-revoked"].sentence, None, opened.bundle
+                source,
+                DEAD_LETTER,
+                "key-revoked",
+                CODES["key-revoked"].sentence,
+                None,
+                opened.bundle,
             )
         place = (header.department, header.lane)
         lane = self.lanes.get(place) or self.view.lane(*place)
@@ -247,9 +258,12 @@ class Turn:
             and self._of_epoch(place, lane, header.previous)
         )
         if is_next or takes_over:
-            return self._log(source, opened, lane, wrong_previous=(
-                not takes_over and header.previous != lane.previous
-            ))
+            return self._log(
+                source,
+                opened,
+                lane,
+                wrong_previous=(not takes_over and header.previous != lane.previous),
+            )
         fenced = header.epoch < lane.epoch or (
             header.epoch == lane.epoch and header.producer != (lane.producer or header.producer)
         )
@@ -289,9 +303,7 @@ class Turn:
         ):
             self._equivocations.add(text_hash)
             index = self._append(
-                format_equivocation(
-                    opened.bundle.note_bytes, source, recorded.index, self.time
-                )
+                format_equivocation(opened.bundle.note_bytes, source, recorded.index, self.time)
             )
         return Accounted(source, EQUIVOCATION, EQUIVOCATION, None, index, opened.bundle)
 
@@ -301,9 +313,7 @@ class Turn:
         self.next_index += 1
         return index
 
-    def _log(
-        self, source: Source, opened: Opened, lane: Lane, wrong_previous: bool
-    ) -> Accounted:
+    def _log(self, source: Source, opened: Opened, lane: Lane, wrong_previous: bool) -> Accounted:
         header, bundle = opened.bundle.header, opened.bundle
         signed = times.parse_moment(header.signed_at)
         in_time = lane.signing_time <= signed <= self.now + AHEAD
@@ -433,12 +443,19 @@ class Turn:
         issuer = self.registry.value(f"department/{item.issuer}") or {}
         type_value = self._types[item.type_code] or {}
         if (said.type_code, said.issuer_code, said.serial, said.version) != (
-            type_value.get("code"), issuer.get("authority_code"), item.number, after.version,
+            type_value.get("code"),
+            issuer.get("authority_code"),
+            item.number,
+            after.version,
         ):
             raise Refused("identifier-mismatch")
 
     def _bind(
-        self, certificate: Certificate, item: Event, index: int, position: int,
+        self,
+        certificate: Certificate,
+        item: Event,
+        index: int,
+        position: int,
         holders: dict[bytes, None],
     ) -> None:
         holder = item.data.get("holder_pseudonym")

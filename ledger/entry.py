@@ -17,7 +17,11 @@ FORM = "certledger entry v1"
 MAX_ENTRY = 65_535
 ADMITTED = "admitted"
 GENESIS, BUNDLE, REGISTRY, STATUS, EQUIVOCATION = (
-    "genesis", "bundle", "registry", "status", "equivocation",
+    "genesis",
+    "bundle",
+    "registry",
+    "status",
+    "equivocation",
 )
 _HASH = re.compile(r"[0-9a-f]{64}")
 _TOPIC_ID = re.compile(r"[A-Za-z0-9_-]{22}")

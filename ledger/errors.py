@@ -107,9 +107,7 @@ CODES: dict[str, Code] = {
     "wrong-lane": _row("This certificate's events belong on another lane.", Refused, 422),
     "not-issued": _row("No such certificate was issued before.", Refused, 422),
     "already-issued": _row("The certificate was issued before.", Refused, 422),
-    "invalid-transition": _row(
-        "The certificate's state does not allow this event.", Refused, 422
-    ),
+    "invalid-transition": _row("The certificate's state does not allow this event.", Refused, 422),
     "dates-reversed": _row("The last day of validity lies before the first.", Refused, 422),
     "identifier-mismatch": _row(
         "The certificate identifier says other than the event or the registry.", Refused, 422
@@ -143,9 +141,7 @@ CODES: dict[str, Code] = {
         "CRITICAL",
     ),
     "offset-jump": _row("The next record is not the wanted offset.", Conflict, 503, 4, "CRITICAL"),
-    "topic-changed": _row(
-        "The topic was deleted and created again.", Conflict, 503, 4, "CRITICAL"
-    ),
+    "topic-changed": _row("The topic was deleted and created again.", Conflict, 503, 4, "CRITICAL"),
     "clock-behind": _row(
         "The clock stands behind the ledger's time.", Unavailable, 503, 4, "CRITICAL"
     ),

@@ -163,7 +163,12 @@ def check_data(kind: str, data: dict[str, Any]) -> None:
 
 
 def format_event(
-    *, kind: str, event_id: str, source: str, time: str, recordedtime: str | None,
+    *,
+    kind: str,
+    event_id: str,
+    source: str,
+    time: str,
+    recordedtime: str | None,
     data: Mapping[str, Any],
 ) -> bytes:
     """The canonical event line; Malformed when it would not be admitted as a line."""

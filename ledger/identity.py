@@ -58,9 +58,7 @@ def check_number(text: str) -> None:
 
 def map_key(kind: bytes, *parts: bytes) -> bytes:
     """SHA-256(kind byte, then each part behind its length as two bytes, big-endian)."""
-    return sha256(
-        kind + b"".join(len(part).to_bytes(2, "big") + part for part in parts)
-    ).digest()
+    return sha256(kind + b"".join(len(part).to_bytes(2, "big") + part for part in parts)).digest()
 
 
 def certificate_key(type_code: str, issuer: str, number: str) -> bytes:

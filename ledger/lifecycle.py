@@ -161,7 +161,9 @@ def link(previous: bytes, index: int, position: int, line_hash: bytes, transitio
     return sha256(_LINK_TAG + previous + place + line_hash + transition).digest()
 
 
-def holder_link(previous: bytes, bound: bool, certificate: bytes, index: int, position: int) -> bytes:
+def holder_link(
+    previous: bytes, bound: bool, certificate: bytes, index: int, position: int
+) -> bytes:
     """The next link of a holder's record for one act, *bound* or *unbound*."""
     place = index.to_bytes(8, "big") + position.to_bytes(4, "big")
     return sha256(
@@ -227,7 +229,10 @@ def step(standing: Standing, t: Transition) -> Standing:
     changed = replace(standing, state=after, count=standing.count + 1)
     if after != standing.state or t.kind in (ISSUED, RENEWED):
         changed = replace(
-            changed, since=t.time, reason=t.reason, revocation=t.revocation,
+            changed,
+            since=t.time,
+            reason=t.reason,
+            revocation=t.revocation,
             suspended_until=t.valid_until if t.kind == SUSPENDED else None,
             transfer_to=t.transfer_to,
         )
@@ -352,8 +357,9 @@ def answer(history: Sequence[Transition], at: int, version: int | None = None) -
     acts = _acts(effective(history))
     last = history[-1]
     if not acts:
-        return Finding("not-valid", "voided", times.parse_moment(last.time), 0, None, None,
-                       last.by, (last.id,))
+        return Finding(
+            "not-valid", "voided", times.parse_moment(last.time), 0, None, None, last.by, (last.id,)
+        )
     walk = _Walk()
     for act in sorted(acts, key=lambda a: a.start):
         if act.start > at:

@@ -146,16 +146,13 @@ def format_text(lines: Iterable[str]) -> bytes:
 
 def sign(text: bytes, signers: Sequence[Signer]) -> bytes:
     """The note of `text` signed by all `signers` in their order."""
-    return format_note(
-        text, [Signature(s.key.name, s.key.key_hash, s.sign(text)) for s in signers]
-    )
+    return format_note(text, [Signature(s.key.name, s.key.key_hash, s.sign(text)) for s in signers])
 
 
 def format_note(text: bytes, signatures: Iterable[Signature]) -> bytes:
     """The bytes of a note."""
     lines = b"".join(
-        b"\xe2\x80\x94 %s %s\n"
-        % (s.name.encode(), base64.b64encode(s.key_hash + s.signature))
+        b"\xe2\x80\x94 %s %s\n" % (s.name.encode(), base64.b64encode(s.key_hash + s.signature))
         for s in signatures
     )
     return text + b"\n" + lines

@@ -63,7 +63,11 @@ def parse_receipt(data: bytes, checkpoint_key: VerifierKey) -> Receipt:
 
 
 def format_notice(
-    header: Header, note: bytes, outcome: str, code: str, message: str,
+    header: Header,
+    note: bytes,
+    outcome: str,
+    code: str,
+    message: str,
     want: tuple[int, int] | None = None,
 ) -> bytes:
     """The notice that a record did not become an entry; `want` is the lane's next (epoch, number);
@@ -89,9 +93,7 @@ def format_lane(department: str, lane: int, state: Mapping[str, Any]) -> bytes:
     """A lane's state for the compacted topic: a hint, harmless when stale. `state`: epoch,
     next_sequence, previous (hex), signed_at, producer (hex or null).
     """
-    return canonical.format(
-        {"format": LANE_FORM, "department": department, "lane": lane, **state}
-    )
+    return canonical.format({"format": LANE_FORM, "department": department, "lane": lane, **state})
 
 
 def parse_message(data: bytes) -> dict[str, Any]:

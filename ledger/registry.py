@@ -184,7 +184,11 @@ def apply_note(registry: Registry, note_bytes: bytes, index: int) -> Change | No
         raise Refused("registry-refused", f"no record {name[:80]!r} can be changed by a note")
     value, opens = rules[kind](registry, note, rest, change, index)
     record = {
-        "form": RECORD_FORM, "name": name, "since": index, "note": text_hash, "value": value,
+        "form": RECORD_FORM,
+        "name": name,
+        "since": index,
+        "note": text_hash,
+        "value": value,
     }
     return Change(record, opens)
 
@@ -192,7 +196,9 @@ def apply_note(registry: Registry, note_bytes: bytes, index: int) -> Change | No
 def _parse_text(text: bytes, origin: str) -> tuple[str, bytes, dict[str, Any]]:
     lines = text.decode().split("\n")
     if len(lines) != 5 or lines[1] != NOTE_FORM:
-        raise Malformed("malformed-note", f"a registry note has four lines, the second {NOTE_FORM!r}")
+        raise Malformed(
+            "malformed-note", f"a registry note has four lines, the second {NOTE_FORM!r}"
+        )
     prefix = f"{origin}/registry/"
     if not lines[0].startswith(prefix):
         raise Refused("foreign-ledger", f"the note is for {lines[0][:120]!r}")
@@ -231,9 +237,7 @@ def _department(
 ) -> tuple[dict[str, Any], int]:
     try:
         identity.check_department(rest)
-        _check_members(
-            change, "names authority_code time_zone contact silence_limit_seconds lanes"
-        )
+        _check_members(change, "names authority_code time_zone contact silence_limit_seconds lanes")
         _check_names(change["names"])
         _check_text(change, "authority_code", 64)
         _check_text(change, "contact", 256)
@@ -281,7 +285,9 @@ def _key(
     before = registry.value(f"key/{rest}")
     if before is not None:
         if (before["vkey"], before["role"], before["department"]) != (
-            change["vkey"], role, department,
+            change["vkey"],
+            role,
+            department,
         ):
             raise Refused("key-in-use")
         return _revoke(registry, note, before, change["revoked"], index), 0
@@ -297,8 +303,13 @@ def _key(
     active = [k for k, value in own if key_active(value, index)]
     if own and not any(_signed_by(note, k) for k in active):
         raise Refused("not-yet-supported", "recovery without the previous key is not yet supported")
-    value = {"vkey": change["vkey"], "role": role, "department": department,
-             "from": index, "revoked": None}
+    value = {
+        "vkey": change["vkey"],
+        "role": role,
+        "department": department,
+        "from": index,
+        "revoked": None,
+    }
     return value, 0
 
 
@@ -337,7 +348,12 @@ def _type(
     for grant in grants:
         _check_members(grant, "department acts scope")
         acts = grant["acts"]
-        if type(acts) is not list or not acts or sorted(set(acts)) != acts or set(acts) - set(FIELDS):
+        if (
+            type(acts) is not list
+            or not acts
+            or sorted(set(acts)) != acts
+            or set(acts) - set(FIELDS)
+        ):
             raise Malformed("malformed-note", "acts is an ascending list of event kinds")
         if grant["scope"] not in SCOPES or grant in wanted:
             raise Malformed("malformed-note", "scope is own or any, and no grant stands twice")

@@ -29,7 +29,9 @@ def parse_moment(text: str) -> int:
     """
     match = _MOMENT.fullmatch(text)
     if not match:
-        raise Malformed("malformed-time", f"{text[:40]!r} is no moment like 2016-12-01T08:30:00+08:00")
+        raise Malformed(
+            "malformed-time", f"{text[:40]!r} is no moment like 2016-12-01T08:30:00+08:00"
+        )
     year, month, day, hour, minute, second, fraction, offset = match.groups()
     days = _ordinal(f"{year}-{month}-{day}")
     if int(hour) > 23 or int(minute) > 59 or int(second) > 59:

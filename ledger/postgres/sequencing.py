@@ -130,6 +130,11 @@ class Sequencing:
                 yield check_stored(index, bytes(data), lines.get(index, []), deltas.get(index))
 
 
+    def tile(self, level: int, index: int) -> bytes:
+        """One tile as stored, empty where there is none."""
+        with transaction(self.connection) as cursor:
+            return tile_reader(cursor)(level, index)
+
     def advance(self, was: Head, now: Head, tiles: Mapping[tuple[int, int], bytes]) -> None:
         """Write tiles and move the head in one transaction; Conflict `head-moved` when another
         was first. A crash after it leaves a head without checkpoint: signing goes on there.

@@ -54,26 +54,26 @@ class Applied:
 
 
 class Store:
-    """The admission side's connection to the ledger. Not safe for several threads at once."""
+    """The admission side's connection to the ledger; one thread at a time, `open` excepted.
+
+    Unavailable `not-initialised` when the database holds no ledger.
+    """
 
     def __init__(
         self, connection: Connection, load: Callable[[bytes], Any] = canonical.loads
     ) -> None:
         self.connection = connection
         self._load = load
-        self._registry: tuple[int, Registry] | None = None
         with transaction(connection) as cursor:
             cursor.execute(sql("create_changed"))
-
-    def _last_registry(self) -> tuple[int, Registry]:
-        if self._registry is None:
-            with transaction(self.connection) as cursor:
-                cursor.execute(sql("read_allocation"))
-                row = cursor.fetchone()
-                if row is None:
-                    raise Unavailable("not-initialised")
-                self._registry = (row[3], read_registry(cursor, row[0]))
-        return self._registry
+            origin = read_origin(cursor)
+            cursor.execute(sql("read_allocation"))
+            row = cursor.fetchone()
+            if row is None:
+                raise Unavailable("not-initialised")
+            # (log index of the last change, registry): replaced as a whole, so that `open` may
+            # read it beside `apply` without touching the connection.
+            self._registry = (int(row[3]), read_registry(cursor, origin))
 
     def offsets(self, topic_id: str, partitions: Sequence[int]) -> dict[int, tuple[int, bytes | None]]:
         """(next offset, SHA-256 of the last record taken) of partitions, begun at 0 when new.
@@ -101,7 +101,7 @@ class Store:
 
     def open(self, fetched: Fetched) -> Checked:
         """Step 4 for one record, by the registry as last seen; may run beside `apply`."""
-        index, registry = self._last_registry()
+        index, registry = self._registry
         return Checked(
             fetched, admission.open_record(fetched.value, registry, self._load), index
         )
@@ -116,7 +116,7 @@ class Store:
             if row is None:
                 raise Unavailable("not-initialised")
             origin, next_index, ledger_time, registry_index, next_outbox, clock = row
-            if self._registry is None or self._registry[0] != registry_index:
+            if self._registry[0] != registry_index:
                 self._registry = (registry_index, read_registry(cursor, origin))
             registry = self._registry[1]
             accepted, moves = self._accept(cursor, topic_id, batch)

@@ -1,0 +1,1 @@
+"""Where records flow: the Faust admission worker, the sequencer's loop, the relays."""

@@ -1,0 +1,142 @@
+"""The Faust application: `3-kafka-and-faust.md` of the design, rule by rule.
+
+Faust's own offsets are never the truth: every assignment seeks to the offsets in PostgreSQL.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, cast
+
+import faust
+from faust.transport.drivers import aiokafka as driver
+from faust.types import TP
+
+from ledger import topics
+from ledger.postgres.store import Checked, Fetched
+
+from .intake import Intake
+from .settings import Settings
+
+log = logging.getLogger(__name__)
+
+EXIT_SURPRISE = 70
+BATCH = 64  # records per take()
+SESSION_TIMEOUT_SECONDS = 6.0
+
+
+def die(err: BaseException) -> None:
+    """End the process at once: an exception in a Faust agent would freeze it with its lag."""
+    log.critical("the worker stops: %s", err, exc_info=not hasattr(err, "code"))
+    logging.shutdown()
+    os._exit(EXIT_SURPRISE)
+
+
+class App(faust.App):
+    """A Faust app that knows its ledger."""
+
+    ledger: Pipeline
+
+
+class _Thread(driver.AIOKafkaConsumerThread):
+    def _create_worker_consumer(self, transport: Any) -> Any:
+        consumer = super()._create_worker_consumer(transport)
+        consumer._isolation_level = "read_committed"  # aborted transactions are never delivered
+        return consumer
+
+
+class _Consumer(driver.Consumer):
+    """Faust's consumer, reading from where PostgreSQL says."""
+
+    def _new_consumer_thread(self) -> Any:
+        return _Thread(self, loop=self.loop, beacon=self.beacon)
+
+    async def seek_to_committed(self) -> Mapping[TP, int]:
+        """Seek every assigned intake partition to its next offset in PostgreSQL."""
+        mine = {tp for tp in self.assignment() if tp.topic == topics.EVENTS}
+        try:
+            offsets = await cast(App, self.app).ledger.positions({tp.partition for tp in mine})
+        except Exception as err:
+            die(err)
+            raise
+        found = {tp: offsets[tp.partition] for tp in mine}
+        for tp, offset in found.items():
+            await self.seek(tp, offset)
+        return found
+
+
+class _Transport(driver.Transport):
+    Consumer = _Consumer
+
+
+class Pipeline:
+    """Opens one batch while the one before is applied; each in a thread of its own."""
+
+    def __init__(self, intake: Intake) -> None:
+        self._intake = intake
+        self._opener = ThreadPoolExecutor(1, "open")
+        self._writer = ThreadPoolExecutor(1, "apply")
+        self._pending: asyncio.Future[None] | None = None
+
+    async def positions(self, partitions: set[int]) -> dict[int, int]:
+        """PostgreSQL's next offsets, after what is under way."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._writer, self._intake.positions, partitions)
+
+    async def take(self, records: Sequence[Fetched]) -> None:
+        """Steps 4 and 5 for a batch; any surprise ends the process."""
+        loop = asyncio.get_running_loop()
+        try:
+            opened = await loop.run_in_executor(self._opener, self._intake.open, records)
+            if self._pending is not None:
+                await self._pending
+            self._pending = loop.run_in_executor(self._writer, self._apply, opened)
+        except BaseException as err:
+            if isinstance(err, asyncio.CancelledError):
+                raise
+            die(err)
+
+    def _apply(self, batch: list[Checked]) -> None:
+        try:
+            self._intake.apply(batch)
+        except BaseException as err:
+            die(err)
+
+
+def build_app(settings: Settings) -> App:
+    """The admission worker: one topic, one agent, concurrency 1, no state in Faust."""
+    app = App(
+        settings.group,
+        broker=[f"kafka://{address}" for address in settings.kafka.split(",")],
+        store="memory://",
+        value_serializer="raw",
+        key_serializer="raw",
+        web_enabled=False,
+        topic_disable_leader=True,
+        topic_allow_declare=False,
+        worker_redirect_stdouts=False,
+        broker_session_timeout=SESSION_TIMEOUT_SECONDS,
+        broker_heartbeat_interval=SESSION_TIMEOUT_SECONDS / 4,
+        broker_max_poll_records=BATCH,
+        stream_buffer_maxsize=BATCH,
+        stream_wait_empty=False,
+        consumer_auto_offset_reset="earliest",
+        consumer_max_fetch_size=2 * 1024 * 1024,
+        broker_commit_interval=5.0,
+    )
+    app.transport = _Transport(app.conf.broker_consumer, app, loop=app.loop)
+    app.ledger = Pipeline(Intake(settings))
+    intake = app.topic(topics.EVENTS, value_type=bytes, value_serializer="raw", internal=False)
+
+    @app.agent(intake, concurrency=1)
+    async def admit(stream: Any) -> None:
+        async for events in stream.take_events(BATCH, within=0.01):
+            await app.ledger.take(
+                [Fetched(e.message.partition, e.message.offset, e.value) for e in events]
+            )
+
+    return app

@@ -1,0 +1,121 @@
+"""Steps 4 and 5 behind the Faust agent: raw records in, one transaction per batch out.
+
+Decides nothing: `ledger.postgres.store.Store` checks every record and accounts for it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from hashlib import sha256
+
+import orjson
+from kafka import KafkaConsumer, TopicPartition
+from kafka.errors import KafkaError
+
+from ledger import topics
+from ledger.admission import Opened
+from ledger.errors import Conflict, Unavailable
+from ledger.postgres.connection import connect
+from ledger.postgres.store import Checked, Fetched, Store
+
+from .kafka_topics import describe_topic
+from .settings import Settings
+
+log = logging.getLogger(__name__)
+
+MAX_EVENTS_PER_TURN = 8192
+MAX_RECORDS_PER_TURN = 256
+
+
+class Intake:
+    """One worker's way into the ledger. `open` and `apply` may run in two threads, one each."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._kafka = settings.kafka
+        self.topic_id, self.partitions = describe_topic(settings.kafka, topics.EVENTS)
+        self._store = Store(connect(settings.postgres, "worker", writes=True), orjson.loads)
+
+    def positions(self, partitions: Iterable[int]) -> dict[int, int]:
+        """Where to read on, per partition: PostgreSQL's next offset, checked against the topic.
+
+        Conflict `topic-changed` or `offset-jump` when the topic is not the one that was read.
+        """
+        wanted = sorted(partitions)
+        topic_id, _ = describe_topic(self._kafka, topics.EVENTS)
+        if topic_id != self.topic_id:
+            raise Conflict("topic-changed", f"topic id {self.topic_id} became {topic_id}")
+        offsets = self._store.offsets(topic_id, wanted)
+        self._check_positions(offsets)
+        return {partition: offset for partition, (offset, _) in offsets.items()}
+
+    def _check_positions(self, offsets: dict[int, tuple[int, bytes | None]]) -> None:
+        places = {TopicPartition(topics.EVENTS, p): value for p, value in offsets.items()}
+        try:
+            consumer = KafkaConsumer(
+                bootstrap_servers=self._kafka.split(","),
+                enable_auto_commit=False,
+                auto_offset_reset="none",
+                max_partition_fetch_bytes=2 * 1024 * 1024,
+            )
+            try:
+                consumer.assign(list(places))
+                begins = consumer.beginning_offsets(list(places))
+                ends = consumer.end_offsets(list(places))
+                for place, (offset, last) in places.items():
+                    if not begins[place] <= offset <= ends[place]:
+                        raise Conflict(
+                            "offset-jump",
+                            f"partition {place.partition}: want offset {offset}, the topic holds "
+                            f"{begins[place]} to {ends[place]}",
+                        )
+                    if last is not None and offset - 1 >= begins[place]:
+                        self._check_last(consumer, place, offset - 1, last)
+            finally:
+                consumer.close()
+        except KafkaError as err:
+            raise Unavailable("unreachable", f"Kafka: {err}") from err
+
+    def _check_last(
+        self, consumer: KafkaConsumer, place: TopicPartition, offset: int, last: bytes
+    ) -> None:
+        consumer.assign([place])
+        consumer.seek(place, offset)
+        for _ in range(20):
+            for records in consumer.poll(timeout_ms=500, max_records=1).values():
+                if records[0].offset != offset:
+                    return  # the record itself is gone by now: a marker or retention
+                if sha256(records[0].value or b"").digest() != last:
+                    raise Conflict(
+                        "topic-changed",
+                        f"partition {place.partition}: the record at {offset} is not the one taken",
+                    )
+                return
+        raise Unavailable("unreachable", f"Kafka does not give the record at {offset}")
+
+    def open(self, records: Sequence[Fetched]) -> list[Checked]:
+        """Step 4 for a batch."""
+        return [self._store.open(record) for record in records]
+
+    def apply(self, batch: Sequence[Checked]) -> None:
+        """Step 5 for a batch, in turns of bounded size."""
+        for part in _parts(batch):
+            done = self._store.apply(self.topic_id, part)
+            unusual = {k: n for k, n in done.outcomes.items() if k != "logged"}
+            if unusual:
+                log.warning("records not logged: %s", unusual)
+            log.debug("%s, %d admitted, %d refused", done.outcomes, done.admitted, done.refused)
+
+
+def _parts(batch: Sequence[Checked]) -> Iterator[list[Checked]]:
+    part: list[Checked] = []
+    events = 0
+    for checked in batch:
+        size = len(checked.opened.events) if isinstance(checked.opened, Opened) else 1
+        if part and (events + size > MAX_EVENTS_PER_TURN or len(part) >= MAX_RECORDS_PER_TURN):
+            yield part
+            part, events = [], 0
+        part.append(checked)
+        events += size
+    if part:
+        yield part

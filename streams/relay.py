@@ -1,0 +1,183 @@
+"""`python -m streams.relay`: receipts, notices, dead letters and lane states out to Kafka.
+
+Everything sent is a row or a position in PostgreSQL first; the place reached is stored after the
+topic's acknowledgement, so a message may come twice with the same id, and none is left out.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+from typing import Any
+
+from kafka import KafkaProducer
+from kafka.errors import KafkaError
+
+from ledger import merkle, receipt, tiles, topics
+from ledger.bundle import parse_header
+from ledger.checkpoint import format_proof
+from ledger.entry import BUNDLE, REGISTRY, parse_entry
+from ledger.errors import LedgerError, Unavailable
+from ledger.note import parse_note
+from ledger.postgres.connection import connect, transaction
+from ledger.postgres.rows import read_lanes
+from ledger.postgres.sequencing import Sequencing
+
+from .logwriter import SEND_TIMEOUT_SECONDS, make_producer
+from .sequencer import stop_on_signals
+from .settings import Settings, SettingsError
+
+log = logging.getLogger(__name__)
+
+INTERVAL_SECONDS = 0.1
+ENTRIES_PER_ROUND = 512
+RECEIPTS, OUTBOX = "receipts", "outbox"
+
+
+class Relay:
+    """Two positions: log entries whose receipts are out, outbox rows that are out."""
+
+    def __init__(self, store: Sequencing, producer: KafkaProducer) -> None:
+        self._store = store
+        self._producer = producer
+        self._sent: list[Any] = []
+
+    def round(self) -> bool:
+        """Send what is due; whether there may be more."""
+        published = self._store.published()
+        if published is None:
+            return False
+        sent = self._send_receipts(*published)
+        return self._send_outbox(*published) or sent
+
+    def _send_receipts(self, size: int, checkpoint: bytes) -> bool:
+        begin = self._store.relay_position(RECEIPTS)
+        end = min(size, begin + ENTRIES_PER_ROUND)
+        if begin >= end:
+            return False
+        lanes: set[tuple[str, int]] = set()
+        opened: set[str] = set()
+        subtree = tiles.subtree_reader(self._store.tile)
+        for index, data in enumerate(self._store.entries(begin, end), begin):
+            value = parse_entry(data)
+            if value["kind"] == BUNDLE:
+                path = merkle.prove_inclusion(index, size, subtree)
+                lanes.add(self._receipt(data, value, format_proof(index, path, checkpoint)))
+            elif value["kind"] == REGISTRY:
+                opened.add(_department_of(value))
+        self._send_lanes(lanes, opened)
+        self._flush()
+        self._store.move_relay(RECEIPTS, end)
+        return True
+
+    def _receipt(self, entry: bytes, value: dict[str, Any], proof: bytes) -> tuple[str, int]:
+        header = parse_header(parse_note(value["note"].encode()).text)
+        self._send(
+            topics.RECEIPTS,
+            key=topics.lane_key(header.department, header.lane),
+            value=receipt.format_receipt(entry, proof),
+        )
+        return header.department, header.lane
+
+    def _send_lanes(self, moved: set[tuple[str, int]], opened: set[str]) -> None:
+        if not moved and not opened:
+            return
+        with transaction(self._store.connection) as cursor:
+            lanes = read_lanes(cursor)
+        for (department, number), lane in lanes.items():
+            if (department, number) in moved or department in opened:
+                state = {**lane.value(), "producer": lane.producer}
+                self._send(
+                    topics.LANES,
+                    key=topics.lane_key(department, number),
+                    value=receipt.format_lane(department, number, state),
+                )
+
+    def _send_outbox(self, size: int, checkpoint: bytes) -> bool:
+        number = self._store.relay_position(OUTBOX)
+        rows = self._store.outbox(number, ENTRIES_PER_ROUND)
+        done = number
+        for row in rows:
+            if row["outcome"] == "repeat" and row["log_index"] >= size:
+                break  # its receipt waits for the checkpoint
+            self._send_row(row, size, checkpoint)
+            done = row["number"] + 1
+        if done == number:
+            return False
+        self._flush()
+        self._store.move_relay(OUTBOX, done)
+        return True
+
+    def _send_row(self, row: dict[str, Any], size: int, checkpoint: bytes) -> None:
+        if row["outcome"] == "repeat":
+            index = row["log_index"]
+            subtree = tiles.subtree_reader(self._store.tile)
+            path = merkle.prove_inclusion(index, size, subtree)
+            (data,) = self._store.entries(index, index + 1)
+            self._receipt(data, parse_entry(data), format_proof(index, path, checkpoint))
+        elif row["notice"] is not None:
+            self._send(topics.RECEIPTS, key=row["key"], value=row["notice"])
+        if row["outcome"] == "dead-letter":
+            source = f"{row['topic_id']}/{row['partition']}/{row['record_offset']}"
+            self._send(
+                topics.DEAD_LETTERS,
+                key=source.encode(),
+                value=row["record"],
+                headers=[
+                    ("code", row["code"].encode()),
+                    ("message", (row["message"] or "").encode()),
+                    ("source", source.encode()),
+                ],
+            )
+
+    def _send(self, topic: str, **record: Any) -> None:
+        self._sent.append(self._producer.send(topic, **record))
+
+    def _flush(self) -> None:
+        """Wait until everything sent is acknowledged."""
+        sent, self._sent = self._sent, []
+        try:
+            self._producer.flush(timeout=SEND_TIMEOUT_SECONDS)
+            for future in sent:
+                future.get(timeout=SEND_TIMEOUT_SECONDS)
+        except KafkaError as err:
+            raise Unavailable("unreachable", f"Kafka: {err}") from err
+
+
+def _department_of(value: dict[str, Any]) -> str:
+    """The department whose record a registry entry changes, empty for other records."""
+    line = parse_note(value["note"].encode()).text.decode().split("\n")[0]
+    _, found, name = line.rpartition("/registry/department/")
+    return name if found else ""
+
+
+def run(settings: Settings, stop: threading.Event) -> None:
+    """Relay until `stop`."""
+    connection = connect(settings.postgres, "relay")
+    producer = make_producer(settings.kafka, "relay")
+    relay = Relay(Sequencing(connection), producer)
+    log.info("relaying")
+    while not stop.is_set():
+        if not relay.round():
+            stop.wait(INTERVAL_SECONDS)
+    producer.close(timeout=5)
+    connection.close()
+
+
+def main() -> None:
+    """Run until a signal comes; exit 70 with the reason on anything else."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    logging.getLogger("kafka").setLevel(logging.WARNING)
+    stop = stop_on_signals()
+    try:
+        run(Settings.from_environment(), stop)
+    except SettingsError as err:
+        sys.exit(str(err))
+    except LedgerError as err:
+        log.error("the relay stops: %s", err)
+        sys.exit(70)
+
+
+if __name__ == "__main__":
+    main()

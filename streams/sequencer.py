@@ -1,0 +1,152 @@
+"""`python -m streams.sequencer`: steps 6 and 7, round after round.
+
+One status entry, read-back, tiles, head, signature, log topic, publication: in this order, and
+never anything signed before the head is committed.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+import threading
+from collections.abc import Callable
+
+from ledger import merkle, tiles
+from ledger.checkpoint import Checkpoint
+from ledger.errors import CODES, LedgerError, Unavailable
+from ledger.keys import load_key
+from ledger.note import Signer, sign
+from ledger.postgres.connection import connect, transaction
+from ledger.postgres.rows import read_origin
+from ledger.postgres.sequencing import Head, Sequencing
+
+from .logwriter import LogWriter
+from .settings import Settings, SettingsError
+
+log = logging.getLogger(__name__)
+
+INTERVAL_SECONDS = 0.2
+LEAD_WAIT_SECONDS = 1.0
+
+Step = Callable[[str], None]
+"""Told the name of each point at which a crash leaves something else behind; tests crash there."""
+
+
+def no_step(name: str) -> None:
+    """What happens between the steps in real life: nothing."""
+
+
+class Sequencer:
+    """The loop's body. `round` does everything that is due and is safe to repeat after a crash."""
+
+    def __init__(
+        self,
+        store: Sequencing,
+        writer: LogWriter,
+        signer: Signer,
+        origin: str,
+        step: Step = no_step,
+    ) -> None:
+        self._store = store
+        self._writer = writer
+        self._signer = signer
+        self._origin = origin
+        self._step = step
+
+    def start(self) -> None:
+        """Compare with the log topic, then finish what a crash may have left."""
+        head = self._store.head()
+        self._writer.check(head, tiles.subtree_reader(self._store.tile), self._signer.key)
+        published = self._store.published()
+        if head.size and (published is None or published[0] < head.size):
+            self._publish(head)
+
+    def round(self) -> Head | None:
+        """One round: the new head under its published checkpoint, None when there was no news."""
+        was = self._store.head()
+        size = self._store.append_status(was)
+        if size is None:
+            return None
+        self._step("status appended")
+        head = self._advance(was, size)
+        self._step("head moved")
+        self._publish(head)
+        return head
+
+    def _advance(self, was: Head, size: int) -> Head:
+        leaves = list(self._store.read_back(was.size, size))
+        changed = tiles.extend(was.size, leaves, self._store.tile)
+
+        def read(level: int, index: int) -> bytes:
+            found = changed.get((level, index))
+            return self._store.tile(level, index) if found is None else found
+
+        head = Head(size, merkle.tree_root(size, tiles.subtree_reader(read)))
+        self._store.advance(was, head, changed)
+        return head
+
+    def _publish(self, head: Head) -> None:
+        text = Checkpoint(self._origin, head.size, head.root).text()
+        note = sign(text, [self._signer])
+        self._step("signed")
+        self._store.keep_checkpoint(head.size, note)
+        self._writer.write(head.size, note)
+        self._step("log topic written")
+        self._store.publish(head.size)
+        log.info("published checkpoint of %d leaves", head.size)
+
+
+def run(settings: Settings, stop: threading.Event, step: Step = no_step) -> None:
+    """Wait for the lead, compare, and sequence until `stop`."""
+    connection = connect(settings.postgres, "sequencer", writes=True)
+    with transaction(connection) as cursor:
+        origin = read_origin(cursor)
+    store = Sequencing(connection)
+    signer = load_key(settings.checkpoint_key)
+    while not store.lead():
+        log.info("another sequencer leads: waiting")
+        if stop.wait(LEAD_WAIT_SECONDS):
+            return
+    writer = LogWriter(settings.kafka, store)
+    sequencer = Sequencer(store, writer, signer, origin, step)
+    try:
+        sequencer.start()
+        log.info("sequencing")
+        while not stop.is_set():
+            if sequencer.round() is None:
+                stop.wait(INTERVAL_SECONDS)
+            else:
+                stop.wait(INTERVAL_SECONDS / 4)
+    finally:
+        writer.close()
+        connection.close()
+
+
+def main(step: Step = no_step) -> None:
+    """Run until a signal comes; exit 70 with the reason on anything else."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    logging.getLogger("kafka").setLevel(logging.WARNING)
+    stop = stop_on_signals()
+    try:
+        run(Settings.from_environment(), stop, step)
+    except SettingsError as err:
+        sys.exit(str(err))
+    except Unavailable as err:
+        log.warning("%s", err)
+        sys.exit(75)
+    except LedgerError as err:
+        log.log(logging.getLevelName(CODES[err.code].level), "signing stops: %s", err)
+        sys.exit(70)
+
+
+def stop_on_signals() -> threading.Event:
+    """An event that SIGTERM and SIGINT set."""
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    return stop
+
+
+if __name__ == "__main__":
+    main()

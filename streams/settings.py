@@ -1,0 +1,49 @@
+"""Settings of the streams' programs, from the environment; all problems are reported at once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+
+class SettingsError(Exception):
+    """One or more settings are missing or wrong; the message has a line for each."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a worker, the sequencer and the relay need to know."""
+
+    kafka: str  # bootstrap servers, HOST:PORT, comma-separated
+    postgres: str  # libpq URL
+    data: Path  # the stack's folder: keys and trust file
+    checkpoint_key: Path
+    group: str
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str] = os.environ) -> Settings:
+        """CERTLEDGER_KAFKA, CERTLEDGER_POSTGRES, CERTLEDGER_DATA, CERTLEDGER_CHECKPOINT_KEY
+        (default DATA/keys/checkpoint.key), CERTLEDGER_GROUP.
+        """
+        needed = {
+            "CERTLEDGER_KAFKA": "bootstrap servers as HOST:PORT",
+            "CERTLEDGER_POSTGRES": "a libpq URL as postgresql://…",
+            "CERTLEDGER_DATA": "the stack's data folder",
+        }
+        missing = [
+            f"{name} is not set: {what}" for name, what in needed.items() if not environ.get(name)
+        ]
+        if missing:
+            raise SettingsError("\n".join(missing))
+        data = Path(environ["CERTLEDGER_DATA"])
+        return cls(
+            kafka=environ["CERTLEDGER_KAFKA"],
+            postgres=environ["CERTLEDGER_POSTGRES"],
+            data=data,
+            checkpoint_key=Path(
+                environ.get("CERTLEDGER_CHECKPOINT_KEY") or data / "keys" / "checkpoint.key"
+            ),
+            group=environ.get("CERTLEDGER_GROUP") or "certledger-admission",
+        )

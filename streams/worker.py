@@ -1,0 +1,30 @@
+"""`python -m streams.worker`: one admission worker."""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+import faust
+
+from .app import build_app, die
+from .settings import Settings, SettingsError
+
+
+def main() -> None:
+    """Run until a signal comes; exit 70 on any surprise, for the supervisor to start anew."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    try:
+        settings = Settings.from_environment()
+    except SettingsError as err:
+        sys.exit(str(err))
+    try:
+        app = build_app(settings)
+    except Exception as err:
+        die(err)
+    worker = faust.Worker(app, loglevel="INFO", redirect_stdouts=False)
+    worker.execute_from_commandline()
+
+
+if __name__ == "__main__":
+    main()
