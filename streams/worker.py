@@ -14,6 +14,7 @@ from .settings import Settings, SettingsError
 def main() -> None:
     """Run until a signal comes; exit 70 on any surprise, for the supervisor to start anew."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    logging.getLogger("kafka").setLevel(logging.WARNING)
     try:
         settings = Settings.from_environment()
     except SettingsError as err:

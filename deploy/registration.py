@@ -1,0 +1,222 @@
+"""Changing the registry from the operator's machine: build a note, have it signed, apply it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ledger import keys, registry
+from ledger.errors import Malformed, Refused
+from ledger.note import Signer, sign
+from ledger.postgres.connection import connect, transaction
+from ledger.postgres.rows import read_origin, read_registry
+from ledger.postgres.store import Store
+from ledger.registry import BUNDLE_ROLE, REGISTRY_ROLE, Registry
+from producers.config import create_publisher_folder, department_folder
+
+
+class Registration:
+    """The registry of one ledger, with the operator's key at hand in `data`/keys."""
+
+    def __init__(self, postgres: str, data: Path) -> None:
+        self._connection = connect(postgres, "registry", writes=True)
+        self._store = Store(self._connection)
+        self._data = data
+
+    def close(self) -> None:
+        """Give up the connection."""
+        self._connection.close()
+
+    def read(self) -> Registry:
+        """The registry as it is now."""
+        with transaction(self._connection) as cursor:
+            return read_registry(cursor, read_origin(cursor))
+
+    def add_department(
+        self,
+        department: str,
+        names: Mapping[str, str],
+        *,
+        authority_code: str = "",
+        time_zone: str = "Asia/Shanghai",
+        contact: str = "",
+        silence_limit_seconds: int | None = None,
+        lanes: int = 1,
+    ) -> int:
+        """Register a department with a registry key and a bundle key of its own, made here.
+
+        The log index of its last record. Resumes where an interrupted call stopped.
+        """
+        current = self.read()
+        change = {
+            "names": dict(names),
+            "authority_code": authority_code,
+            "time_zone": time_zone,
+            "contact": contact,
+            "silence_limit_seconds": silence_limit_seconds,
+            "lanes": lanes,
+        }
+        value = current.value(f"department/{department}")
+        if value is not None and current.keys(department, BUNDLE_ROLE):
+            raise Refused("registry-refused", f"the department {department} is registered already")
+        if value is None:
+            self._change(current, f"department/{department}", change, [self._operator()])
+        folder = create_publisher_folder(
+            self._data,
+            origin=current.origin,
+            department=department,
+            checkpoint_vkey=(current.value("ledger") or {})["checkpoint_vkey"],
+            time_zone=time_zone,
+            lanes=lanes,
+        )
+        own = keys.load_key(folder / "registry.key")
+        if not self.read().keys(department, REGISTRY_ROLE):
+            self._add_key(own, department, REGISTRY_ROLE, [self._operator(), own])
+        bundle = keys.load_key(folder / "bundle.key")
+        return self._add_key(bundle, department, BUNDLE_ROLE, [own, bundle])
+
+    def add_key(self, department: str, role: str, key: Signer) -> int:
+        """Register one more key of a department, cosigned by the one in its folder."""
+        folder = department_folder(self._data, department)
+        signers: list[Signer] = [keys.load_key(folder / "registry.key")]
+        if role == BUNDLE_ROLE:
+            signers.append(keys.load_key(folder / "bundle.key"))
+        return self._add_key(key, department, role, [*signers, key])
+
+    def rotate_key(self, department: str, role: str) -> tuple[int, str, str]:
+        """A new key in place of the one in the department's folder: (log index, new id, old id).
+
+        The new key is registered before the old is revoked: nothing is ever without a key.
+        """
+        folder = department_folder(self._data, department)
+        path = folder / f"{role}.key"
+        draft = folder / f"{role}.key.new"
+        old = keys.load_key(path)
+        name = registry.key_name(self.read().origin, department, role)
+        new = keys.load_key(draft) if draft.exists() else keys.create_key(draft, name)
+        if self.read().value(f"key/{new.key.key_id}") is None:
+            self.add_key(department, role, new)
+        signer = new if role == REGISTRY_ROLE else keys.load_key(folder / "registry.key")
+        index = self._revoke(department, role, old.key.key_id, str(old.key), signer)
+        draft.rename(path)
+        return index, new.key.key_id, old.key.key_id
+
+    def revoke_key(self, department: str, key_id: str, since: int | None = None) -> int:
+        """Revoke a key from now on; `since`, an earlier log index, is not yet supported."""
+        value = self.read().value(f"key/{key_id}")
+        if value is None or value["department"] != department:
+            raise Refused("registry-refused", f"{department} has no key {key_id[:64]}")
+        signer = keys.load_key(department_folder(self._data, department) / "registry.key")
+        return self._revoke(department, value["role"], key_id, value["vkey"], signer, since)
+
+    def add_type(
+        self, code: str, names: Mapping[str, str], grants: Sequence[Mapping[str, Any]],
+        standard_code: str = "",
+    ) -> int | None:
+        """Register or change a certificate type; None when it says this already."""
+        current = self.read()
+        change = {"names": dict(names), "code": standard_code, "grants": [dict(g) for g in grants]}
+        before = current.value(f"type/{code}")
+        if before is not None:
+            same = [
+                {k: g[k] for k in ("department", "acts", "scope")}
+                for g in before["grants"]
+                if g["until"] is None
+            ]
+            if (before["names"], before["code"], same) == (
+                change["names"], standard_code, change["grants"],
+            ):
+                return None
+        return self._change(current, f"type/{code}", change, [self._operator()])
+
+    def register(
+        self, departments: Sequence[Mapping[str, Any]], types: Sequence[Mapping[str, Any]]
+    ) -> list[str]:
+        """Register what is missing of these; a line for each addition.
+
+        Departments: `id` and the arguments of `add_department`; types: `code`, `names`, `grants`,
+        `standard_code`.
+        """
+        done = []
+        current = self.read()
+        for item in departments:
+            if not current.keys(item["id"], BUNDLE_ROLE):
+                rest = {name: value for name, value in item.items() if name != "id"}
+                self.add_department(item["id"], **rest)
+                done.append(f"department {item['id']}")
+        for item in types:
+            if current.value(f"type/{item['code']}") is None:
+                self.add_type(
+                    item["code"], item["names"], item["grants"], item.get("standard_code", "")
+                )
+                done.append(f"type {item['code']}")
+        return done
+
+    def _add_key(
+        self, key: Signer, department: str, role: str, signers: Sequence[Signer]
+    ) -> int:
+        change = {
+            "vkey": str(key.key), "role": role, "department": department, "revoked": False,
+        }
+        return self._change(self.read(), f"key/{key.key.key_id}", change, signers)
+
+    def _revoke(
+        self, department: str, role: str, key_id: str, vkey: str, signer: Signer,
+        since: int | None = None,
+    ) -> int:
+        change = {
+            "vkey": vkey,
+            "role": role,
+            "department": department,
+            "revoked": True if since is None else since,
+        }
+        return self._change(self.read(), f"key/{key_id}", change, [signer])
+
+    def _change(
+        self, current: Registry, name: str, change: Mapping[str, Any], signers: Sequence[Signer]
+    ) -> int:
+        record = current.records.get(name)
+        replaces = registry.NO_RECORD if record is None else registry.record_hash(record)
+        text = registry.note_text(current.origin, name, replaces, change)
+        index = self._store.change_registry(sign(text, signers))
+        if index is None:
+            raise Refused("registry-refused", f"{name} says this already")
+        return index
+
+    def _operator(self) -> Signer:
+        path = self._data / "keys" / "operator.key"
+        if not path.exists():
+            raise Refused("registry-signature", f"the operator's key {path} is not here")
+        return keys.load_key(path)
+
+
+def parse_names(items: Sequence[str]) -> dict[str, str]:
+    """`zh=…` and `en=…` arguments to names by language."""
+    names = {}
+    for item in items:
+        language, found, text = item.partition("=")
+        if not found or not text:
+            raise Malformed("usage", f"{item!r}: write names as zh=市场监督管理局 or en=Health")
+        names[language] = text
+    return names
+
+
+def parse_grants(items: Sequence[str]) -> list[dict[str, Any]]:
+    """`DEPARTMENT:ACT,ACT…[:any]` or a JSON list to grants."""
+    if len(items) == 1 and items[0].startswith("["):
+        try:
+            return list(json.loads(items[0]))
+        except ValueError as err:
+            raise Malformed("usage", f"grants are not JSON: {err}") from err
+    grants = []
+    for item in items:
+        department, _, rest = item.partition(":")
+        acts, _, scope = rest.partition(":")
+        if not acts:
+            raise Malformed("usage", f"{item!r}: write grants as DEPARTMENT:issued,renewed[:any]")
+        grants.append(
+            {"department": department, "acts": sorted(acts.split(",")), "scope": scope or "own"}
+        )
+    return grants
