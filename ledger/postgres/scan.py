@@ -1,0 +1,68 @@
+"""Everything in the ledger's tables, streamed in one consistent picture: what fsck reads.
+
+Reads tables as they are and decides nothing; shares no code with the store. Memory is bounded by
+what a server-side cursor fetches at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from psycopg2.extensions import connection as Connection
+
+from ..errors import Unavailable
+from .connection import transaction
+from .statements import sql
+
+Row = tuple[Any, ...]
+
+_LARGE, _SMALL = 64, 4096  # rows fetched at once: with bodies, without
+_ROWS = {"entries": _LARGE, "lines": _LARGE, "deltas": _LARGE, "snapshots": _LARGE}
+
+
+class Scan:
+    """The tables as they stood when the scan began. All bytea values come as bytes."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._streams = 0
+
+    def stream(self, name: str, **parameters: object) -> Iterator[Row]:
+        """The rows of statement scan_NAME, through a cursor of its own on the server."""
+        self._streams += 1
+        with self._connection.cursor(f"scan_{name}_{self._streams}") as cursor:
+            cursor.itersize = _ROWS.get(name, _SMALL)
+            cursor.execute(sql(f"scan_{name}"), parameters or None)
+            for row in cursor:
+                yield tuple(bytes(v) if type(v) is memoryview else v for v in row)
+
+    def rows(self, name: str, **parameters: object) -> list[Row]:
+        """All rows of statement scan_NAME, which gives few."""
+        with self._connection.cursor() as cursor:
+            cursor.execute(sql(f"scan_{name}"), parameters or None)
+            return [
+                tuple(bytes(v) if type(v) is memoryview else v for v in row)
+                for row in cursor.fetchall()
+            ]
+
+    def row(self, name: str, **parameters: object) -> Row | None:
+        """The first row of statement scan_NAME, None where there is none."""
+        found = self.rows(name, **parameters)
+        return found[0] if found else None
+
+
+@contextmanager
+def scan(connection: Connection) -> Iterator[Scan]:
+    """A scan in one read-only transaction; Unavailable `not-initialised` where there is no ledger.
+
+    Holds back vacuum for as long as it takes, and blocks nobody.
+    """
+    with transaction(connection) as cursor:
+        cursor.execute(sql("scan_snapshot"))
+        cursor.execute(sql("scan_settings"))
+        cursor.execute("SELECT to_regclass('allocation') IS NOT NULL")
+        if cursor.fetchone() != (True,):
+            raise Unavailable("not-initialised")
+        yield Scan(connection)

@@ -1,0 +1,3 @@
+-- Reads the tree head.
+SELECT size, root
+FROM head

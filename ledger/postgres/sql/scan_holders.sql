@@ -1,0 +1,3 @@
+-- Streams all holders' records (sequential).
+SELECT map_key, acts, link
+FROM holder

@@ -1,0 +1,4 @@
+-- Streams stored event lines in log order (primary key).
+SELECT log_index, chunk, data
+FROM lines
+ORDER BY log_index, chunk

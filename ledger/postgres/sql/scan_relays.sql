@@ -1,0 +1,4 @@
+-- Reads how far the relays have come.
+SELECT name, position
+FROM relay
+ORDER BY name

@@ -1,0 +1,4 @@
+-- Streams where status entries stand (primary key).
+SELECT log_index, ledger_time
+FROM status
+ORDER BY log_index
