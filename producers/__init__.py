@@ -1,0 +1,1 @@
+"""The departments' room: sign, bundle, spool and publish events; import registers; simulate."""

@@ -1,0 +1,225 @@
+"""A department's own folder: who it is, its keys, its salts, its share of the pseudonym secret.
+
+DIR/departments/<id>/ (0700) holds publisher.json, bundle.key, registry.key, salt-<n>.key and what
+the publisher writes (spool/, disclosures.ndjson, refused.ndjson); DIR/pseudonym-<n>.key is shared
+by the departments of DIR. Every key file is 0600 and refused when others can read it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from ledger import keys
+from ledger.bundle import MAX_LANES, bundle_key_name
+from ledger.errors import Malformed, Refused
+from ledger.identity import check_department
+from ledger.note import Signer, VerifierKey, parse_vkey
+from ledger.registry import registry_key_name
+
+FORM = "certledger publisher v1"
+_SECRET = re.compile(r"[0-9a-f]{64}\n")
+_MEMBERS: dict[str, type] = {
+    "format": str,
+    "origin": str,
+    "department": str,
+    "checkpoint_vkey": str,
+    "time_zone": str,
+    "lanes": int,
+    "pseudonym_version": int,
+    "salt_key_version": int,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class PublisherConfig:
+    """What a department needs to publish. `signer` signs bundles; secrets are 32 bytes each."""
+
+    folder: Path
+    origin: str
+    department: str
+    checkpoint_key: VerifierKey
+    zone: ZoneInfo
+    lanes: int
+    signer: Signer
+    pseudonym_version: int
+    pseudonym_key: bytes = field(repr=False)
+    salt_key_version: int
+    salt_key: bytes = field(repr=False)
+
+    @property
+    def source(self) -> str:
+        """The CloudEvents source of what the department publishes itself."""
+        return f"/departments/{self.department}"
+
+
+def department_folder(data: Path, department: str) -> Path:
+    """Where a department's folder is; Malformed when `department` is no department id."""
+    check_department(department)
+    return data / "departments" / department
+
+
+def create_publisher_folder(
+    data: Path,
+    *,
+    origin: str,
+    department: str,
+    checkpoint_vkey: str,
+    time_zone: str,
+    lanes: int,
+    pseudonym_version: int = 1,
+    salt_key_version: int = 1,
+) -> PublisherConfig:
+    """The department's folder with new keys; what an interrupted creation left there is kept.
+
+    publisher.json is written last: with it the folder is complete. A folder that says otherwise
+    than the arguments is refused `usage`.
+    """
+    folder = department_folder(data, department)
+    value = {
+        "format": FORM,
+        "origin": origin,
+        "department": department,
+        "checkpoint_vkey": checkpoint_vkey,
+        "time_zone": time_zone,
+        "lanes": lanes,
+        "pseudonym_version": pseudonym_version,
+        "salt_key_version": salt_key_version,
+    }
+    _check(value, folder)
+    settings = folder / "publisher.json"
+    if settings.exists():
+        if _read_settings(settings) != value:
+            raise Malformed("usage", f"{settings} exists and says otherwise")
+        return load_publisher_config(data, department)
+    folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    folder.mkdir(exist_ok=True, mode=0o700)
+    os.chmod(folder, 0o700)
+    _create_once(folder / "bundle.key", bundle_key_name(origin, department))
+    _create_once(folder / "registry.key", registry_key_name(origin, department))
+    _create_secret(folder / f"salt-{salt_key_version}.key")
+    _create_secret(data / f"pseudonym-{pseudonym_version}.key")
+    text = json.dumps(value, indent=1) + "\n"
+    _write_new(settings, lambda path: path.write_text(text, encoding="utf-8"))
+    return load_publisher_config(data, department)
+
+
+def load_publisher_config(data: Path, department: str) -> PublisherConfig:
+    """The configuration in a department's folder; its key files must be readable by nobody else.
+
+    Refused `unknown-department` without such a folder, Malformed `malformed-key` or `usage`.
+    """
+    folder = department_folder(data, department)
+    settings = folder / "publisher.json"
+    if not settings.exists():
+        raise Refused(
+            "unknown-department",
+            f"no {settings}: this machine does not publish for {department} "
+            "(certledger department add makes the folder)",
+        )
+    value = _read_settings(settings)
+    if value["department"] != department:
+        raise Malformed("usage", f"{settings} is of department {value['department']!r}")
+    signer = keys.load_key(folder / "bundle.key")
+    if signer.key.name != bundle_key_name(value["origin"], department):
+        raise Malformed("malformed-key", f"{folder / 'bundle.key'} is a key of {signer.key.name}")
+    return PublisherConfig(
+        folder=folder,
+        origin=value["origin"],
+        department=department,
+        checkpoint_key=parse_vkey(value["checkpoint_vkey"]),
+        zone=ZoneInfo(value["time_zone"]),
+        lanes=value["lanes"],
+        signer=signer,
+        pseudonym_version=value["pseudonym_version"],
+        pseudonym_key=_load_secret(data / f"pseudonym-{value['pseudonym_version']}.key"),
+        salt_key_version=value["salt_key_version"],
+        salt_key=_load_secret(folder / f"salt-{value['salt_key_version']}.key"),
+    )
+
+
+def _read_settings(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as err:
+        raise Malformed("usage", f"{path} is not JSON: {err}") from err
+    if type(value) is not dict:
+        raise Malformed("usage", f"{path} is not a JSON object")
+    _check(value, path)
+    return value
+
+
+def _check(value: dict[str, Any], path: Path) -> None:
+    if value.keys() != _MEMBERS.keys():
+        raise Malformed("usage", f"{path} must have the members {', '.join(_MEMBERS)}")
+    for name, kind in _MEMBERS.items():
+        if type(value[name]) is not kind:
+            raise Malformed("usage", f"{path}: {name} is not a {kind.__name__}")
+    if value["format"] != FORM:
+        raise Malformed("usage", f"{path}: format is {FORM!r}")
+    if not 1 <= value["lanes"] <= MAX_LANES:
+        raise Malformed("usage", f"{path}: lanes is a number from 1 to {MAX_LANES}")
+    if min(value["pseudonym_version"], value["salt_key_version"]) < 1:
+        raise Malformed("usage", f"{path}: versions are numbers from 1")
+    parse_vkey(value["checkpoint_vkey"])
+    try:
+        ZoneInfo(value["time_zone"])
+    except (ZoneInfoNotFoundError, ValueError, OSError) as err:
+        raise Malformed("usage", f"{path}: no time zone {value['time_zone']!r}") from err
+
+
+def _create_once(path: Path, name: str) -> None:
+    if path.exists():
+        keys.load_key(path)
+    else:
+        _write_new(path, lambda new: keys.create_key(new, name))
+
+
+def _create_secret(path: Path) -> None:
+    if path.exists():
+        _load_secret(path)
+    else:
+        _write_new(path, lambda new: new.write_text(os.urandom(32).hex() + "\n", encoding="ascii"))
+
+
+def _write_new(path: Path, write: Callable[[Path], object]) -> None:
+    """Write a file that only its owner can read so that it is there whole or not at all.
+
+    Another process may make the same file at the same time: the first one stays.
+    """
+    new = path.with_name(f".{path.name}.{os.getpid()}.new")
+    new.unlink(missing_ok=True)
+    before = os.umask(0o077)
+    try:
+        write(new)
+        with new.open("rb") as file:
+            os.fsync(file.fileno())
+        try:
+            os.link(new, path)
+        except FileExistsError:
+            return
+    finally:
+        os.umask(before)
+        new.unlink(missing_ok=True)
+
+
+def _load_secret(path: Path) -> bytes:
+    try:
+        with path.open(encoding="ascii") as file:
+            mode = os.fstat(file.fileno()).st_mode & 0o777
+            text = file.read(128)
+    except FileNotFoundError as err:
+        raise Malformed("malformed-key", f"the key file {path} is missing") from err
+    if mode & 0o077:
+        raise Malformed(
+            "malformed-key", f"{path} has mode {mode:04o}; a key file must be 0600 (chmod 600)"
+        )
+    if not _SECRET.fullmatch(text):
+        raise Malformed("malformed-key", f"{path} must hold 64 hex digits and a newline")
+    return bytes.fromhex(text)
