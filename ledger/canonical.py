@@ -37,8 +37,21 @@ def format(value: Any) -> bytes:
     return _encode(value).encode()
 
 
-def parse(data: bytes, limit: int, load: Callable[[bytes], Any] = loads) -> Any:
-    """The value of canonical `data` of at most `limit` bytes; anything else is Malformed.
+def encode(value: Any) -> bytes:
+    """The canonical bytes of a value that is known to be within the profile."""
+    return _encode(value).encode()
+
+
+def parse(data: bytes, limit: int) -> Any:
+    """The value of canonical `data` of at most `limit` bytes; anything else is Malformed."""
+    value = parse_typed(data, limit)
+    check_profile(value)
+    return value
+
+
+def parse_typed(data: bytes, limit: int, load: Callable[[bytes], Any] = loads) -> Any:
+    """As `parse`, for a caller that checks the type of every member itself (no floats, small
+    integers, ASCII names, bounded depth).
 
     `load` may be a faster parser (orjson.loads): what it gives is printed again and compared, so
     that duplicate members, escapes and white space cannot pass.
@@ -46,8 +59,8 @@ def parse(data: bytes, limit: int, load: Callable[[bytes], Any] = loads) -> Any:
     if len(data) > limit:
         raise Malformed("too-large", f"{len(data)} bytes, at most {limit} are allowed")
     try:
+        check_text(data.decode())
         value = load(data)
-        check_profile(value)
         same = _encode(value).encode() == data
     except (ValueError, RecursionError) as err:
         raise Malformed("not-json", f"not JSON of the ledger's profile: {_short(err)}") from err

@@ -97,8 +97,17 @@ class Event:
 def parse_event(
     line: bytes, line_hash: bytes, load: Callable[[bytes], Any] = canonical.loads
 ) -> Event:
-    """The event in `line`; Malformed `malformed-event`, `not-json`, `not-canonical`, … otherwise."""
-    value = canonical.parse(line, MAX_LINE, load)
+    """The event in `line`; Malformed `line-too-large`, `not-canonical` or `malformed-event` otherwise.
+
+    The code goes into the log, so it must not depend on who parses: whatever is not the canonical
+    form of some value, for whichever reason `load` finds first, is `not-canonical`.
+    """
+    if len(line) > MAX_LINE:
+        raise Malformed("line-too-large")
+    try:
+        value = canonical.parse_typed(line, MAX_LINE, load)
+    except LedgerError as err:
+        raise Malformed("not-canonical", err.message) from err
     if type(value) is not dict:
         raise Malformed("malformed-event", "an event line is a JSON object")
     names = value.keys()
@@ -115,18 +124,16 @@ def parse_event(
         raise Malformed("malformed-event", "data is an object")
     check_data(kind, data)
     time = _text(value, "time")
-    recorded = value.get("recordedtime")
-    if recorded is not None:
-        times.parse_moment(_text(value, "recordedtime"))
-    elif "recordedtime" in value:
-        raise Malformed("malformed-event", "recordedtime is a moment or left out")
+    moment = _moment(value, "time")
+    if "recordedtime" in value:
+        _moment(value, "recordedtime")
     return Event(
         id=event_id,
         kind=kind,
         source=source,
         time=time,
-        moment=times.parse_moment(time),
-        recordedtime=recorded,
+        moment=moment,
+        recordedtime=value.get("recordedtime"),
         type_code=data["certificate_type_code"],
         issuer=data["issuing_authority_code"],
         number=data["certificate_number"],
@@ -219,6 +226,13 @@ def _text(value: Mapping[str, Any], name: str) -> str:
     if type(text) is not str:
         raise Malformed("malformed-event", f"{name} is a string")
     return text
+
+
+def _moment(value: Mapping[str, Any], name: str) -> int:
+    try:
+        return times.parse_moment(_text(value, name))
+    except LedgerError as err:
+        raise Malformed("malformed-event", f"{name}: {err.message}") from err
 
 
 def _match(value: Mapping[str, Any], name: str, pattern: re.Pattern[str], form: str) -> str:

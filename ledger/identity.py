@@ -39,6 +39,8 @@ def normalise_number(text: str) -> str:
 
     Inner spaces stay: registers do tell numbers apart by them.
     """
+    if text.isascii():
+        return text.strip()
     folded = "".join(
         chr(ord(c) - 0xFEE0) if "\uff01" <= c <= "\uff5e" else " " if c == "\u3000" else c
         for c in text
@@ -48,10 +50,12 @@ def normalise_number(text: str) -> str:
 
 def check_number(text: str) -> None:
     """None for a normalised certificate number of 1 to 1,024 bytes without control characters."""
-    if not text or len(text.encode()) > MAX_NUMBER:
+    if not text or len(text.encode(errors="surrogatepass")) > MAX_NUMBER:
         raise Malformed("malformed-number", f"a certificate number has 1 to {MAX_NUMBER} bytes")
     if normalise_number(text) != text:
         raise Malformed("malformed-number", "the certificate number is not in normalised form")
+    if text.isascii() and text.isprintable():
+        return
     if any(unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") for c in text):
         raise Malformed("malformed-number", "the certificate number holds control characters")
 

@@ -106,7 +106,7 @@ class Transition:
 
     def format(self) -> bytes:
         """The canonical bytes that the history's links are hashed over."""
-        return canonical.format(self.members())
+        return canonical.encode(self.members())
 
     @property
     def start(self) -> int | None:
@@ -199,7 +199,7 @@ class Standing:
             name: value for name in self.__slots__ if (value := getattr(self, name)) is not None
         }
         members["link"] = last_link.hex()
-        return canonical.format(members)
+        return canonical.encode(members)
 
 
 def record_hash(record: bytes) -> bytes:
@@ -226,31 +226,26 @@ def step(standing: Standing, t: Transition) -> Standing:
         if t.kind == ISSUED:
             raise Refused("already-issued")
         raise Refused("invalid-transition", f"{t.kind} is not possible when {before}")
-    changed = replace(standing, state=after, count=standing.count + 1)
+    changes: dict[str, Any] = {"state": after, "count": standing.count + 1}
     if after != standing.state or t.kind in (ISSUED, RENEWED):
-        changed = replace(
-            changed,
-            since=t.time,
-            reason=t.reason,
-            revocation=t.revocation,
-            suspended_until=t.valid_until if t.kind == SUSPENDED else None,
-            transfer_to=t.transfer_to,
-        )
+        changes["since"] = t.time
+        changes["reason"] = t.reason
+        changes["revocation"] = t.revocation
+        changes["suspended_until"] = t.valid_until if t.kind == SUSPENDED else None
+        changes["transfer_to"] = t.transfer_to
     if t.kind in VERSION_ACTS:
-        until = t.valid_until
-        if t.kind == AMENDED and until is None:
-            until = standing.valid_until
-        changed = replace(
-            changed,
-            version=t.version,
-            highest=max(standing.highest, t.version),
-            valid_from=t.valid_from if t.valid_from or t.kind != AMENDED else standing.valid_from,
-            valid_until=None if until == OPEN else until,
-        )
-        _check_dates(t, changed)
+        until, first = t.valid_until, t.valid_from
+        if t.kind == AMENDED:
+            until = standing.valid_until if until is None else until
+            first = standing.valid_from if first is None else first
+        changes["version"] = t.version
+        changes["highest"] = max(standing.highest, t.version)
+        changes["valid_from"] = first
+        changes["valid_until"] = until = None if until == OPEN else until
+        _check_dates(t.valid_from, until)
     if t.kind in (ISSUED, TRANSFERRED_IN):
-        changed = replace(changed, responsible=t.by)
-    return changed
+        changes["responsible"] = t.by
+    return Standing(*[changes.get(name, getattr(standing, name)) for name in Standing.__slots__])
 
 
 def _suspension_over(standing: Standing, t: Transition) -> bool:
@@ -260,11 +255,11 @@ def _suspension_over(standing: Standing, t: Transition) -> bool:
     return start is not None and times.day_end(str(standing.suspended_until)) <= start
 
 
-def _check_dates(t: Transition, standing: Standing) -> None:
-    if t.valid_from in (None, UNKNOWN) or standing.valid_until in (None, UNKNOWN):
+def _check_dates(first: str | None, until: str | None) -> None:
+    if first in (None, UNKNOWN) or until in (None, UNKNOWN):
         return
-    if times.day_start(str(t.valid_from)) >= times.day_end(str(standing.valid_until)):
-        raise Refused("dates-reversed", f"{t.valid_from} to {standing.valid_until}")
+    if times.day_start(str(first)) >= times.day_end(str(until)):
+        raise Refused("dates-reversed", f"{first} to {until}")
 
 
 def next_version(standing: Standing, kind: str) -> int:

@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
 
 from .errors import Malformed
 
 SECOND = 1_000_000
 DAY = 86_400 * SECOND
 _EPOCH_DAY = date(1970, 1, 1).toordinal()
+_FIRST = (date.min.toordinal() - _EPOCH_DAY) * DAY
+_LAST = (date.max.toordinal() - _EPOCH_DAY + 1) * DAY - 1
 _OFFSET = r"(Z|[+-](?:0[0-9]|1[0-4]):[0-5][0-9])"
 _MOMENT = re.compile(
     r"([0-9]{4})-([0-9]{2})-([0-9]{2})T([0-9]{2}):([0-9]{2}):([0-9]{2})(?:\.([0-9]{0,5}[1-9]))?"
@@ -23,6 +26,7 @@ _MOMENT = re.compile(
 _DAY = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2})" + _OFFSET)
 
 
+@lru_cache(maxsize=8192)
 def parse_moment(text: str) -> int:
     """Microseconds of an RFC 3339 moment: capital T and Z, at most 6 fraction digits, the last
     not 0, no leap second, offsets to 14:00 and never -00:00. Otherwise Malformed.
@@ -38,7 +42,7 @@ def parse_moment(text: str) -> int:
         raise Malformed("malformed-time", f"{text!r} has no such time of day")
     seconds = int(hour) * 3600 + int(minute) * 60 + int(second)
     micros = int((fraction or "").ljust(6, "0"))
-    return days * DAY + seconds * SECOND + micros - _offset(offset)
+    return _in_range(days * DAY + seconds * SECOND + micros - _offset(offset), text)
 
 
 def format_moment(moment: int) -> str:
@@ -52,13 +56,14 @@ def format_moment(moment: int) -> str:
     return text + (f".{micros:06d}".rstrip("0") if micros else "") + "Z"
 
 
+@lru_cache(maxsize=8192)  # registers repeat their days
 def parse_day(text: str) -> tuple[int, int]:
     """(first instant, first instant after) of a day with offset, in microseconds."""
     match = _DAY.fullmatch(text)
     if not match:
         raise Malformed("malformed-time", f"{text[:40]!r} is no day like 2016-12-01+08:00")
-    start = _ordinal(match[1]) * DAY - _offset(match[2])
-    return start, start + DAY
+    start = _in_range(_ordinal(match[1]) * DAY - _offset(match[2]), text)
+    return start, _in_range(start + DAY, text)
 
 
 def day_start(text: str) -> int:
@@ -69,6 +74,12 @@ def day_start(text: str) -> int:
 def day_end(text: str) -> int:
     """The instant at which a day is over: 24:00 at its offset."""
     return parse_day(text)[1]
+
+
+def _in_range(moment: int, text: str) -> int:
+    if not _FIRST <= moment <= _LAST:
+        raise Malformed("malformed-time", f"{text} is not within the years 0001 to 9999 of UTC")
+    return moment
 
 
 def _ordinal(text: str) -> int:
