@@ -70,7 +70,7 @@ class Registration:
             checkpoint_vkey=(current.value("ledger") or {})["checkpoint_vkey"],
             time_zone=time_zone,
             lanes=lanes,
-        )
+        ).folder
         own = keys.load_key(folder / "registry.key")
         if not self.read().keys(department, REGISTRY_ROLE):
             self._add_key(own, department, REGISTRY_ROLE, [self._operator(), own])

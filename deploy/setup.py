@@ -20,7 +20,6 @@ from ledger.postgres.migrate import migrate
 from ledger.postgres.store import create_ledger, read_genesis
 from ledger.registry import operator_key_name
 from ledger.trust import Trust, TrustedKey, format_trust
-from producers.config import create_pseudonym_key
 from streams.kafka_topics import create_topics, describe_topic
 
 DEFAULT_PARTITIONS = 4
@@ -45,7 +44,6 @@ def _prepare(settings: Settings) -> None:
         origin = _origin(data)
         checkpoint = _key(data, "checkpoint", origin)
         operator = _key(data, "operator", operator_key_name(origin))
-        create_pseudonym_key(data)
         try:
             stored, genesis = read_genesis(connection)
         except Unavailable:

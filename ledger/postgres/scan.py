@@ -18,8 +18,10 @@ from .statements import sql
 
 Row = tuple[Any, ...]
 
-_LARGE, _SMALL = 64, 4096  # rows fetched at once: with bodies, without
-_ROWS = {"entries": _LARGE, "lines": _LARGE, "deltas": _LARGE, "snapshots": _LARGE}
+_LARGE, _SMALL = 256, 4096  # rows fetched at once: with bodies, without
+_WITH_BODIES = frozenset(
+    {"entries", "lines", "deltas", "snapshots", "outbox", "accounted_records"}
+)
 
 
 class Scan:
@@ -33,7 +35,7 @@ class Scan:
         """The rows of statement scan_NAME, through a cursor of its own on the server."""
         self._streams += 1
         with self._connection.cursor(f"scan_{name}_{self._streams}") as cursor:
-            cursor.itersize = _ROWS.get(name, _SMALL)
+            cursor.itersize = _LARGE if name in _WITH_BODIES else _SMALL
             cursor.execute(sql(f"scan_{name}"), parameters or None)
             for row in cursor:
                 yield tuple(bytes(v) if type(v) is memoryview else v for v in row)

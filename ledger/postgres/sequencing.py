@@ -220,6 +220,12 @@ class Sequencing:
             cursor.execute(sql("move_relay"), {"name": name, "position": position})
 
 
+def read_tally(cursor: Cursor) -> dict[str, int]:
+    """Running counts by name: `certificates`, `admitted`, codes of refusals."""
+    cursor.execute(sql("read_tally"))
+    return {name: int(count) for name, count in cursor.fetchall()}
+
+
 def tile_reader(cursor: Cursor) -> TileReader:
     """Tiles as stored, read through an open transaction; empty where there is none."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -212,6 +213,7 @@ class Store:
         for key, (acts, link) in turn.holders.items():
             cursor.execute(sql("upsert_holder"), {"key": key, "acts": acts, "link": link})
         _copy_lanes(cursor, turn)
+        _add_tallies(cursor, turn, view)
         rows = []
         for done, fetched in accounted:
             number = None
@@ -499,6 +501,14 @@ def _copy_lanes(cursor: Cursor, turn: Turn) -> None:
             },
         )
         _check_one(cursor, "lane")
+
+
+def _add_tallies(cursor: Cursor, turn: Turn, view: _View) -> None:
+    counts = Counter(code for bundle in turn.logged for code in bundle.codes)
+    counts["certificates"] = len(turn.certificates.keys() - view.certificates.keys())
+    for name, count in sorted(counts.items()):
+        if count:
+            cursor.execute(sql("add_tally"), {"name": name, "count": count})
 
 
 def _outbox_row(number: int, done: Accounted, fetched: Fetched) -> dict[str, Any]:

@@ -202,6 +202,12 @@ CREATE TABLE relay (
     position bigint NOT NULL
 );
 
+-- Running counts for `certledger status`: what the log's outcomes add up to.
+CREATE TABLE tally (
+    name text PRIMARY KEY,  -- certificates, admitted, or the code of a refusal
+    count bigint NOT NULL CHECK (count >= 0)
+);
+
 CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON entry
     FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
 CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON lines

@@ -1,0 +1,94 @@
+"""What every command gets: where the stack is and who may do what from here."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from deploy.errors import StackError
+from deploy.registration import Registration
+from deploy.stack import Stack
+from ledger.errors import LedgerError, Unavailable
+from ledger.registry import Registry
+from producers.config import PublisherConfig, load_publisher_config
+
+
+def default_data() -> Path:
+    """CERTLEDGER_DATA, else the user's own data folder."""
+    named = os.environ.get("CERTLEDGER_DATA")
+    if named:
+        return Path(named)
+    home = os.environ.get("XDG_DATA_HOME")
+    return (Path(home) if home else Path.home() / ".local" / "share") / "certledger"
+
+
+@dataclass(frozen=True)
+class Environment:
+    """One stack, as a command sees it. Addresses are looked up when first needed."""
+
+    data: Path
+
+    @property
+    def trust(self) -> Path:
+        """The stack's trust file."""
+        return self.data / "trust.json"
+
+    @property
+    def kafka(self) -> str:
+        """Bootstrap servers: CERTLEDGER_KAFKA, else those of the running stack."""
+        return os.environ.get("CERTLEDGER_KAFKA") or self._running.kafka
+
+    @property
+    def postgres_url(self) -> str:
+        """The ledger's database: CERTLEDGER_POSTGRES, else that of the running stack."""
+        return os.environ.get("CERTLEDGER_POSTGRES") or self._running.postgres
+
+    @cached_property
+    def _running(self) -> Any:
+        try:
+            return Stack(self.data).settings()
+        except StackError as err:
+            raise Unavailable("unreachable", str(err)) from err
+
+    @cached_property
+    def _registry(self) -> Registry:
+        registration = self.registration()
+        try:
+            return registration.read()
+        finally:
+            registration.close()
+
+    @property
+    def origin(self) -> str:
+        """The ledger's origin."""
+        return self._registry.origin
+
+    @property
+    def checkpoint_vkey(self) -> str:
+        """The key that signs checkpoints."""
+        return str((self._registry.value("ledger") or {})["checkpoint_vkey"])
+
+    def registration(self) -> Registration:
+        """The registry, open for changes."""
+        return Registration(self.postgres_url, self.data)
+
+    def register(
+        self, departments: Sequence[Mapping[str, Any]], types: Sequence[Mapping[str, Any]]
+    ) -> list[str]:
+        """Register what is missing; a line for each addition."""
+        registration = self.registration()
+        try:
+            return registration.register(departments, types)
+        finally:
+            registration.close()
+
+    def publisher_config(self, department: str) -> PublisherConfig:
+        """The publishing side's folder of a department on this machine."""
+        try:
+            return load_publisher_config(self.data, department)
+        except LedgerError as err:
+            raise type(err)(err.code, f"{department}: {err.message}") from err

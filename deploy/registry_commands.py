@@ -1,0 +1,162 @@
+"""`certledger department`, `key`, `type`: the registry from the operator's machine."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from deploy.environment import Environment
+from deploy.registration import Registration, parse_grants, parse_names
+from ledger.keys import load_key
+from ledger.note import parse_vkey
+from ledger.registry import BUNDLE_ROLE, REGISTRY_ROLE, Registry
+
+ROLES = (BUNDLE_ROLE, REGISTRY_ROLE)
+
+
+def add_commands(commands: Any) -> None:
+    """Add the registry's commands to the command line."""
+    _add_department(commands)
+    _add_key(commands)
+    _add_type(commands)
+
+
+def _add_department(commands: Any) -> None:
+    parser = commands.add_parser(
+        "department",
+        help="register departments, list them",
+        description="Who publishes. Every change is a signed note and an entry of the log.",
+    )
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    add = verbs.add_parser(
+        "add",
+        help="register a department, with new keys in DIR/departments/ID",
+        epilog="example: certledger department add transport --name zh=交通运输局 "
+        "--name en=Transport --zone Asia/Shanghai --silence-limit 86400 --lanes 2",
+    )
+    add.add_argument("id", help="short id of letters, digits, dot, hyphen; for ever")
+    add.add_argument("--name", action="append", required=True, metavar="LANG=TEXT",
+                     help="name in a language, repeatable: zh=交通运输局")
+    add.add_argument("--authority-code", default="", help="unified social credit code (GB 32100)")
+    add.add_argument("--zone", default="Asia/Shanghai", help="IANA time zone of its days")
+    add.add_argument("--contact", default="", help="whom to ask, shown with answers")
+    add.add_argument("--silence-limit", type=int, metavar="SECONDS",
+                     help="after this long without a bundle its answers are stale; left out: "
+                     "silent by nature")
+    add.add_argument("--lanes", type=int, default=1, help="lanes that it publishes on (default 1)")
+    add.set_defaults(run=run_department_add)
+    listing = verbs.add_parser("list", help="list departments, their keys and lanes")
+    listing.add_argument("--json", action="store_true", help="as JSON on standard output")
+    listing.set_defaults(run=run_department_list)
+
+
+def _add_key(commands: Any) -> None:
+    parser = commands.add_parser("key", help="add, rotate and revoke departments' keys")
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    add = verbs.add_parser(
+        "add", help="register one more key file of a department",
+        description="The key signs too (proof of possession), and so does the previous one.",
+    )
+    add.add_argument("department")
+    add.add_argument("file", help="key file (PRIVATE+KEY+…, mode 0600)")
+    add.add_argument("--role", choices=ROLES, default=BUNDLE_ROLE)
+    add.set_defaults(run=run_key_add)
+    rotate = verbs.add_parser("rotate", help="a new key in place of the one in DIR/departments/ID")
+    rotate.add_argument("department")
+    rotate.add_argument("--role", choices=ROLES, default=BUNDLE_ROLE)
+    rotate.set_defaults(run=run_key_rotate)
+    revoke = verbs.add_parser("revoke", help="revoke a key from the next log index on")
+    revoke.add_argument("department")
+    revoke.add_argument("key_id", help="64 hex digits, as `department list` shows")
+    revoke.add_argument("--since", type=int, metavar="INDEX",
+                        help="an earlier log index (not yet supported)")
+    revoke.set_defaults(run=run_key_revoke)
+
+
+def _add_type(commands: Any) -> None:
+    parser = commands.add_parser("type", help="register certificate types and who may act on them")
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    add = verbs.add_parser(
+        "add",
+        help="register a certificate type, or change who may act",
+        epilog="example: certledger type add taxi --name zh=道路运输证 --name en='Road transport' "
+        "--grant transport:issued,renewed,revoked --grant market:revoked:any",
+    )
+    add.add_argument("code", help="the type's code in the ledger")
+    add.add_argument("--name", action="append", required=True, metavar="LANG=TEXT")
+    add.add_argument("--standard-code", default="", help="21-character type code of GB/T 36904")
+    add.add_argument("--grant", action="append", required=True, metavar="DEPT:ACTS[:any]",
+                     help="who may do what: acts separated by commas; `any` lets it act on other "
+                     "departments' certificates; or one JSON list")
+    add.set_defaults(run=run_type_add)
+
+
+def run_department_add(args: argparse.Namespace, env: Environment) -> int:
+    """certledger department add"""
+    index = env.registration().add_department(
+        args.id, parse_names(args.name), authority_code=args.authority_code,
+        time_zone=args.zone, contact=args.contact, silence_limit_seconds=args.silence_limit,
+        lanes=args.lanes,
+    )
+    print(f"{args.id} is registered up to log index {index}; its keys are in "
+          f"{env.data / 'departments' / args.id}")
+    return 0
+
+
+def run_department_list(args: argparse.Namespace, env: Environment) -> int:
+    """certledger department list"""
+    found = env.registration().read()
+    rows = [_department(found, department) for department in found.departments()]
+    if args.json:
+        print(json.dumps(rows, ensure_ascii=False, indent=1))
+        return 0
+    for row in rows:
+        names = " ".join(row["names"].values())
+        print(f"{row['id']}  {names}  {row['time_zone']}  {row['lanes']} lanes")
+        for key in row["keys"]:
+            state = "active" if key["revoked"] is None else f"revoked at {key['revoked']}"
+            print(f"    {key['role']:8} {key['id']}  from {key['from']}, {state}")
+    return 0
+
+
+def _department(found: Registry, department: str) -> dict[str, Any]:
+    keys = [
+        {"id": parse_vkey(value["vkey"]).key_id, **value}
+        for role in ROLES
+        for _, value in found.keys(department, role)
+    ]
+    return {"id": department, **(found.value(f"department/{department}") or {}), "keys": keys}
+
+
+def run_key_add(args: argparse.Namespace, env: Environment) -> int:
+    """certledger key add"""
+    key = load_key(Path(args.file))
+    index = env.registration().add_key(args.department, args.role, key)
+    print(f"key {key.key.key_id} is registered at log index {index}")
+    return 0
+
+
+def run_key_rotate(args: argparse.Namespace, env: Environment) -> int:
+    """certledger key rotate"""
+    index, new, old = env.registration().rotate_key(args.department, args.role)
+    print(f"key {new} signs from now on; {old} is revoked from log index {index}")
+    return 0
+
+
+def run_key_revoke(args: argparse.Namespace, env: Environment) -> int:
+    """certledger key revoke"""
+    index = env.registration().revoke_key(args.department, args.key_id, args.since)
+    print(f"key {args.key_id} is revoked from log index {index}")
+    return 0
+
+
+def run_type_add(args: argparse.Namespace, env: Environment) -> int:
+    """certledger type add"""
+    index = env.registration().add_type(
+        args.code, parse_names(args.name), parse_grants(args.grant), args.standard_code
+    )
+    print(f"type {args.code} " + ("says this already" if index is None
+                                  else f"is registered at log index {index}"))
+    return 0

@@ -1,0 +1,3 @@
+-- Reads all running counts.
+SELECT name, count
+FROM tally
