@@ -86,15 +86,17 @@ def _signing_key(bundle: Bundle, registry: Registry) -> VerifierKey:
         raise Refused("unknown-lane", f"{header.department} has no lane {header.lane}")
     name = bundle_key_name(header.origin, header.department)
     found: ProofError | None = None
-    for key, _ in registry.keys(header.department, BUNDLE_ROLE):
-        if key.name != name or not bundle.note.by(key):
-            continue
-        try:
-            bundle.note.check_signed_by(key)
-        except ProofError as err:
-            found = err
-        else:
-            return key
+    keys = [k for k, _ in registry.keys(header.department, BUNDLE_ROLE) if k.name == name]
+    for signature in bundle.note.signatures:  # the first that is by a key of ours counts
+        for key in keys:
+            if (signature.name, signature.key_hash) != (key.name, key.key_hash):
+                continue
+            try:
+                bundle.note.check_signed_by(key)
+            except ProofError as err:
+                found = err
+            else:
+                return key
     if found is not None:
         raise found
     raise Refused("unknown-key", f"signed by {bundle.note.signatures[0].name[:120]!r}")
@@ -228,6 +230,13 @@ class Turn:
 
     def _take(self, source: Source, opened: Opened) -> Accounted:
         header = opened.bundle.header
+        place = (header.department, header.lane)
+        lane = self.lanes.get(place) or self.view.lane(*place)
+        text_hash = opened.bundle.note_hash
+        recorded = self._note_at(header.department, header.lane, header.epoch, header.sequence)
+        if recorded is not None and recorded.note_hash == text_hash:
+            # before the key is judged: what was logged stays logged, whoever brings it again
+            return Accounted(source, REPEAT, None, None, recorded.index, opened.bundle)
         key_value = self.registry.value(f"key/{opened.key.key_id}")
         if key_value is None or not key_active(key_value, self.next_index):
             return Accounted(
@@ -238,15 +247,8 @@ class Turn:
                 None,
                 opened.bundle,
             )
-        place = (header.department, header.lane)
-        lane = self.lanes.get(place) or self.view.lane(*place)
-        text_hash = opened.bundle.note_hash
-        recorded = self._note_at(header.department, header.lane, header.epoch, header.sequence)
-        if recorded is not None:
-            if recorded.note_hash == text_hash:
-                return Accounted(source, REPEAT, None, None, recorded.index, opened.bundle)
-            if recorded.producer == header.producer:
-                return self._equivocation(source, opened, recorded)
+        if recorded is not None and recorded.producer == header.producer:
+            return self._equivocation(source, opened, recorded)
         is_next = (
             header.epoch == lane.epoch
             and header.sequence == lane.next_sequence
@@ -388,13 +390,16 @@ class Turn:
         if identity.lane_of(key, self.registry.lanes(department)) != header.lane:
             raise Refused("wrong-lane")
         standing = Standing() if before is None else before.standing
-        self._check_authority(department, item, standing, index)
+        scope = self._check_authority(department, item, standing, index)
         version = lifecycle.next_version(standing, item.kind)
         transition = lifecycle.make_transition(item, department, opened.key.key_id, version)
         if item.kind == events.CORRECTED:
             if before is None:
                 raise Refused("not-issued")
+            if standing.count > lifecycle.MAX_CORRECTABLE:
+                raise Refused("history-too-long")
             history = [*self.view.history(key), *self._transitions.get(key, [])]
+            _check_may_correct(history, transition, standing, scope)
             after = lifecycle.correct(history, transition)
             transition = replace(transition, version=after.version)
             after = replace(after, count=standing.count + 1)
@@ -407,7 +412,8 @@ class Turn:
             after,
             lifecycle.link(last, index, position, item.line_hash, data),
             None if before is None else before.holder,
-            {} if before is None else before.event_ids,
+            # a copy of the view's, which must not learn of a turn that may be thrown away
+            {} if before is None else before.event_ids if known else dict(before.event_ids),
         )
         certificate.event_ids[item.id] = item.line_hash
         self._bind(certificate, item, index, position, holders)
@@ -415,9 +421,8 @@ class Turn:
         self._transitions.setdefault(key, []).append(transition)
         return Admitted(key, standing.count, position, item, data)
 
-    def _check_authority(
-        self, department: str, item: Event, standing: Standing, index: int
-    ) -> None:
+    def _check_authority(self, department: str, item: Event, standing: Standing, index: int) -> str:
+        """The scope in which the department may do this, *own* or *any*; Refused otherwise."""
         if item.type_code not in self._types:
             self._types[item.type_code] = self.registry.value(f"type/{item.type_code}")
         value = self._types[item.type_code]
@@ -432,8 +437,13 @@ class Turn:
         elif item.kind == events.TRANSFERRED_IN:
             if standing.state == lifecycle.TRANSFERRED and standing.transfer_to != department:
                 raise Refused("transfer-mismatch")
-        elif standing.responsible and standing.responsible != department and scope != "any":
+        elif (
+            item.kind != events.CORRECTED  # judged by what it corrects
+            and scope != "any"
+            and standing.responsible not in ("", department)
+        ):
             raise Refused("not-responsible")
+        return scope
 
     def _check_identifier(self, item: Event, after: Standing) -> None:
         text = item.data.get("certificate_identifier")
@@ -473,6 +483,19 @@ class Turn:
             )
             holders[holder_key] = None
         certificate.holder = holder
+
+
+def _check_may_correct(
+    history: Sequence[Transition], t: Transition, standing: Standing, scope: str
+) -> None:
+    """None when t's department may correct what t names: acts of those who were ever responsible
+    are the present one's to correct, another department's act is that department's alone.
+    """
+    target = next((h for h in history if h.id == t.corrects), None)
+    owners = {h.by for h in history if h.kind in (events.ISSUED, events.TRANSFERRED_IN)}
+    by = standing.responsible if target is None or target.by in owners else target.by
+    if scope != "any" and by != t.by:
+        raise Refused("not-responsible")
 
 
 def delta_root(deltas: Sequence[tuple[bytes, bytes]]) -> bytes:

@@ -24,6 +24,7 @@ MAX_RECORD = 1024 * 1024
 MAX_BUNDLE_NOTE = 4096
 MAX_LANES = 1024
 MAX_EPOCH = 2**31 - 1
+MAX_SEQUENCE = 2**53 - 1  # notices say it in canonical JSON
 AHEAD = 60 * times.SECOND  # how far a signing time may be ahead of the ledger's
 _PRODUCER = re.compile(r"[0-9a-f]{32}")
 
@@ -81,7 +82,10 @@ def bundle_key_name(origin: str, department: str) -> str:
 
 def parse_header(text: bytes) -> Header:
     """The header in a note's text; Malformed otherwise."""
-    lines = text.decode().split("\n")
+    try:
+        lines = text.decode().split("\n")
+    except UnicodeDecodeError as err:
+        raise Malformed("malformed-note", "a note is UTF-8") from err
     if len(lines) != 7 or lines[1] != FORM:
         raise Malformed("malformed-note", f"a bundle note has six lines, the second {FORM!r}")
     parts = lines[0].rsplit("/", 5)
@@ -99,7 +103,7 @@ def parse_header(text: bytes) -> Header:
         department=parts[2],
         lane=parse_decimal(parts[3], limit=MAX_LANES - 1),
         epoch=parse_decimal(parts[4], limit=MAX_EPOCH),
-        sequence=parse_decimal(parts[5]),
+        sequence=parse_decimal(parts[5], limit=MAX_SEQUENCE),
         count=parse_decimal(lines[2], limit=MAX_EVENTS),
         root=decode_hash(lines[3]),
         producer=producer,
@@ -109,7 +113,7 @@ def parse_header(text: bytes) -> Header:
 
 
 def format_record(note: bytes, lines: Sequence[bytes]) -> bytes:
-    """The Kafka record of a bundle: magic, length of the note (4 bytes), note, lines with newlines."""
+    """The Kafka record of a bundle: CLR1, length of the note (4 bytes), note, lines with newlines."""
     body = b"".join(line + b"\n" for line in lines)
     return MAGIC + len(note).to_bytes(4, "big") + note + body
 

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from . import canonical, times
-from .errors import CODES, LedgerError, Malformed
+from .bundle import MAX_EVENTS
+from .errors import LedgerError, Malformed
+from .note import parse_vkey
 
 FORM = "certledger entry v1"
 MAX_ENTRY = 65_535
@@ -24,6 +26,7 @@ GENESIS, BUNDLE, REGISTRY, STATUS, EQUIVOCATION = (
     "equivocation",
 )
 _HASH = re.compile(r"[0-9a-f]{64}")
+_CODE = re.compile(r"[a-z][a-z-]{0,62}[a-z]")
 _TOPIC_ID = re.compile(r"[A-Za-z0-9_-]{22}")
 
 _MEMBERS: dict[str, frozenset[str]] = {
@@ -134,6 +137,11 @@ def _check(value: Any) -> None:
         elif not check(member):
             raise Malformed("malformed-entry", f"{name} is not of its form")
     times.parse_moment(value["time"])
+    if not value["time"].endswith("Z"):
+        raise Malformed("malformed-entry", "the ledger time is in UTC, ending in Z")
+    if value["kind"] == GENESIS:
+        parse_vkey(value["checkpoint_vkey"])
+        parse_vkey(value["operator_vkey"])
 
 
 def _is_source(value: Any) -> bool:
@@ -156,23 +164,28 @@ def _is_hash(value: Any) -> bool:
 
 
 def _is_outcome(value: Any) -> bool:
+    """Whether the runs cover positions 0 to some count - 1, each once, in their only spelling.
+
+    A code need not be one of ours: an older verifier must be able to read newer refusals.
+    """
     if type(value) is not dict:
         return False
-    covered = 0
-    spans: list[tuple[int, int]] = []
+    spans: list[tuple[int, int, str]] = []
     for code, runs in value.items():
-        if code != ADMITTED and code not in CODES:
-            return False
-        if type(runs) is not list or len(runs) % 2 or not runs:
+        if not _CODE.fullmatch(code) or type(runs) is not list or len(runs) % 2 or not runs:
             return False
         if not all(_is_count(n) for n in runs):
             return False
-        spans += zip(runs[::2], runs[1::2], strict=True)
-    for start, length in sorted(spans):
-        if start != covered or length < 1:
+        pairs = list(zip(runs[::2], runs[1::2], strict=True))
+        if pairs != sorted(pairs):
             return False
-        covered += length
-    return True
+        spans += ((start, length, code) for start, length in pairs)
+    covered, last = 0, ""
+    for start, length, code in sorted(spans):
+        if start != covered or length < 1 or code == last:
+            return False
+        covered, last = covered + length, code
+    return covered <= MAX_EVENTS
 
 
 _CHECKS = {

@@ -97,7 +97,7 @@ class Event:
 def parse_event(
     line: bytes, line_hash: bytes, load: Callable[[bytes], Any] = canonical.loads
 ) -> Event:
-    """The event in `line`; Malformed `line-too-large`, `not-canonical` or `malformed-event` otherwise.
+    """The event in `line`; Malformed: `line-too-large`, `not-canonical`, `malformed-event`.
 
     The code goes into the log, so it must not depend on who parses: whatever is not the canonical
     form of some value, for whichever reason `load` finds first, is `not-canonical`.
@@ -105,9 +105,17 @@ def parse_event(
     if len(line) > MAX_LINE:
         raise Malformed("line-too-large")
     try:
-        value = canonical.parse_typed(line, MAX_LINE, load)
+        return _event(canonical.parse_typed(line, MAX_LINE, load), line_hash)
+    except LedgerError:
+        pass  # the code is found slowly, by one parser, with every limit of the profile
+    try:
+        value = canonical.parse(line, MAX_LINE)
     except LedgerError as err:
         raise Malformed("not-canonical", err.message) from err
+    return _event(value, line_hash)
+
+
+def _event(value: Any, line_hash: bytes) -> Event:
     if type(value) is not dict:
         raise Malformed("malformed-event", "an event line is a JSON object")
     names = value.keys()

@@ -7,13 +7,15 @@ import os
 from pathlib import Path
 
 from .errors import Malformed
-from .note import ED25519, MemorySigner, decode_base64
+from .note import ED25519, MemorySigner, decode_base64, is_name
 
 _PREFIX = "PRIVATE+KEY+"
 
 
 def format_key(name: str, seed: bytes) -> str:
     """The file's line for an Ed25519 private key (`seed`, 32 bytes)."""
+    if not is_name(name):
+        raise Malformed("malformed-key", f"{name[:80]!r} is no key name")
     key = MemorySigner.from_seed(name, seed).key
     payload = base64.b64encode(bytes([ED25519]) + seed).decode()
     return f"{_PREFIX}{name}+{key.key_hash.hex()}+{payload}\n"
@@ -25,7 +27,7 @@ def parse_key(text: str) -> MemorySigner:
         raise Malformed("malformed-key", "a key file is one line PRIVATE+KEY+NAME+HASH+BASE64")
     parts = text[len(_PREFIX) : -1].split("+", 2)
     raw = decode_base64(parts[2], "malformed-key") if len(parts) == 3 else b""
-    if len(raw) != 33 or raw[0] != ED25519:
+    if len(raw) != 33 or raw[0] != ED25519 or not is_name(parts[0]):
         raise Malformed("malformed-key", "only Ed25519 private keys are known")
     signer = MemorySigner.from_seed(parts[0], raw[1:])
     if signer.key.key_hash.hex() != parts[1]:
@@ -52,4 +54,8 @@ def load_key(path: Path) -> MemorySigner:
             raise Malformed(
                 "malformed-key", f"{path} has mode {mode:04o}; a key file must be 0600 (chmod 600)"
             )
-        return parse_key(file.read(4096))
+        try:
+            return parse_key(file.read(4096))
+        except UnicodeDecodeError:
+            # not `from err`: it would carry the file's bytes
+            raise Malformed("malformed-key", f"{path} is no key file") from None

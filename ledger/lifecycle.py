@@ -13,15 +13,17 @@ from hashlib import sha256
 from typing import Any
 
 from . import canonical, times
-from .errors import Malformed, Refused
+from .errors import Malformed, ProofError, Refused
 from .event import (
     AMENDED,
     CORRECTED,
+    CORRECTIONS,
     EXPIRED,
     ISSUED,
     OPEN,
     REINSTATED,
     RENEWED,
+    REVOCATION_KINDS,
     REVOKED,
     SUSPENDED,
     TRANSFERRED_IN,
@@ -51,13 +53,24 @@ TABLE: dict[tuple[str, str], str] = {
     (SUSPENDED_STATE, EXPIRED): EXPIRED_STATE,
     (VALID, TRANSFERRED_OUT): TRANSFERRED,
     (TRANSFERRED, TRANSFERRED_IN): VALID,
+    (TRANSFERRED, REVOKED): REVOKED_STATE,  # nobody escapes a revocation by moving
 }
 VERSION_ACTS = frozenset({ISSUED, RENEWED, AMENDED})
 _LINK_TAG = b"certledger link v1\n"
 _RECORD_TAG = b"certledger record v1\n"
 _HOLDER_TAG = b"certledger holder v1\n"
-_BEFORE_ALL = -(2**63)
-_MAX_TRANSITION = 2048
+MAX_CORRECTABLE = 256  # transitions; a correction folds them all while every writer waits
+_STATE_ACTS = {  # the state that each act leads to
+    ISSUED: VALID,
+    RENEWED: VALID,
+    SUSPENDED: SUSPENDED_STATE,
+    REINSTATED: VALID,
+    REVOKED: REVOKED_STATE,
+    EXPIRED: EXPIRED_STATE,
+    TRANSFERRED_OUT: TRANSFERRED,
+    TRANSFERRED_IN: VALID,
+}
+_ENDS = frozenset({SUSPENDED, REVOKED, EXPIRED, TRANSFERRED_OUT})  # make nothing valid
 
 # transition member: (attribute, needed)
 _MEMBERS = {
@@ -127,6 +140,14 @@ def parse_transition(members: Any) -> Transition:
             raise Malformed("malformed-evidence", f"transition member {name}")
     if members["event"] != CORRECTED and not any(members["event"] == e for _, e in TABLE):
         raise Malformed("malformed-evidence", "an unknown kind of transition")
+    if (members["event"] == REVOKED) != (members.get("revocation") in REVOCATION_KINDS):
+        raise Malformed("malformed-evidence", "revoked, and only that, has a revocation kind")
+    if (members["event"] == CORRECTED) != (
+        "corrects" in members and members.get("correction") in CORRECTIONS
+    ):
+        raise Malformed("malformed-evidence", "corrected, and only that, says what it corrects")
+    if members.get("valid_from") == OPEN or not 0 <= members["version"] <= canonical.MAX_INTEGER:
+        raise Malformed("malformed-evidence", "a transition's valid_from or version")
     transition = Transition(**{_MEMBERS[name][0]: value for name, value in members.items()})
     times.parse_moment(transition.time)
     for day in (transition.valid_from, transition.valid_until):
@@ -208,10 +229,19 @@ def record_hash(record: bytes) -> bytes:
 
 
 def parse_record(record: bytes) -> tuple[Standing, bytes]:
-    """(standing, last link) of a record that the ledger itself wrote."""
-    members = canonical.loads(record)
-    last_link = bytes.fromhex(members.pop("link"))
-    return Standing(**members), last_link
+    """(standing, last link) of a record that the ledger itself wrote; ProofError
+    `stored-bytes-damaged` when it is not one.
+    """
+    try:
+        members = canonical.loads(record)
+        last_link = bytes.fromhex(members.pop("link"))
+        standing = Standing(**members)
+        same = standing.record(last_link) == record
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError, Malformed) as err:
+        raise ProofError("stored-bytes-damaged", "not a certificate's record") from err
+    if not same or len(last_link) != 32:
+        raise ProofError("stored-bytes-damaged", "not a certificate's record")
+    return standing, last_link
 
 
 def step(standing: Standing, t: Transition) -> Standing:
@@ -226,6 +256,10 @@ def step(standing: Standing, t: Transition) -> Standing:
         if t.kind == ISSUED:
             raise Refused("already-issued")
         raise Refused("invalid-transition", f"{t.kind} is not possible when {before}")
+    if t.kind == SUSPENDED:
+        if t.start is None:
+            raise Refused("invalid-transition", "a suspension needs its first day")
+        _check_dates(t.start, t.valid_until)
     changes: dict[str, Any] = {"state": after, "count": standing.count + 1}
     if after != standing.state or t.kind in (ISSUED, RENEWED):
         changes["since"] = t.time
@@ -242,24 +276,36 @@ def step(standing: Standing, t: Transition) -> Standing:
         changes["highest"] = max(standing.highest, t.version)
         changes["valid_from"] = first
         changes["valid_until"] = until = None if until == OPEN else until
-        _check_dates(t.valid_from, until)
+        _check_dates(_begin(standing, t), until)
     if t.kind in (ISSUED, TRANSFERRED_IN):
         changes["responsible"] = t.by
     return Standing(*[changes.get(name, getattr(standing, name)) for name in Standing.__slots__])
 
 
 def _suspension_over(standing: Standing, t: Transition) -> bool:
-    if standing.suspended_until in (None, UNKNOWN, OPEN):
-        return False
+    end = _end(standing.suspended_until)
     start = t.start
-    return start is not None and times.day_end(str(standing.suspended_until)) <= start
+    return end is not None and start is not None and end <= start
 
 
-def _check_dates(first: str | None, until: str | None) -> None:
-    if first in (None, UNKNOWN) or until in (None, UNKNOWN):
-        return
-    if times.day_start(str(first)) >= times.day_end(str(until)):
-        raise Refused("dates-reversed", f"{first} to {until}")
+def _begin(standing: Standing, t: Transition) -> int | None:
+    """The first instant of the version that `t` makes of `standing`, None when nobody knows it."""
+    before = standing.valid_from
+    first = None if before is None or before == UNKNOWN else times.day_start(before)
+    if t.valid_from is not None or t.kind == ISSUED or (first is None and t.kind == RENEWED):
+        return t.start
+    return first if t.kind == AMENDED or first is None else max(first, t.start or first)
+
+
+def _end(until: str | None) -> int | None:
+    """The instant at which a last day is over; None when there is none, or nobody knows it."""
+    return None if until is None or until in (UNKNOWN, OPEN) else times.day_end(until)
+
+
+def _check_dates(begin: int | None, until: str | None) -> None:
+    end = _end(until)
+    if begin is not None and end is not None and end <= begin:
+        raise Refused("dates-reversed", f"the last day {until} is over before the first begins")
 
 
 def next_version(standing: Standing, kind: str) -> int:
@@ -310,6 +356,10 @@ def correct(history: Sequence[Transition], t: Transition) -> Standing:
         raise Refused("unknown-event", f"no event {t.corrects} in this history")
     if target.kind == CORRECTED and t.correction != "void":
         raise Refused("unknown-event", "a correction can be voided, not restated")
+    if len(history) > MAX_CORRECTABLE:
+        raise Refused("history-too-long", f"{len(history)} events, at most {MAX_CORRECTABLE}")
+    if t.valid_until is not None and target.kind not in VERSION_ACTS | {SUSPENDED}:
+        raise Refused("correction-breaks-history", f"{target.kind} states no last day")
     try:
         return fold([*history, t])
     except Refused as err:
@@ -334,141 +384,136 @@ class Finding:
     known_since: int | None = None
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class _Act:
+    """A transition with the instant from which it has effect; that of its `time` when unknown."""
+
     t: Transition
-    start: int  # instant of effect; _BEFORE_ALL when unknown
-    first: str  # the start as the department wrote it
+    start: int
+    first: str | None  # the first day as the department wrote it
     until: str | None
-    unknown_start: bool
+    is_start_unknown: bool
 
 
 def answer(history: Sequence[Transition], at: int, version: int | None = None) -> Finding:
     """What the known part of a history (at least one transition) says about the instant `at`.
 
-    Acts take effect in the order of their instants, ties in ledger order. `version` asks about
-    that version alone: an older one is `superseded` once a later one began.
+    At any instant the state is what the last act in ledger order says that has begun by then, a
+    suspension with a stated last day only until that is over; likewise the version. So a later
+    word overrules earlier ones from its own first instant on, and at the far end the answer is the
+    standing. `version` asks about that version alone: an older one is `superseded` once a later
+    one began. ProofError when the history is no possible life cycle.
     """
     acts = _acts(effective(history))
-    last = history[-1]
-    if not acts:
-        return Finding(
-            "not-valid", "voided", times.parse_moment(last.time), 0, None, None, last.by, (last.id,)
+    if not acts and history:
+        return _voided(history)
+    if not any(a.t.kind in VERSION_ACTS for a in acts):
+        raise ProofError("evidence-refused", "the history is no possible life cycle")
+    found = _judge(acts, at, version)
+    hidden = [a for a in acts if a.is_start_unknown and at < a.start]
+    if hidden and (found.answer != "not-valid" or any(a.t.kind not in _ENDS for a in hidden)):
+        # Until an act of unknown start was reported nobody can tell whether it had begun.
+        found = replace(
+            found,
+            answer="cannot-decide",
+            reason="start-unknown",
+            since=None,
+            known_since=min(a.start for a in hidden),
+            deciding=(*found.deciding, *(a.t.id for a in hidden)),
         )
-    walk = _Walk()
-    for act in sorted(acts, key=lambda a: a.start):
-        if act.start > at:
-            break
-        walk.take(act)
-    walk.lift(at)
-    corrections = tuple(t.id for t in history if t.kind == CORRECTED)
-    found = _judge(walk, acts, at, version)
+    corrections = (t.id for t in history if t.kind == CORRECTED)
     return replace(found, deciding=tuple(dict.fromkeys((*found.deciding, *corrections))))
 
 
-class _Walk:
-    """The state at a moment while acts are taken in the order of their instants."""
-
-    def __init__(self) -> None:
-        self.state = NONE
-        self.since: int | None = None
-        self.version_act: _Act | None = None
-        self.state_act: _Act | None = None
-        self.responsible = ""
-        self.lifted = False
-
-    def lift(self, now: int) -> None:
-        """End a suspension whose stated last day is over by `now`."""
-        if self.state != SUSPENDED_STATE or self.state_act is None:
-            return
-        until = self.state_act.until
-        if until not in (None, UNKNOWN, OPEN) and (end := times.day_end(str(until))) <= now:
-            self.state, self.since = VALID, end
-
-    def take(self, act: _Act) -> None:
-        self.lift(act.start)
-        kind = act.t.kind
-        if kind in VERSION_ACTS:
-            self.version_act = act
-        if kind in (ISSUED, TRANSFERRED_IN):
-            self.responsible = act.t.by
-        after = TABLE.get((self.state, kind))
-        if after is None and kind == REVOKED:
-            after = REVOKED_STATE  # back-dated before what it would follow: it still ends all
-        if self.state == REVOKED_STATE or after is None:
-            return
-        if after != self.state or kind in (ISSUED, RENEWED):
-            self.state, self.since, self.state_act = after, act.start, act
+def _voided(history: Sequence[Transition]) -> Finding:
+    last = history[-1]
+    corrections = tuple(t.id for t in history if t.kind == CORRECTED)
+    since = times.parse_moment(last.time)
+    return Finding("not-valid", "voided", since, 0, None, None, last.by, corrections)
 
 
 def _acts(history: Sequence[Transition]) -> list[_Act]:
     acts: list[_Act] = []
     version: _Act | None = None
     for t in history:
-        start = t.start
+        stated = t.start
+        start = times.parse_moment(t.time) if stated is None else stated
         first = t.valid_from or t.time
         until = t.valid_until
-        if t.kind in VERSION_ACTS and version is not None:
-            if t.valid_from is None and start is not None and start < version.start:
-                # no change brings the first day forward unsaid
-                start, first = version.start, version.first
-            if t.kind == AMENDED and until is None:
-                until = version.until
-        unknown = start is None
-        act = _Act(t, _BEFORE_ALL if start is None else start, first, until, unknown)
+        if t.kind in VERSION_ACTS and version is not None and t.valid_from is None:
+            if t.kind == AMENDED or start < version.start:
+                first = version.first or t.time
+            start = max(start, version.start)  # no change brings the first day forward unsaid
+        if t.kind == AMENDED and until is None and version is not None:
+            until = version.until
+        act = _Act(t, start, first, until, stated is None)
         if t.kind in VERSION_ACTS:
             version = act
         acts.append(act)
     return acts
 
 
-def _judge(walk: _Walk, acts: list[_Act], at: int, version: int | None) -> Finding:
-    current = walk.version_act
+def _state_at(acts: Sequence[_Act], at: int) -> tuple[_Act | None, str, int | None]:
+    """(the act that decides, state, since when) at an instant."""
+    lifted: int | None = None
+    for act in reversed(acts):
+        if act.t.kind not in _STATE_ACTS or act.start > at:
+            continue
+        end = _end(act.until) if act.t.kind == SUSPENDED else None
+        if end is not None and end <= at:
+            lifted = end if lifted is None else max(lifted, end)
+            continue
+        state = _STATE_ACTS[act.t.kind]
+        since = None if act.is_start_unknown else act.start
+        if state == VALID and lifted is not None:
+            since = lifted if since is None else max(since, lifted)
+        return act, state, since
+    return None, NONE, None
+
+
+def _judge(acts: Sequence[_Act], at: int, version: int | None) -> Finding:
+    versions = [a for a in acts if a.t.kind in VERSION_ACTS]
+    begun = [a for a in versions if a.start <= at]
+    decides, state, since = _state_at(acts, at)
+    owners = [a.t.by for a in acts if a.t.kind in (ISSUED, TRANSFERRED_IN)]
+    held = [a.t.by for a in acts if a.t.kind in (ISSUED, TRANSFERRED_IN) and a.start <= at]
+    responsible = held[-1] if held else owners[0] if owners else versions[0].t.by
+
+    def finding(act: _Act, answer_: str, reason: str, since: int | None, *also: _Act) -> Finding:
+        deciding = [act.t.id, *(a.t.id for a in also)]
+        if decides is not None:
+            deciding.append(decides.t.id)
+        return Finding(
+            answer=answer_,
+            reason=reason,
+            since=since,
+            version=act.t.version,
+            valid_from=act.first,
+            valid_until=None if act.until == OPEN else act.until,
+            responsible=responsible,
+            deciding=tuple(dict.fromkeys(deciding)),
+        )
+
+    first = min(versions, key=lambda a: a.start)
+    current = begun[-1] if begun else None
+    if version is not None and (current is None or version != current.t.version):
+        asked = next((a for a in versions if a.t.version == version), None)
+        if asked is None:
+            return finding(current or first, "not-valid", "no-such-version", None)
+        if current is not None and current.t.version > version:
+            return finding(asked, "not-valid", "superseded", current.start, current)
+        return finding(asked, "not-valid", "not-yet-valid", asked.start)
+    if state == REVOKED_STATE and decides is not None:
+        return finding(current or first, "not-valid", f"revoked-{decides.t.revocation}", since)
     if current is None:
-        first = min((a for a in acts if a.t.kind in VERSION_ACTS), key=lambda a: a.start)
-        found = _finding(walk, first, "not-valid", "not-yet-valid", first.start)
-        return replace(found, responsible=first.t.by)
-    if version is not None and version != current.t.version:
-        asked = [a for a in acts if a.t.kind in VERSION_ACTS and a.t.version == version]
-        if not asked:
-            return _finding(walk, current, "not-valid", "no-such-version", None)
-        if asked[0].start > at:
-            return _finding(walk, asked[0], "not-valid", "not-yet-valid", asked[0].start)
-        return replace(
-            _finding(walk, asked[0], "not-valid", "superseded", current.start),
-            deciding=(asked[0].t.id, current.t.id),
-        )
-    if walk.state == REVOKED_STATE and walk.state_act is not None:
-        kind = f"revoked-{walk.state_act.t.revocation}"
-        return _finding(walk, current, "not-valid", kind, walk.since)
-    until = current.until
-    end = None if until in (None, UNKNOWN, OPEN) else times.day_end(str(until))
+        return finding(first, "not-valid", "not-yet-valid", first.start)
+    end = _end(current.until)
     if end is not None and end <= at:
-        since = end if walk.state != EXPIRED_STATE else min(end, walk.since or end)
-        return _finding(walk, current, "not-valid", EXPIRED_STATE, since)
-    known = times.parse_moment(current.t.time)
-    if walk.state in (EXPIRED_STATE, SUSPENDED_STATE, TRANSFERRED):
-        return _finding(walk, current, "not-valid", walk.state, walk.since)
-    if current.unknown_start and at < known:
-        return replace(
-            _finding(walk, current, "cannot-decide", "start-unknown", None), known_since=known
-        )
-    if until == UNKNOWN and at > known:
-        return _finding(walk, current, "cannot-decide", "end-unknown", None)
-    return _finding(walk, current, "valid", "in-force", walk.since)
-
-
-def _finding(walk: _Walk, act: _Act, answer_: str, reason: str, since: int | None) -> Finding:
-    deciding = [act.t.id]
-    if walk.state_act is not None and walk.state_act.t.id != act.t.id:
-        deciding.append(walk.state_act.t.id)
-    return Finding(
-        answer=answer_,
-        reason=reason,
-        since=None if since == _BEFORE_ALL else since,
-        version=act.t.version,
-        valid_from=act.first,
-        valid_until=None if act.until == OPEN else act.until,
-        responsible=walk.responsible,
-        deciding=tuple(deciding),
-    )
+        if state == EXPIRED_STATE and since is not None:
+            end = min(end, since)
+        return finding(current, "not-valid", EXPIRED_STATE, end)
+    if state in (EXPIRED_STATE, SUSPENDED_STATE, TRANSFERRED):
+        return finding(current, "not-valid", state, since)
+    if current.until == UNKNOWN and at > times.parse_moment(current.t.time):
+        return finding(current, "cannot-decide", "end-unknown", None)
+    return finding(current, "valid", "in-force", since)

@@ -17,7 +17,8 @@ from typing import Protocol
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from .errors import Malformed, ProofError
+from .canonical import check_text
+from .errors import LedgerError, Malformed, ProofError
 
 ED25519 = 0x01
 MAX_NOTE = 64 * 1024
@@ -97,10 +98,19 @@ def key_hash(name: str, public: bytes) -> bytes:
     return sha256(name.encode() + b"\n" + bytes([ED25519]) + public).digest()[:4]
 
 
+def is_name(text: str) -> bool:
+    """Whether a key may have this name: UTF-8 in form C without spaces, plus and controls."""
+    try:
+        check_text(text)
+    except LedgerError:
+        return False
+    return bool(_NAME.fullmatch(text))
+
+
 def parse_vkey(text: str) -> VerifierKey:
     """The key in `name+hash+key`; Ed25519 only (Malformed otherwise)."""
     parts = text.split("+", 2)
-    if len(parts) != 3 or not _NAME.fullmatch(parts[0]):
+    if len(parts) != 3 or not is_name(parts[0]):
         raise Malformed("malformed-key", "a verifier key is NAME+HASH+BASE64")
     name, hash_hex, payload = parts
     raw = decode_base64(payload, "malformed-key")
@@ -164,9 +174,10 @@ def parse_note(data: bytes) -> Note:
         raise Malformed("malformed-note", f"a note of {len(data)} bytes, at most {MAX_NOTE}")
     try:
         whole = data.decode()
-    except UnicodeDecodeError as err:
-        raise Malformed("malformed-note", "a note is UTF-8") from err
-    if any(ord(c) < 0x20 and c != "\n" or ord(c) == 0x7F for c in whole):
+        check_text(whole)  # an entry keeps notes inside canonical JSON
+    except (UnicodeDecodeError, LedgerError) as err:
+        raise Malformed("malformed-note", "a note is UTF-8 in normalisation form C") from err
+    if any((ord(c) < 0x20 and c != "\n") or ord(c) == 0x7F for c in whole):
         raise Malformed("malformed-note", "a note holds no control characters")
     cut = whole.rfind("\n\n")
     if cut < 0 or not whole.endswith("\n"):
@@ -179,7 +190,7 @@ def parse_note(data: bytes) -> Note:
 
 def _parse_signature(line: str) -> Signature:
     parts = line.split(" ")
-    if len(parts) != 3 or parts[0] != "\u2014" or not _NAME.fullmatch(parts[1]):
+    if len(parts) != 3 or parts[0] != "\u2014" or not is_name(parts[1]):
         raise Malformed("malformed-note", f"not a signature line: {line[:60]!r}")
     raw = decode_base64(parts[2], "malformed-note")
     if len(raw) < 5:

@@ -14,7 +14,7 @@ from typing import Any
 from . import canonical, merkle
 from .bundle import Header, note_hash, parse_header
 from .checkpoint import parse_checkpoint, parse_proof
-from .entry import BUNDLE, parse_entry
+from .entry import BUNDLE, outcome_count, parse_entry
 from .errors import LedgerError, Malformed, ProofError
 from .note import VerifierKey, parse_note
 
@@ -56,6 +56,8 @@ def parse_receipt(data: bytes, checkpoint_key: VerifierKey) -> Receipt:
     header = parse_header(text)
     if checkpoint.origin != header.origin:
         raise ProofError("proof-failed", "receipt and checkpoint are of different ledgers")
+    if outcome_count(entry["outcome"]) != header.count:
+        raise Malformed("malformed-receipt", "the outcome does not cover the bundle's events")
     merkle.check_inclusion(
         merkle.leaf_hash(entry_bytes), index, checkpoint.size, hashes, checkpoint.root
     )
@@ -71,7 +73,8 @@ def format_notice(
     want: tuple[int, int] | None = None,
 ) -> bytes:
     """The notice that a record did not become an entry; `want` is the lane's next (epoch, number);
-    `note` is SHA-256 of the note's text.
+    `note` is SHA-256 of the note's text. `message` may quote what a stranger sent: what is not
+    ASCII in it is escaped.
     """
     value: dict[str, Any] = {
         "format": NOTICE_FORM,
@@ -82,7 +85,7 @@ def format_notice(
         "note_hash": note.hex(),
         "outcome": outcome,
         "code": code,
-        "message": message,
+        "message": message.encode("ascii", "backslashreplace").decode(),
     }
     if want is not None:
         value["want_epoch"], value["want_sequence"] = want

@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 from . import canonical, identity, merkle
@@ -26,6 +27,7 @@ NO_RECORD = bytes(32)
 MAX_VALUE = 16 * 1024
 BUNDLE_ROLE, REGISTRY_ROLE = "bundle", "registry"
 SCOPES = ("own", "any")
+_ACTS = tuple(FIELDS)
 _ZONE = re.compile(r"[A-Za-z0-9_+-]{1,32}(?:/[A-Za-z0-9_+-]{1,32}){0,2}")
 _LANGUAGE = re.compile(r"[a-z]{2}")
 
@@ -42,7 +44,7 @@ class Registry:
     @cached_property
     def _keys(self) -> dict[tuple[str, str], list[tuple[VerifierKey, dict[str, Any]]]]:
         found: dict[tuple[str, str], list[tuple[VerifierKey, dict[str, Any]]]] = {}
-        for name, record in self.records.items():
+        for name, record in sorted(self.records.items()):
             if name.startswith("key/"):
                 value = record["value"]
                 place = (value["department"], value["role"])
@@ -146,7 +148,15 @@ def note_text(origin: str, name: str, replaces: bytes, change: Mapping[str, Any]
 
 
 def genesis_records(origin: str, checkpoint_vkey: str, operator_vkey: str) -> dict[str, Any]:
-    """The records that entry 0 makes."""
+    """The records that entry 0 makes; Refused unless the keys are two, each under its role's name."""
+    checkpoint, operator = parse_vkey(checkpoint_vkey), parse_vkey(operator_vkey)
+    if (checkpoint.name, operator.name) != (origin, operator_key_name(origin)):
+        raise Refused(
+            "registry-refused",
+            f"the checkpoint key is named {origin}, the operator's {operator_key_name(origin)}",
+        )
+    if checkpoint.public == operator.public:
+        raise Refused("key-in-use", "one key cannot sign checkpoints and registry notes")
     return {
         name: {"form": RECORD_FORM, "name": name, "since": 0, "value": value}
         for name, value in (
@@ -348,17 +358,19 @@ def _type(
     for grant in grants:
         _check_members(grant, "department acts scope")
         acts = grant["acts"]
+        if type(grant["department"]) is not str:
+            raise Malformed("malformed-note", "department is an id")
         if (
             type(acts) is not list
             or not acts
-            or sorted(set(acts)) != acts
-            or set(acts) - set(FIELDS)
+            or any(act not in _ACTS for act in acts)
+            or any(one >= other for one, other in pairwise(acts))
         ):
             raise Malformed("malformed-note", "acts is an ascending list of event kinds")
         if grant["scope"] not in SCOPES or grant in wanted:
             raise Malformed("malformed-note", "scope is own or any, and no grant stands twice")
         if registry.value(f"department/{grant['department']}") is None:
-            raise Refused("unknown-department", f"no department {str(grant['department'])[:63]!r}")
+            raise Refused("unknown-department", f"no department {grant['department'][:63]!r}")
         wanted.append(grant)
     before = registry.value(f"type/{rest}")
     kept = []

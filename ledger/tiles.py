@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 from . import merkle
+from .errors import ProofError
 
 HEIGHT = 8
 WIDTH = 1 << HEIGHT
@@ -17,7 +18,10 @@ TileReader = Callable[[int, int], bytes]
 
 
 def subtree_reader(read: TileReader) -> merkle.Subtree:
-    """Complete subtrees out of tiles; each tile is read once and folded once per reader."""
+    """Complete subtrees out of tiles; each tile is read once and folded once per reader.
+
+    ProofError `stored-bytes-damaged` where a tile lacks what it should hold.
+    """
     folded: dict[tuple[int, int], list[list[bytes]]] = {}
 
     def subtree(level: int, index: int) -> bytes:
@@ -28,7 +32,10 @@ def subtree_reader(read: TileReader) -> merkle.Subtree:
             data = read(tile_level, tile_index)
             rows = merkle.levels([data[i : i + 32] for i in range(0, len(data), 32)])
             folded[tile_level, tile_index] = rows
-        return rows[inner][position]
+        try:
+            return rows[inner][position]
+        except IndexError as err:
+            raise _too_short(tile_level, tile_index) from err
 
     return subtree
 
@@ -38,7 +45,8 @@ def extend(
 ) -> dict[tuple[int, int], bytes]:
     """The tiles that change when `leaf_hashes` follow the first `size` leaves: whole new contents.
 
-    Reads only the partial tiles at the right edge.
+    Reads only the partial tiles at the right edge; ProofError `stored-bytes-damaged` where one
+    holds less than `size` leaves need.
     """
     changed: dict[tuple[int, int], bytes] = {}
     level, start, hashes = 0, size, list(leaf_hashes)
@@ -48,6 +56,8 @@ def extend(
         for chunk in _by_tile(start, hashes):
             index, filled = divmod(position, WIDTH)
             content = read(level, index)[: filled * 32] if filled else b""
+            if len(content) != filled * 32:
+                raise _too_short(level, index)
             content += b"".join(chunk)
             changed[level, index] = content
             if len(content) == WIDTH * 32:
@@ -55,6 +65,10 @@ def extend(
             position += len(chunk)
         level, start, hashes = level + 1, start // WIDTH, upper
     return changed
+
+
+def _too_short(level: int, index: int) -> ProofError:
+    return ProofError("stored-bytes-damaged", f"tile {level}/{index} is too short")
 
 
 def _by_tile(start: int, hashes: list[bytes]) -> Iterator[list[bytes]]:
