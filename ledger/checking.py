@@ -1,0 +1,556 @@
+"""Checking evidence offline: the seven named checks, then what the history says.
+
+Standard library, `cryptography` and our own code only; no clock, no network: `now` is handed in.
+Nothing in an evidence file is trusted; every check passes, fails with a sentence, or says why it
+was not made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import cached_property
+from typing import Any
+
+from . import entry as entries
+from . import identity, lifecycle, merkle, times
+from .bundle import Header, bundle_key_name, parse_header
+from .checkpoint import Checkpoint, parse_checkpoint
+from .entry import parse_entry
+from .errors import LedgerError, Malformed, ProofError
+from .event import ISSUED, TRANSFERRED_IN, parse_event
+from .evidence import Evidence, Shown, ShownEvent, Step, parse_evidence
+from .finding import INCOMPLETE, UNCLEAR, find
+from .lifecycle import make_transition
+from .note import Note, VerifierKey, parse_note, parse_vkey
+from .question import NOW, format_instant, parse_when
+from .records import parse_record
+from .registry import BUNDLE_ROLE, granted, key_active
+from .trust import Trust
+from .verdict import (
+    AUTHORITY,
+    CHECKPOINT,
+    DISCLOSURES,
+    EVENT_SIGNATURE,
+    FAILED,
+    FRESHNESS,
+    INCLUSION,
+    NOT_CHECKED,
+    PASSED,
+    STATUS,
+    Answer,
+    Check,
+    Found,
+    decide,
+    unread,
+)
+
+STALE, SILENT = "checkpoint-stale", "issuer-silent"
+CLOCK_TOLERANCE = 300 * times.SECOND  # how far the ledger's time may be ahead of the verifier's
+OPEN_END = "a later change is not excluded: this version of the evidence does not prove its absence"
+
+
+def check_file(
+    data: bytes,
+    trust: Trust,
+    now: int,
+    *,
+    at: str | None = None,
+    known_at: str | None = None,
+    relied_at: str | None = None,
+) -> Answer:
+    """The answer that an evidence file supports under a trust file at `now`, for the question in
+    it or another. Any bytes give an answer; Malformed only for moments that cannot be understood.
+    """
+    try:
+        evidence = parse_evidence(data)
+    except LedgerError as err:
+        return unread(err.message)
+    zone = Examination(evidence, trust, now).zone
+    try:
+        question = evidence.question
+        if at is not None:
+            question = replace(question, at=_when(at, zone))
+        if known_at is not None:
+            question = replace(question, known_at=_when(known_at, zone))
+        relied = None if relied_at is None else _when(relied_at, zone)
+    except Malformed:
+        # A file that proves nothing does not get to say that the question is at fault.
+        own = check(evidence, trust, now)
+        if own.refused is not None:
+            return own
+        raise
+    return check(replace(evidence, question=question), trust, now, relied)
+
+
+def check(evidence: Evidence, trust: Trust, now: int, relied_at: int | None = None) -> Answer:
+    """The answer to the question in parsed evidence; freshness is judged as of `relied_at`."""
+    return Examination(evidence, trust, now, relied_at).answer()
+
+
+def check_head(status: Shown, checkpoint: bytes, trust: Trust, now: int) -> tuple[list[Check], int]:
+    """(checks, ledger time) for an answer without a certificate: only the head can be checked.
+
+    LedgerError when the status entry proves nothing.
+    """
+    checks = [
+        Check(name, NOT_CHECKED, "there is no event to check")
+        for name in (EVENT_SIGNATURE, AUTHORITY, INCLUSION)
+    ]
+    signed = trust.check_checkpoint(checkpoint)
+    entry = _status_entry(status, signed)
+    time = times.parse_moment(entry["time"])
+    checks.append(_passed(CHECKPOINT, "signed as the trust file requires", size=signed.size))
+    checks.append(
+        Check(STATUS, NOT_CHECKED, "absence is not proven: this version has no proof of it")
+    )
+    checks.append(_age(time, now, trust.max_checkpoint_age_seconds))
+    checks.append(Check(DISCLOSURES, NOT_CHECKED, "no private facts are shown"))
+    return checks, time
+
+
+class Examination:
+    """One look at one evidence file. Its properties raise LedgerError where the file is bad."""
+
+    def __init__(
+        self, evidence: Evidence, trust: Trust, now: int, relied_at: int | None = None
+    ) -> None:
+        self.evidence = evidence
+        self.trust = trust
+        self.reference = now if relied_at is None else relied_at
+        self.history = [step.transition for step in evidence.history]
+        self.shown = {event.ordinal: event for event in evidence.events}
+        question = evidence.question
+        self.at = self.reference if question.at is None else question.at
+
+    def answer(self) -> Answer:
+        """All checks, then what they leave of the finding."""
+        evidence = self.evidence
+        checks = [
+            _run(EVENT_SIGNATURE, self._event_signature),
+            _run(AUTHORITY, self._authority),
+            _run(INCLUSION, self._inclusion),
+            _run(CHECKPOINT, self._checkpoint),
+            _run(STATUS, self._status),
+            _run(FRESHNESS, self._freshness),
+            Check(DISCLOSURES, NOT_CHECKED, "no private facts are shown"),
+        ]
+        found: Found | None = None
+        if all(c.result != FAILED for c in checks if c.name != FRESHNESS):
+            found = find(evidence, self.bundles, self.ledger_time, self.at)
+        answer, reason, why = decide(checks, found)
+        certificate = evidence.certificate
+        return Answer(
+            answer=answer,
+            reason=reason,
+            checks=tuple(checks),
+            why=why,
+            type_code=certificate.type_code,
+            issuer=certificate.issuer,
+            number=certificate.number,
+            found=found,
+            question=replace(evidence.question, at=self.at),
+            tree_size=None if found is None else self.checkpoint.size,
+            ledger_time=None if found is None else self.ledger_time,
+            names={} if found is None else self._names(found),
+            issuer_freshness=None if found is None else self._issuer_freshness(),
+        )
+
+    # --- parts of the file, parsed once ---
+
+    @cached_property
+    def checkpoint(self) -> Checkpoint:
+        return self.trust.check_checkpoint(self.evidence.checkpoint)
+
+    @cached_property
+    def unchecked_checkpoint(self) -> Checkpoint:
+        """The checkpoint, whoever signed it: the other checks say what they find under it."""
+        return parse_checkpoint(self.evidence.checkpoint)[0]
+
+    @cached_property
+    def status_entry(self) -> dict[str, Any]:
+        return _status_entry(self.evidence.status, self.unchecked_checkpoint)
+
+    @cached_property
+    def ledger_time(self) -> int:
+        return times.parse_moment(self.status_entry["time"])
+
+    @cached_property
+    def bundles(self) -> dict[int, dict[str, Any]]:
+        """The shown entries by log index, all of them bundles'."""
+        parsed = {}
+        for shown in self.evidence.entries:
+            entry = parse_entry(shown.data)
+            if entry["kind"] != entries.BUNDLE:
+                raise Malformed("malformed-evidence", f"entry {shown.index} is no bundle's")
+            parsed[shown.index] = entry
+        return parsed
+
+    @cached_property
+    def records(self) -> dict[str, dict[str, Any]]:
+        """The shown registry records by name; whether the registry holds them is not asked here."""
+        parsed = {}
+        for shown in self.evidence.records:
+            record = parse_record(shown.data)
+            parsed[record["name"]] = record["value"]
+        return parsed
+
+    @property
+    def zone(self) -> str | None:
+        """The issuer's time zone as the file says it; None where it does not."""
+        try:
+            record = self.records.get(f"department/{self.evidence.certificate.issuer}")
+        except LedgerError:
+            return None
+        return None if record is None else record["time_zone"]
+
+    def _record(self, name: str) -> dict[str, Any]:
+        record = self.records.get(name)
+        if record is None:
+            raise ProofError("proof-failed", f"the registry's record {name[:100]!r} is not shown")
+        return record
+
+    def _step(self, event: ShownEvent) -> Step:
+        return self.evidence.history[event.ordinal]
+
+    def _bundle(self, index: int) -> dict[str, Any]:
+        bundle = self.bundles.get(index)
+        if bundle is None:
+            raise ProofError("proof-failed", f"entry {index} is not shown")
+        return bundle
+
+    # --- the checks ---
+
+    def _event_signature(self) -> Check:
+        if not self.evidence.events:
+            raise ProofError("proof-failed", "no event is shown")
+        notes: dict[int, tuple[Note, Header]] = {}
+        signed: set[tuple[int, str]] = set()
+        for event in self.evidence.events:
+            step = self._step(event)
+            if step.index not in notes:
+                notes[step.index] = _parse_bundle_note(self._bundle(step.index)["note"])
+            note, header = notes[step.index]
+            self._check_event(event, step, header)
+            key = parse_vkey(self._record(f"key/{step.transition.key}")["vkey"])
+            if (step.index, step.transition.key) not in signed:
+                self._check_key(key, note, header, step)
+                signed.add((step.index, step.transition.key))
+        return _passed(
+            EVENT_SIGNATURE,
+            f"{len(self.evidence.events)} of {len(self.history)} events shown, each in a bundle "
+            "that its department signed",
+            events=[
+                {
+                    "id": self._step(e).transition.id,
+                    "bundle": notes[self._step(e).index][0].text.decode().split("\n", 1)[0],
+                    "position": self._step(e).position,
+                    "key": self._step(e).transition.key,
+                }
+                for e in self.evidence.events
+            ],
+        )
+
+    def _check_event(self, event: ShownEvent, step: Step, header: Header) -> None:
+        line_hash = merkle.leaf_hash(event.line)
+        item = parse_event(event.line, line_hash)
+        certificate = self.evidence.certificate
+        if item.key != certificate.key:
+            raise ProofError("proof-failed", f"event {item.id} is about another certificate")
+        if line_hash != step.line_hash:
+            raise ProofError("proof-failed", f"the line of event {event.ordinal} was altered")
+        if header.origin != self.evidence.origin:
+            raise ProofError("proof-failed", f"the bundle was signed for {header.origin[:120]!r}")
+        t = step.transition
+        if header.department != t.by:
+            raise ProofError("proof-failed", f"the bundle is by {header.department}, not {t.by}")
+        merkle.check_inclusion(line_hash, step.position, header.count, event.path, header.root)
+        if make_transition(item, t.by, t.key, t.version) != t:
+            raise ProofError("proof-failed", f"the history says other than event {item.id}")
+
+    def _check_key(self, key: VerifierKey, note: Note, header: Header, step: Step) -> None:
+        if key.key_id != step.transition.key:
+            raise ProofError("proof-failed", "a key's record has another key's name")
+        if key.name != bundle_key_name(header.origin, header.department):
+            raise ProofError("proof-failed", f"{key.name[:120]!r} does not sign these bundles")
+        note.check_signed_by(key)
+
+    def _authority(self) -> Check:
+        root = bytes.fromhex(self.status_entry["registry_root"])
+        for shown in self.evidence.records:
+            merkle.check_inclusion(
+                merkle.leaf_hash(shown.data), shown.index, self.evidence.registry_size,
+                shown.path, root,
+            )
+        certificate = self.evidence.certificate
+        self._record(f"department/{certificate.issuer}")
+        type_value = self._record(f"type/{certificate.type_code}")
+        for event in self.evidence.events:
+            self._check_authority(event.ordinal, self._step(event), type_value)
+        return _passed(
+            AUTHORITY,
+            "the registry under this checkpoint gave these keys and acts to these departments",
+            registry_root=self.status_entry["registry_root"],
+            records=sorted(self.records),
+        )
+
+    def _check_authority(self, ordinal: int, step: Step, type_value: Mapping[str, Any]) -> None:
+        t = step.transition
+        key = self._record(f"key/{t.key}")
+        if key["department"] != t.by or key["role"] != BUNDLE_ROLE:
+            raise ProofError("proof-failed", f"the key of event {t.id} is not {t.by}'s for bundles")
+        if not key_active(key, step.index):
+            raise ProofError(
+                "proof-failed", f"the key of event {t.id} was not valid at log index {step.index}"
+            )
+        scope = granted(type_value, t.by, t.kind, step.index)
+        if scope is None:
+            raise ProofError(
+                "proof-failed", f"{t.by} had no right to {t.kind} for this type at {step.index}"
+            )
+        if t.kind == ISSUED:
+            if t.by != self.evidence.certificate.issuer:
+                raise ProofError("proof-failed", f"{t.by} cannot issue in another's name")
+        elif t.kind != TRANSFERRED_IN and scope != "any":
+            responsible = lifecycle.fold(self.history[:ordinal]).responsible
+            if responsible != t.by:
+                raise ProofError("proof-failed", f"{responsible} was responsible, not {t.by}")
+
+    def _inclusion(self) -> Check:
+        checkpoint = self.unchecked_checkpoint
+        for shown in self.evidence.entries:
+            _check_logged(shown, checkpoint)
+        for ordinal in {*self.shown, len(self.history) - 1}:
+            step = self.evidence.history[ordinal]
+            code = entries.code_at(self._bundle(step.index)["outcome"], step.position)
+            if code != entries.ADMITTED:
+                raise ProofError("proof-failed", f"event {step.transition.id} got outcome {code}")
+        return _passed(
+            INCLUSION,
+            "the bundles are in the log under the checkpoint, and these events were admitted",
+            entries=[
+                {"index": shown.index, "leaf_hash": merkle.leaf_hash(shown.data).hex()}
+                for shown in self.evidence.entries
+            ],
+        )
+
+    def _checkpoint(self) -> Check:
+        checkpoint = self.checkpoint
+        if self.evidence.origin != checkpoint.origin:
+            raise ProofError("checkpoint-refused", "evidence and checkpoint name two ledgers")
+        return _passed(
+            CHECKPOINT,
+            "signed as the trust file requires",
+            origin=checkpoint.origin,
+            size=checkpoint.size,
+            root=checkpoint.root.hex(),
+            keys=[str(key) for key in self.trust.required(checkpoint.size)],
+        )
+
+    def _status(self) -> Check:
+        status = self.status_entry
+        self._check_then()
+        self._check_history()
+        return Check(
+            STATUS,
+            NOT_CHECKED,
+            f"the history is complete up to its last event, and {OPEN_END}",
+            {
+                "reflects": status["reflects"],
+                "ledger_time": status["time"],
+                "events": len(self.history),
+            },
+        )
+
+    def _check_then(self) -> None:
+        then = self.evidence.status_then
+        if then is None:
+            return
+        entry = parse_entry(then.data)
+        if entry["kind"] != entries.STATUS or entry["reflects"] != then.index:
+            raise ProofError("proof-failed", f"entry {then.index} is no state of all before it")
+        if then.index >= self.evidence.status.index:
+            raise ProofError("proof-failed", "the earlier status entry is not earlier")
+        _check_logged(then, self.unchecked_checkpoint)
+
+    def _check_history(self) -> None:
+        """None when the record folded from all transitions is in the last event's delta list."""
+        evidence = self.evidence
+        key = link = evidence.certificate.key
+        place = (-1, -1)
+        for step in evidence.history:
+            if (step.index, step.position) <= place:
+                raise ProofError("proof-failed", "the history is not in ledger order")
+            place = (step.index, step.position)
+            link = lifecycle.link(
+                link, step.index, step.position, step.line_hash, step.transition.format()
+            )
+        if place[0] >= evidence.status.index:
+            raise ProofError("proof-failed", "the history goes on behind the status entry")
+        standing = lifecycle.fold(self.history)
+        record = lifecycle.record_hash(standing.record(link))
+        delta = evidence.delta
+        try:
+            merkle.check_inclusion(
+                merkle.leaf_hash(key + record), delta.index, delta.size, delta.path,
+                bytes.fromhex(self._bundle(place[0])["certificates"]),
+            )
+        except ProofError as err:
+            raise ProofError(
+                "proof-failed",
+                f"this is not the certificate's complete history up to entry {place[0]}",
+            ) from err
+
+    def _freshness(self) -> Check:
+        question = self.evidence.question
+        try:
+            time = self.ledger_time
+        except LedgerError:
+            return Check(FRESHNESS, NOT_CHECKED, "there is no status entry to take the time from")
+        if question.known_at is not None:
+            about_now = question.known_at > time
+        else:
+            about_now = question.at is None or question.at > time
+        if not about_now:
+            return _passed(
+                FRESHNESS,
+                f"the question is about the past: the answer is what was known at "
+                f"{format_instant(min(question.known_at or time, time))}",
+                ledger_time=format_instant(time),
+            )
+        if question.known_at is not None and question.known_at > self.reference + CLOCK_TOLERANCE:
+            why = "nobody knows yet what the ledger will know then"
+            return Check(FRESHNESS, FAILED, why, {}, UNCLEAR)
+        age = _age(time, self.reference, self.trust.max_checkpoint_age_seconds)
+        if age.result != PASSED:
+            return age
+        issuer = self._issuer_freshness()
+        if issuer is None:
+            return Check(
+                FRESHNESS, FAILED, "the responsible department's lane is not shown",
+                age.values, INCOMPLETE,
+            )
+        values = {**age.values, "issuer": issuer}
+        limit = issuer["silence_limit_seconds"]
+        if limit is None:
+            why = f"{age.why}; {issuer['department']} is silent by nature, it declared no limit"
+            return Check(FRESHNESS, PASSED, why, values)
+        silent = time - times.parse_moment(str(issuer["signed_at"]))
+        if silent > limit * times.SECOND:
+            return Check(
+                FRESHNESS,
+                FAILED,
+                f"{issuer['department']} had been silent for {silent // times.SECOND} s, "
+                f"it declared {limit} s",
+                values,
+                SILENT,
+            )
+        return Check(
+            FRESHNESS, PASSED, f"{age.why}; {issuer['department']} signed at {issuer['signed_at']}",
+            values,
+        )
+
+    def _issuer_freshness(self) -> dict[str, Any] | None:
+        """The responsible department's last sign of life on this certificate's lane, None when the
+        file lacks it.
+        """
+        try:
+            responsible = lifecycle.fold(self.history).responsible
+            department = self._record(f"department/{responsible}")
+            lane = identity.lane_of(self.evidence.certificate.key, department["lanes"])
+            signed_at = self._record(f"lane/{responsible}/{lane}")["signed_at"]
+            times.parse_moment(signed_at)
+        except LedgerError:
+            return None
+        return {
+            "department": responsible,
+            "lane": lane,
+            "signed_at": signed_at,
+            "silence_limit_seconds": department["silence_limit_seconds"],
+        }
+
+    def _names(self, found: Found) -> dict[str, Any]:
+        names: dict[str, Any] = {}
+        certificate = self.evidence.certificate
+        for member, name in (
+            ("type", f"type/{certificate.type_code}"),
+            ("issuer", f"department/{certificate.issuer}"),
+            ("responsible", f"department/{found.responsible}"),
+        ):
+            record = self.records.get(name)
+            if record is not None:
+                names[member] = record["names"]
+                if member != "type":
+                    names["contact"] = record["contact"]
+        return names
+
+
+# --- parts ---
+
+
+def _when(text: str, zone: str | None) -> int | None:
+    return None if text == NOW else parse_when(text, zone)
+
+
+def _run(name: str, examine: Callable[[], Check]) -> Check:
+    try:
+        return examine()
+    except LedgerError as err:
+        return Check(name, FAILED, err.message)
+
+
+def _passed(name: str, why: str, **values: Any) -> Check:
+    return Check(name, PASSED, why, values)
+
+
+def _age(time: int, reference: int, limit: int) -> Check:
+    age = reference - time
+    values = {
+        "ledger_time": format_instant(time),
+        "as_of": format_instant(reference),
+        "max_checkpoint_age_seconds": limit,
+    }
+    if age < -CLOCK_TOLERANCE:
+        why = (
+            f"the checkpoint is {-age // times.SECOND} s younger than the moment of reliance, "
+            f"{format_instant(reference)}: is this machine's clock right?"
+        )
+        return Check(FRESHNESS, FAILED, why, values, STALE)
+    seconds = max(age, 0) // times.SECOND
+    if age > limit * times.SECOND:
+        why = f"the checkpoint is {seconds} s old, at most {limit} s are allowed for now"
+        return Check(FRESHNESS, FAILED, why, values, STALE)
+    return Check(FRESHNESS, PASSED, f"the checkpoint is {seconds} s old", values)
+
+
+def _check_logged(shown: Shown, checkpoint: Checkpoint) -> None:
+    merkle.check_inclusion(
+        merkle.leaf_hash(shown.data), shown.index, checkpoint.size, shown.path, checkpoint.root
+    )
+
+
+def _status_entry(shown: Shown, checkpoint: Checkpoint) -> dict[str, Any]:
+    """The checkpoint's last leaf, which must be a status entry that reflects all before it."""
+    entry = parse_entry(shown.data)
+    if entry["kind"] != entries.STATUS:
+        raise ProofError("proof-failed", f"entry {shown.index} is no status entry")
+    if shown.index != checkpoint.size - 1:
+        raise ProofError(
+            "proof-failed",
+            f"the status entry is entry {shown.index}, the last one is {checkpoint.size - 1}",
+        )
+    if entry["reflects"] != shown.index:
+        raise ProofError(
+            "proof-failed",
+            f"the status entry {shown.index} reflects only what is below {entry['reflects']}",
+        )
+    _check_logged(shown, checkpoint)
+    return entry
+
+
+def _parse_bundle_note(text: str) -> tuple[Note, Header]:
+    note = parse_note(text.encode())
+    header = parse_header(note.text)
+    if header.text() != note.text:
+        raise Malformed("malformed-note", "the bundle's note is not in canonical form")
+    return note, header

@@ -1,0 +1,320 @@
+"""The evidence file, `certledger evidence v1`: everything a verifier needs but the trust file.
+
+Canonical JSON. Proof hashes stand once in `nodes`, in the order of their first use; a proof is a
+list of numbers into it and, expanded, exactly what `checkpoint.format_proof` prints. Nothing in a
+parsed file is proven yet: `checking.check` does that. FORMATS.md, section 13.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+from . import canonical, identity, times
+from .checkpoint import format_proof
+from .errors import LedgerError, Malformed
+from .lifecycle import Transition, parse_transition
+from .note import decode_hash
+from .question import Question, format_instant
+
+FORM = "certledger evidence v1"
+MAX_EVIDENCE = 4 * 1024 * 1024
+MAX_PATH = 63  # hashes: a tree of 2^63 leaves
+MAX_EVENTS = 256  # shown in full
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateId:
+    """What the map key is made of; `issuer` is the original one, for ever."""
+
+    type_code: str
+    issuer: str
+    number: str
+
+    @property
+    def key(self) -> bytes:
+        return identity.certificate_key(self.type_code, self.issuer, self.number)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One element of the certificate's history."""
+
+    index: int
+    position: int
+    line_hash: bytes
+    transition: Transition
+
+
+@dataclass(frozen=True, slots=True)
+class ShownEvent:
+    """The line of history element `ordinal` with its path to the root in its bundle's note."""
+
+    ordinal: int
+    line: bytes
+    path: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A leaf with its path: a log entry at its index, or a registry record at its place."""
+
+    index: int
+    data: bytes
+    path: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """Where the certificate's record stands in the delta list of its last event's entry."""
+
+    index: int
+    size: int
+    path: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """A parsed evidence file; of its claims nothing is proven yet."""
+
+    origin: str
+    certificate: CertificateId
+    question: Question
+    history: tuple[Step, ...]  # complete, in ledger order; at least one
+    events: tuple[ShownEvent, ...]  # ascending ordinals
+    entries: tuple[Shown, ...]  # ascending log indexes: those of the events and of the last step
+    delta: Delta
+    registry_size: int
+    records: tuple[Shown, ...]  # ascending places in the registry's tree
+    status: Shown  # the checkpoint's last leaf
+    status_then: Shown | None  # the last status entry known at `known_at`
+    checkpoint: bytes
+
+    def entry(self, index: int) -> Shown | None:
+        """The shown entry at a log index."""
+        return next((e for e in self.entries if e.index == index), None)
+
+    def proof(self, shown: Shown) -> bytes:
+        """The C2SP tlog-proof of a shown log entry."""
+        return format_proof(shown.index, shown.path, self.checkpoint)
+
+
+# --- printing ------------------------------------------------------------------------------------
+
+
+class _Nodes:
+    """Hashes by their number, in the order of first use."""
+
+    def __init__(self) -> None:
+        self.numbers: dict[bytes, int] = {}
+
+    def path(self, hashes: Iterable[bytes]) -> list[int]:
+        return [self.numbers.setdefault(value, len(self.numbers)) for value in hashes]
+
+
+def format_evidence(evidence: Evidence) -> bytes:
+    """The evidence file's bytes."""
+    nodes = _Nodes()
+    certificate, question, delta = evidence.certificate, evidence.question, evidence.delta
+    keys: dict[str, int] = {}
+    for step in evidence.history:
+        keys.setdefault(step.transition.key, len(keys))
+    then = evidence.status_then
+    value = {
+        "format": FORM,
+        "origin": evidence.origin,
+        "certificate": {
+            "type": certificate.type_code,
+            "issuer": certificate.issuer,
+            "number": certificate.number,
+        },
+        "question": {
+            "asked_at": format_instant(question.asked_at),
+            "at": _optional(question.at),
+            "known_at": _optional(question.known_at),
+            "version": question.version,
+        },
+        "keys": list(keys),
+        "history": [
+            {
+                "index": step.index,
+                "position": step.position,
+                "line": base64.b64encode(step.line_hash).decode(),
+                "transition": {**step.transition.members(), "key": keys[step.transition.key]},
+            }
+            for step in evidence.history
+        ],
+        "events": [
+            {"ordinal": e.ordinal, "line": e.line.decode(), "path": nodes.path(e.path)}
+            for e in evidence.events
+        ],
+        "entries": [_shown(e, nodes) for e in evidence.entries],
+        "delta": {"index": delta.index, "size": delta.size, "path": nodes.path(delta.path)},
+        "registry_size": evidence.registry_size,
+        "records": [_shown(r, nodes) for r in evidence.records],
+        "status": _shown(evidence.status, nodes),
+        "status_then": then and _shown(then, nodes),
+        "checkpoint": evidence.checkpoint.decode(),
+    }
+    value["nodes"] = [base64.b64encode(node).decode() for node in nodes.numbers]
+    return canonical.format(value)
+
+
+def _optional(moment: int | None) -> str | None:
+    return None if moment is None else format_instant(moment)
+
+
+def _shown(shown: Shown, nodes: _Nodes) -> dict[str, Any]:
+    return {"index": shown.index, "data": shown.data.decode(), "path": nodes.path(shown.path)}
+
+
+# --- parsing -------------------------------------------------------------------------------------
+
+
+def parse_evidence(data: bytes) -> Evidence:
+    """The evidence in `data`, which must be what `format_evidence` prints, a newline at its end
+    allowed; Malformed `malformed-evidence` otherwise. Shared nodes cost nothing twice.
+    """
+    data = data.removesuffix(b"\n")
+    try:
+        evidence = _evidence(canonical.parse(data, MAX_EVIDENCE))
+    except LedgerError as err:
+        raise Malformed("malformed-evidence", err.message) from err
+    if format_evidence(evidence) != data:
+        raise Malformed("malformed-evidence", "not printed as an evidence file is")
+    return evidence
+
+
+def _evidence(value: Any) -> Evidence:
+    if type(value) is not dict or value.get("format") != FORM:
+        raise Malformed("malformed-evidence", f"an evidence file says format {FORM!r}")
+    _members(value, "format origin certificate question keys history events entries delta "
+             "registry_size records status status_then checkpoint nodes")
+    nodes = tuple(_hash(node) for node in _list(value["nodes"]))
+    keys = [_text(key) for key in _list(value["keys"])]
+    history = tuple(_step(step, keys) for step in _list(value["history"]))
+    events = tuple(_event(event, nodes) for event in _list(value["events"]))
+    entries = tuple(_parse_shown(entry, nodes) for entry in _list(value["entries"]))
+    records = tuple(_parse_shown(record, nodes) for record in _list(value["records"]))
+    if not history:
+        raise Malformed("malformed-evidence", "a history has at least one event")
+    for numbers in (
+        [event.ordinal for event in events],
+        [entry.index for entry in entries],
+        [record.index for record in records],
+    ):
+        if any(a >= b for a, b in pairwise(numbers)):
+            raise Malformed("malformed-evidence", "events, entries and records are ascending")
+    if len(events) > MAX_EVENTS:
+        raise Malformed("malformed-evidence", f"at most {MAX_EVENTS} events are shown in full")
+    if any(event.ordinal >= len(history) for event in events):
+        raise Malformed("malformed-evidence", "an event is not in the history")
+    if len(set(nodes)) != len(nodes):
+        raise Malformed("malformed-evidence", "a node stands twice")
+    delta = _members(value["delta"], "index size path")
+    then = value["status_then"]
+    return Evidence(
+        origin=_text(value["origin"]),
+        certificate=_certificate(value["certificate"]),
+        question=_question(value["question"]),
+        history=history,
+        events=events,
+        entries=entries,
+        delta=Delta(_count(delta["index"]), _count(delta["size"]), _path(delta["path"], nodes)),
+        registry_size=_count(value["registry_size"]),
+        records=records,
+        status=_parse_shown(value["status"], nodes),
+        status_then=None if then is None else _parse_shown(then, nodes),
+        checkpoint=_text(value["checkpoint"]).encode(),
+    )
+
+
+def _certificate(value: Any) -> CertificateId:
+    _members(value, "type issuer number")
+    identity.check_type(_text(value["type"]))
+    identity.check_department(_text(value["issuer"]))
+    identity.check_number(_text(value["number"]))
+    return CertificateId(value["type"], value["issuer"], value["number"])
+
+
+def _question(value: Any) -> Question:
+    _members(value, "asked_at at known_at version")
+    version = value["version"]
+    return Question(
+        asked_at=times.parse_moment(_text(value["asked_at"])),
+        at=_moment(value["at"]),
+        known_at=_moment(value["known_at"]),
+        version=None if version is None else _count(version),
+    )
+
+
+def _moment(value: Any) -> int | None:
+    return None if value is None else times.parse_moment(_text(value))
+
+
+def _step(value: Any, keys: list[str]) -> Step:
+    _members(value, "index position line transition")
+    members = value["transition"]
+    if type(members) is not dict or "key" not in members:
+        raise Malformed("malformed-evidence", "not a transition")
+    number = _count(members["key"])
+    if number >= len(keys):
+        raise Malformed("malformed-evidence", "a transition names no key of the list")
+    return Step(
+        index=_count(value["index"]),
+        position=_count(value["position"]),
+        line_hash=_hash(value["line"]),
+        transition=parse_transition({**members, "key": keys[number]}),
+    )
+
+
+def _event(value: Any, nodes: tuple[bytes, ...]) -> ShownEvent:
+    _members(value, "ordinal line path")
+    return ShownEvent(
+        _count(value["ordinal"]), _text(value["line"]).encode(), _path(value["path"], nodes)
+    )
+
+
+def _parse_shown(value: Any, nodes: tuple[bytes, ...]) -> Shown:
+    _members(value, "index data path")
+    return Shown(_count(value["index"]), _text(value["data"]).encode(), _path(value["path"], nodes))
+
+
+def _path(value: Any, nodes: tuple[bytes, ...]) -> tuple[bytes, ...]:
+    numbers = [_count(number) for number in _list(value)]
+    if len(numbers) > MAX_PATH or any(number >= len(nodes) for number in numbers):
+        raise Malformed("malformed-evidence", "a path is at most 63 numbers of nodes")
+    return tuple(nodes[number] for number in numbers)
+
+
+def _members(value: Any, names: str) -> Mapping[str, Any]:
+    if type(value) is not dict or value.keys() != set(names.split()):
+        raise Malformed("malformed-evidence", f"the members here are: {names}")
+    return value
+
+
+def _list(value: Any) -> Iterator[Any]:
+    if type(value) is not list:
+        raise Malformed("malformed-evidence", "a list is expected")
+    return iter(value)
+
+
+def _text(value: Any) -> str:
+    if type(value) is not str:
+        raise Malformed("malformed-evidence", "a string is expected")
+    return value
+
+
+def _count(value: Any) -> int:
+    if type(value) is not int or value < 0:
+        raise Malformed("malformed-evidence", "a number from 0 is expected")
+    return value
+
+
+def _hash(value: Any) -> bytes:
+    return decode_hash(_text(value), "malformed-evidence")
+
+

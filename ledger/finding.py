@@ -1,0 +1,104 @@
+"""What the history in proven evidence says about its question, if enough of it is shown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from . import lifecycle, times
+from .entry import parse_entry
+from .errors import LedgerError
+from .evidence import Evidence
+from .question import format_instant
+from .verdict import CANNOT_DECIDE, NOT_FOUND, Deciding, Found
+
+INCOMPLETE, UNCLEAR, NOT_KNOWN_THEN = (
+    "evidence-incomplete", "known-at-unclear", "not-known-then",
+)
+
+
+def find(
+    evidence: Evidence, bundles: Mapping[int, Mapping[str, Any]], ledger_time: int, at: int
+) -> Found:
+    """What the part of the history known at the question's `known_at` says about the instant `at`.
+
+    `bundles` are the shown entries by log index, `ledger_time` is the status entry's.
+    """
+    steps = evidence.history
+    history = [step.transition for step in steps]
+    shown = {event.ordinal for event in evidence.events}
+    question, number = evidence.question, evidence.certificate.number
+    count = len(steps)
+    if question.known_at is not None and question.known_at < ledger_time:
+        limit = _known_before(evidence, bundles, question.known_at)
+        if limit is None:
+            return _incomplete("what the ledger knew then", number)
+        count = sum(1 for step in steps if step.index < limit)
+        if count < len(steps):
+            if count not in shown:
+                return _incomplete("the first event that came after", number)
+            time = times.parse_moment(bundles[steps[count].index]["time"])
+            if time <= question.known_at:
+                return _unclear(time, question.known_at)
+        if count == 0:
+            return Found(
+                NOT_FOUND,
+                NOT_KNOWN_THEN,
+                why="the ledger learned of this certificate after "
+                f"{format_instant(question.known_at)}",
+            )
+    try:
+        lifecycle.fold(history[:count])
+        finding = lifecycle.answer(history[:count], at, question.version)
+    except LedgerError as err:
+        return Found(CANNOT_DECIDE, INCOMPLETE, why=err.message)
+    needed = {*finding.deciding, history[count - 1].id}
+    if any(t.id in needed and ordinal not in shown for ordinal, t in enumerate(history)):
+        return _incomplete("the events that decide this question", number)
+    return Found(
+        answer=finding.answer,
+        reason=finding.reason,
+        since=finding.since,
+        version=finding.version,
+        valid_from=finding.valid_from,
+        valid_until=finding.valid_until,
+        responsible=finding.responsible,
+        known_since=finding.known_since,
+        deciding=tuple(
+            Deciding(t.id, t.kind, t.by, t.time, t.reason, steps[ordinal].index)
+            for ordinal, t in enumerate(history)
+            if t.id in finding.deciding
+        ),
+    )
+
+
+def _known_before(
+    evidence: Evidence, bundles: Mapping[int, Mapping[str, Any]], known_at: int
+) -> int | None:
+    """The log index below which all was known at `known_at`, None when the file does not show it.
+
+    That the first event came later needs no status entry: its own ledger time says so.
+    """
+    then = evidence.status_then
+    if then is not None and times.parse_moment(parse_entry(then.data)["time"]) <= known_at:
+        return then.index
+    first = bundles.get(evidence.history[0].index)
+    return 0 if first is not None and times.parse_moment(first["time"]) > known_at else None
+
+
+def _unclear(time: int, known_at: int) -> Found:
+    return Found(
+        CANNOT_DECIDE,
+        UNCLEAR,
+        why=f"an event was logged at {format_instant(time)}, and the ledger's state shown for "
+        f"{format_instant(known_at)} did not hold it yet: ask for a moment a little later",
+    )
+
+
+def _incomplete(what: str, number: str) -> Found:
+    return Found(
+        CANNOT_DECIDE,
+        INCOMPLETE,
+        why=f"the file does not show {what}: ask again with `certledger evidence {number!r}` and "
+        "the same --at and --known-at",
+    )

@@ -1,0 +1,168 @@
+"""Making evidence: which events, entries and records a question needs, and their proofs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from . import canonical, identity, lifecycle, merkle
+from .errors import Malformed, ProofError
+from .evidence import (
+    MAX_EVENTS,
+    CertificateId,
+    Delta,
+    Evidence,
+    Shown,
+    ShownEvent,
+    Step,
+)
+from .question import Question
+
+
+class Source(Protocol):
+    """The ledger as of one published checkpoint; nothing at or above `size` is seen."""
+
+    origin: str
+    checkpoint: bytes
+    size: int  # leaves under the checkpoint
+    subtree: merkle.Subtree  # of the log
+
+    def history(self, key: bytes) -> Sequence[Step]: ...
+    def entry(self, index: int) -> bytes: ...
+    def lines(self, index: int) -> Sequence[bytes]: ...
+    def certificates(self, index: int) -> Sequence[tuple[bytes, bytes]]:
+        """The delta list of an entry: ascending (map key, record hash)."""
+        ...
+
+    def registry_leaves(self) -> Sequence[bytes]:
+        """The registry's leaves under the checkpoint's last status entry, in order."""
+        ...
+
+    def status_at(self, moment: int) -> int | None:
+        """The log index of the last status entry with a ledger time up to `moment`."""
+        ...
+
+
+@dataclass(slots=True)
+class Records:
+    """The registry's tree under a status entry, by record name."""
+
+    leaves: Sequence[bytes]
+    places: dict[str, int]
+    subtree: merkle.Subtree
+
+    @classmethod
+    def of(cls, leaves: Sequence[bytes]) -> Records:
+        places = {str(canonical.loads(leaf)["name"]): n for n, leaf in enumerate(leaves)}
+        return cls(leaves, places, merkle.in_memory([merkle.leaf_hash(leaf) for leaf in leaves]))
+
+    def value(self, name: str) -> dict[str, object] | None:
+        """What a record says, None where there is none."""
+        place = self.places.get(name)
+        return None if place is None else dict(canonical.loads(self.leaves[place])["value"])
+
+    def show(self, name: str) -> Shown | None:
+        """The record with its proof."""
+        place = self.places.get(name)
+        if place is None:
+            return None
+        path = merkle.prove_inclusion(place, len(self.leaves), self.subtree)
+        return Shown(place, self.leaves[place], tuple(path))
+
+
+def prove(source: Source, certificate: CertificateId, question: Question) -> Evidence:
+    """The evidence for a question about a certificate that the checkpoint covers.
+
+    Nothing is checked here: whoever relies on it checks it, the ledger's own answers included.
+    """
+    steps = tuple(source.history(certificate.key))
+    then = None
+    last = source.size - 1
+    known = len(steps)
+    if question.known_at is not None:
+        state = source.status_at(question.known_at)
+        known = sum(1 for step in steps if state is not None and step.index < state)
+        if state is not None and state != last:
+            then = show_entry(source, state)
+    shown = _needed(steps, known, question)
+    if len(shown) > MAX_EVENTS:
+        raise Malformed("too-large", f"{len(shown)} events decide this, {MAX_EVENTS} can be shown")
+    final = steps[-1].index
+    records = Records.of(source.registry_leaves())
+    bundles: dict[int, Sequence[bytes]] = {}
+    return Evidence(
+        origin=source.origin,
+        certificate=certificate,
+        question=question,
+        history=steps,
+        events=tuple(_show_event(source, steps[n], n, bundles) for n in shown),
+        entries=tuple(
+            show_entry(source, index) for index in sorted({*(steps[n].index for n in shown), final})
+        ),
+        delta=_show_delta(source, final, certificate.key),
+        registry_size=len(records.leaves),
+        records=_show_records(records, certificate, [steps[n] for n in shown], steps),
+        status=show_entry(source, last),
+        status_then=then,
+        checkpoint=source.checkpoint,
+    )
+
+
+def show_entry(source: Source, index: int) -> Shown:
+    """A log entry with its inclusion proof under the checkpoint."""
+    path = merkle.prove_inclusion(index, source.size, source.subtree)
+    return Shown(index, source.entry(index), tuple(path))
+
+
+def _needed(steps: Sequence[Step], known: int, question: Question) -> list[int]:
+    """Ordinals of the events that decide, of the last one known and of the first one after it."""
+    history = [step.transition for step in steps]
+    needed = {known - 1} if known else set()
+    if known < len(steps):
+        needed.add(known)
+    if known:
+        at = question.asked_at if question.at is None else question.at
+        deciding = set(lifecycle.answer(history[:known], at, question.version).deciding)
+        needed |= {n for n, t in enumerate(history[:known]) if t.id in deciding}
+    return sorted(needed)
+
+
+def _show_event(
+    source: Source, step: Step, ordinal: int, bundles: dict[int, Sequence[bytes]]
+) -> ShownEvent:
+    lines = bundles.get(step.index)
+    if lines is None:
+        lines = bundles[step.index] = source.lines(step.index)
+    if step.position >= len(lines):
+        raise ProofError("stored-bytes-damaged", f"entry {step.index} lacks line {step.position}")
+    subtree = merkle.in_memory([merkle.leaf_hash(line) for line in lines])
+    path = merkle.prove_inclusion(step.position, len(lines), subtree)
+    return ShownEvent(ordinal, lines[step.position], tuple(path))
+
+
+def _show_delta(source: Source, index: int, key: bytes) -> Delta:
+    deltas = source.certificates(index)
+    place = next((n for n, (other, _) in enumerate(deltas) if other == key), None)
+    if place is None:
+        raise ProofError("stored-bytes-damaged", f"entry {index}'s delta list lacks a certificate")
+    subtree = merkle.in_memory([merkle.leaf_hash(other + record) for other, record in deltas])
+    return Delta(place, len(deltas), tuple(merkle.prove_inclusion(place, len(deltas), subtree)))
+
+
+def _show_records(
+    records: Records, certificate: CertificateId, shown: Sequence[Step], steps: Sequence[Step]
+) -> tuple[Shown, ...]:
+    responsible = lifecycle.fold([step.transition for step in steps]).responsible
+    names = {
+        f"type/{certificate.type_code}",
+        f"department/{certificate.issuer}",
+        f"department/{responsible}",
+        *(f"key/{step.transition.key}" for step in shown),
+    }
+    department = records.value(f"department/{responsible}")
+    if department is not None:
+        lane = identity.lane_of(certificate.key, int(str(department["lanes"])))
+        names.add(f"lane/{responsible}/{lane}")
+    found = [record for name in names if (record := records.show(name)) is not None]
+    return tuple(sorted(found, key=lambda record: record.index))

@@ -1,0 +1,74 @@
+"""Registry records as evidence shows them, read strictly: nothing about them is proven yet."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from . import canonical
+from .errors import Malformed
+from .registry import RECORD_FORM, SCOPES
+
+MAX_RECORD = 256 * 1024
+
+
+def parse_record(data: bytes) -> dict[str, Any]:
+    """A registry record of one of the kinds that evidence shows, every used member checked."""
+    record = canonical.parse(data, MAX_RECORD)
+    if type(record) is not dict or record.get("form") != RECORD_FORM:
+        raise Malformed("malformed-evidence", f"a registry record says form {RECORD_FORM!r}")
+    name, value = record.get("name"), record.get("value")
+    if type(name) is not str or type(value) is not dict:
+        raise Malformed("malformed-evidence", "a registry record has a name and a value")
+    form = _RECORDS.get(name.partition("/")[0])
+    if form is None:
+        raise Malformed("malformed-evidence", f"evidence shows no record {name[:100]!r}")
+    for member, is_good in form.items():
+        if member not in value or not is_good(value[member]):
+            raise Malformed("malformed-evidence", f"{member} of {name[:100]!r} is not of its form")
+    return dict(record)
+
+
+def _is_text(value: Any) -> bool:
+    return type(value) is str
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and value >= 0
+
+
+def _is_count_or_null(value: Any) -> bool:
+    return value is None or _is_count(value)
+
+
+def _is_names(value: Any) -> bool:
+    return type(value) is dict and all(_is_text(text) for text in value.values())
+
+
+def _is_grants(value: Any) -> bool:
+    return type(value) is list and all(
+        type(grant) is dict
+        and grant.keys() == {"department", "acts", "scope", "from", "until"}
+        and _is_text(grant["department"])
+        and type(grant["acts"]) is list
+        and all(_is_text(act) for act in grant["acts"])
+        and grant["scope"] in SCOPES
+        and _is_count(grant["from"])
+        and _is_count_or_null(grant["until"])
+        for grant in value
+    )
+
+
+_RECORDS: dict[str, dict[str, Callable[[Any], bool]]] = {
+    "key": {
+        "vkey": _is_text, "department": _is_text, "role": _is_text,
+        "from": _is_count, "revoked": _is_count_or_null,
+    },
+    "type": {"names": _is_names, "grants": _is_grants},
+    "department": {
+        "names": _is_names, "contact": _is_text, "time_zone": _is_text,
+        "silence_limit_seconds": _is_count_or_null,
+        "lanes": lambda value: _is_count(value) and value > 0,
+    },
+    "lane": {"signed_at": _is_text},
+}

@@ -1,0 +1,185 @@
+"""From named checks and a finding to one of four answers, in one function and one table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from .errors import CODES
+from .question import Question, format_instant
+
+VALID, NOT_VALID, NOT_FOUND, CANNOT_DECIDE = "valid", "not-valid", "not-found", "cannot-decide"
+EXIT = {VALID: 0, NOT_VALID: 1, NOT_FOUND: 3, CANNOT_DECIDE: 4}
+
+PASSED, FAILED, NOT_CHECKED = "passed", "failed", "not-checked"
+
+# Names and order are the same in library, command line, API and page.
+EVENT_SIGNATURE, AUTHORITY, INCLUSION, CHECKPOINT, STATUS, FRESHNESS, DISCLOSURES = NAMES = (
+    "event-signature", "authority", "inclusion", "checkpoint", "status", "freshness", "disclosures",
+)
+
+# Whoever offers something that fails one of these offers nothing.
+PROVING = (EVENT_SIGNATURE, AUTHORITY, INCLUSION, CHECKPOINT, STATUS, DISCLOSURES)
+
+# What the finding says: the checks that must have passed for it to become the answer.
+# Staleness takes away what may have changed since, never what is proven to be over.
+NEEDED: dict[str, tuple[str, ...]] = {
+    VALID: (EVENT_SIGNATURE, AUTHORITY, INCLUSION, CHECKPOINT, FRESHNESS),
+    NOT_VALID: (EVENT_SIGNATURE, AUTHORITY, INCLUSION, CHECKPOINT),
+    NOT_FOUND: (CHECKPOINT, FRESHNESS),
+    CANNOT_DECIDE: (),
+}
+
+REFUSED = "evidence-refused"
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One named check: its result, why in a sentence, and the raw values it looked at. `code` says
+    what a failure means for the answer.
+    """
+
+    name: str
+    result: str
+    why: str
+    values: Mapping[str, Any] = field(default_factory=dict)
+    code: str = REFUSED
+
+    def members(self) -> dict[str, Any]:
+        return {"name": self.name, "result": self.result, "why": self.why, "values": self.values}
+
+
+@dataclass(frozen=True, slots=True)
+class Deciding:
+    """An event that the answer rests on."""
+
+    id: str
+    event: str
+    by: str
+    time: str
+    reason: str | None
+    index: int
+
+    def members(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What the history says, before it is known whether the checks let it count."""
+
+    answer: str
+    reason: str
+    since: int | None = None
+    version: int | None = None
+    valid_from: str | None = None
+    valid_until: str | None = None
+    responsible: str | None = None
+    known_since: int | None = None
+    deciding: tuple[Deciding, ...] = ()
+    why: str = ""  # a sentence, where the reason's own does not say enough
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The answer with everything that it rests on."""
+
+    answer: str
+    reason: str
+    checks: tuple[Check, ...]
+    why: str = ""
+    type_code: str | None = None
+    issuer: str | None = None
+    number: str | None = None
+    found: Found | None = None
+    question: Question | None = None
+    tree_size: int | None = None
+    ledger_time: int | None = None
+    names: Mapping[str, Any] = field(default_factory=dict)  # of type and departments, contact
+    issuer_freshness: Mapping[str, Any] | None = None
+    matches: tuple[Mapping[str, str], ...] = ()  # when several certificates match
+    near_misses: tuple[Mapping[str, str], ...] = ()  # when none does
+
+    @property
+    def exit(self) -> int:
+        """The command line's exit code."""
+        return EXIT[self.answer]
+
+    @property
+    def refused(self) -> Check | None:
+        """The first check that a refused file fails."""
+        return next((c for c in self.checks if c.result == FAILED and c.name in PROVING), None)
+
+    def members(self) -> dict[str, Any]:
+        """The JSON answer of the command line and the API."""
+        found, question = self.found, self.question
+        decided = found is not None and self.answer == found.answer
+        value: dict[str, Any] = {
+            "answer": self.answer,
+            "reason": self.reason,
+            "why": self.why,
+            "since": _instant(found.since if found is not None and decided else None),
+            "certificate": self._certificate(),
+            "checks": [check.members() for check in self.checks],
+            "tree_size": self.tree_size,
+            "ledger_time": _instant(self.ledger_time),
+            "at": _instant(question.at if question else None),
+            "known_at": _instant(question.known_at if question else None),
+        }
+        if self.issuer_freshness is not None:
+            value["issuer_freshness"] = dict(self.issuer_freshness)
+        if self.names:
+            value["names"] = dict(self.names)
+        if found is not None and self.reason != REFUSED:
+            value["deciding"] = [d.members() for d in found.deciding]
+            if found.known_since is not None:
+                value["known_since"] = _instant(found.known_since)
+        if self.matches:
+            value["matches"] = [dict(m) for m in self.matches]
+        if self.near_misses:
+            value["near_misses"] = [dict(m) for m in self.near_misses]
+        return value
+
+    def _certificate(self) -> dict[str, Any] | None:
+        if self.number is None:
+            return None
+        found = None if self.reason == REFUSED else self.found
+        return {
+            "type": self.type_code,
+            "issuer": self.issuer,
+            "number": self.number,
+            "version": found and found.version,
+            "valid_from": found and found.valid_from,
+            "valid_until": found and found.valid_until,
+        }
+
+
+def _instant(moment: int | None) -> str | None:
+    return None if moment is None else format_instant(moment)
+
+
+def decide(checks: Sequence[Check], found: Found | None) -> tuple[str, str, str]:
+    """(answer, reason, sentence) that the checks leave of a finding."""
+    by_name = {check.name: check for check in checks}
+    for name in PROVING:
+        if by_name[name].result == FAILED:
+            return CANNOT_DECIDE, REFUSED, f"{name}: {by_name[name].why}"
+    if found is None:
+        return CANNOT_DECIDE, REFUSED, CODES[REFUSED].sentence
+    for name in NEEDED[found.answer]:
+        if by_name[name].result != PASSED:
+            return CANNOT_DECIDE, by_name[name].code, f"{name}: {by_name[name].why}"
+    return found.answer, found.reason, found.why
+
+
+def unread(why: str) -> Answer:
+    """The answer about bytes that are no evidence file."""
+    checks = tuple(Check(name, NOT_CHECKED, "the file could not be read") for name in NAMES)
+    return Answer(CANNOT_DECIDE, REFUSED, checks, why)
+
+
+def undecided(reason: str, why: str, **members: Any) -> Answer:
+    """The answer when nothing could be looked at: servers away, several certificates match."""
+    checks = tuple(Check(name, NOT_CHECKED, "nothing was checked") for name in NAMES)
+    return Answer(CANNOT_DECIDE, reason, checks, why, **members)
