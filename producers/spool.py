@@ -121,18 +121,23 @@ class Spool:
             self._let_go(hashes)
             return spooled
 
-    def read(self, spooled: Spooled) -> bytes:
-        """The record of a bundle that waits."""
+    def read(self, spooled: Spooled) -> bytes | None:
+        """The record of a bundle that waits, None when the spool let go of it."""
         with self._mutex:
+            if spooled.note_hash not in self._waiting:
+                return None
             if self._file < 0:
                 raise Unavailable("spool-failed", f"{self.folder} is closed")
-            if self._reading[0] != spooled.segment:
-                self._close_reading()
-                path = self._path(spooled.segment)
-                self._reading = (spooled.segment, os.open(path, os.O_RDONLY))
-            data = os.pread(self._reading[1], spooled.length, spooled.offset)
+            path = self._path(spooled.segment)
+            try:
+                if self._reading[0] != spooled.segment:
+                    self._close_reading()
+                    self._reading = (spooled.segment, os.open(path, os.O_RDONLY))
+                data = os.pread(self._reading[1], spooled.length, spooled.offset)
+            except OSError as err:
+                raise Unavailable("spool-failed", f"{path}: {err.strerror or err}") from err
         if note_hash(_note_text(data)) != spooled.note_hash:
-            raise Unavailable("spool-failed", f"{self._path(spooled.segment)} is damaged")
+            raise Unavailable("spool-failed", f"{path} is damaged")
         return data
 
     def release(self, hashes: Iterable[bytes]) -> None:
