@@ -1,0 +1,1 @@
+"""Where certledger runs: the one room that knows all the others."""

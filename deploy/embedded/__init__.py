@@ -1,0 +1,1 @@
+"""The real servers on one machine: Apache Kafka and PostgreSQL, supervised."""
