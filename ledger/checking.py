@@ -18,10 +18,10 @@ from .bundle import Header, bundle_key_name, parse_header
 from .checkpoint import Checkpoint, parse_checkpoint
 from .entry import parse_entry
 from .errors import LedgerError, Malformed, ProofError
-from .event import ISSUED, TRANSFERRED_IN, parse_event
+from .event import CORRECTED, ISSUED, TRANSFERRED_IN, parse_event
 from .evidence import Evidence, Shown, ShownEvent, Step, parse_evidence
 from .finding import INCOMPLETE, UNCLEAR, find
-from .lifecycle import make_transition
+from .lifecycle import Transition, make_transition
 from .note import Note, VerifierKey, parse_note, parse_vkey
 from .question import NOW, format_instant, parse_when
 from .records import parse_record
@@ -312,9 +312,20 @@ class Examination:
             if t.by != self.evidence.certificate.issuer:
                 raise ProofError("proof-failed", f"{t.by} cannot issue in another's name")
         elif t.kind != TRANSFERRED_IN and scope != "any":
-            responsible = lifecycle.fold(self.history[:ordinal]).responsible
-            if responsible != t.by:
-                raise ProofError("proof-failed", f"{responsible} was responsible, not {t.by}")
+            owner = self._owner(ordinal, t)
+            if owner != t.by:
+                raise ProofError("proof-failed", f"event {t.id} was {owner}'s, not {t.by}'s to make")
+
+    def _owner(self, ordinal: int, t: Transition) -> str:
+        """Whose act this is where only one's own is granted: the responsible department's, but a
+        correction of another department's act is that department's (as admission has it).
+        """
+        before = self.history[:ordinal]
+        target = next((h for h in before if h.id == t.corrects), None)
+        owners = {h.by for h in before if h.kind in (ISSUED, TRANSFERRED_IN)}
+        if t.kind == CORRECTED and target is not None and target.by not in owners:
+            return target.by
+        return lifecycle.fold(before).responsible
 
     def _inclusion(self) -> Check:
         checkpoint = self.unchecked_checkpoint

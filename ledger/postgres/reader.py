@@ -1,0 +1,331 @@
+"""The read side: finds certificates and makes evidence as of the published checkpoint.
+
+Every question is one read-only transaction at REPEATABLE READ: readers and writers never wait for
+each other, and what an answer rests on is of one moment. What is committed but not published is
+not seen.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import cramjam
+from psycopg2.extensions import connection as Connection
+from psycopg2.extensions import cursor as Cursor
+
+from .. import canonical, identity, merkle, registry, tiles
+from ..checkpoint import format_proof
+from ..entry import parse_entry
+from ..errors import LedgerError, Malformed, ProofError, Refused, Unavailable
+from ..evidence import CertificateId, Evidence, Shown, Step
+from ..lifecycle import parse_transition
+from ..proving import Records, prove, show_entry
+from ..question import Question
+from ..receipt import format_receipt
+from .connection import transaction
+from .rows import read_origin, read_registry_snapshot, registry_leaves_records, unpack_lines
+from .statements import sql
+
+MAX_MATCHES = 20
+MAX_NEAR = 5
+_NEAR_LENGTH = 64  # longer numbers get no near misses
+_ALPHABETS = ("0123456789", "ABCDEFGHIJKLMNOPQRSTUVWXYZ", "abcdefghijklmnopqrstuvwxyz")
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """What was looked up: the number as it is kept, and a version when an identifier named one."""
+
+    number: str
+    matches: tuple[CertificateId, ...]
+    version: int | None = None
+    near: tuple[dict[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryStep:
+    """One event of a history with both its times; `recordedtime` is the source's own."""
+
+    step: Step
+    learned_at: str  # ledger time of the entry
+    recordedtime: str | None
+
+
+class Reader:
+    """A connection that only reads. Not safe for several threads at once."""
+
+    def __init__(self, connection: Connection) -> None:
+        connection.set_session(isolation_level="REPEATABLE READ", readonly=True)
+        self._connection = connection
+        self._records: tuple[int, Records] | None = None
+
+    @contextmanager
+    def open(self) -> Iterator[View]:
+        """The ledger as of the published checkpoint, for one question; Unavailable
+        `not-initialised` before the first one.
+        """
+        with transaction(self._connection) as cursor:
+            origin = read_origin(cursor)
+            cursor.execute(sql("read_published"))
+            row = cursor.fetchone()
+            if row is None:
+                raise Unavailable("not-initialised", "no checkpoint has been published yet")
+            view = View(cursor, origin, int(row[0]), bytes(row[1]), self._records)
+            yield view
+            self._records = view.cached
+
+
+class View:
+    """`proving.Source` over one open transaction, and the look-ups."""
+
+    def __init__(
+        self,
+        cursor: Cursor,
+        origin: str,
+        size: int,
+        checkpoint: bytes,
+        cached: tuple[int, Records] | None = None,
+    ) -> None:
+        self._cursor = cursor
+        self.origin = origin
+        self.size = size
+        self.checkpoint = checkpoint
+        self.cached = cached  # (index of the status entry, the registry under it)
+        self.subtree = tiles.subtree_reader(self._tile)
+
+    # --- look-ups ---
+
+    def find(self, text: str, type_code: str | None = None, issuer: str | None = None) -> Looked:
+        """The published certificates with this number, or with this GB/T 36904 identifier."""
+        number = identity.normalise_number(text)
+        identity.check_number(number)
+        matches = self._matches([number], type_code, issuer)
+        if matches:
+            return Looked(number, tuple(matches))
+        compact = "".join(number.split()).upper()
+        if not compact.startswith(identity.GB_ROOT + "."):
+            return Looked(number, (), None, self._near(number, type_code, issuer))
+        try:
+            identifier = identity.parse_identifier(compact)
+        except Malformed as err:
+            return Looked(compact, (), None, self._mended(compact, err.message))
+        found = self._by_identifier(identifier, type_code, issuer)
+        return Looked(compact, tuple(found), identifier.version if found else None)
+
+    def _matches(
+        self, numbers: Sequence[str], type_code: str | None, issuer: str | None,
+        limit: int = MAX_MATCHES,
+    ) -> list[CertificateId]:
+        self._cursor.execute(
+            sql("find_certificates"),
+            {
+                "numbers": list(numbers), "type_code": type_code, "issuer": issuer,
+                "size": self.size, "limit": limit,
+            },
+        )
+        return [CertificateId(*row) for row in self._cursor.fetchall()]
+
+    def _by_identifier(
+        self, identifier: identity.Identifier, type_code: str | None, issuer: str | None
+    ) -> list[CertificateId]:
+        records = self.records()
+        wanted = {
+            "type": ("code", identifier.type_code),
+            "department": ("authority_code", identifier.issuer_code),
+        }
+        names: dict[str, set[str]] = {"type": set(), "department": set()}
+        for name in records.places:
+            kind, _, rest = name.partition("/")
+            if kind in wanted:
+                member, code = wanted[kind]
+                if (records.value(name) or {}).get(member) == code:
+                    names[kind].add(rest)
+        return [
+            found
+            for found in self._matches([identifier.serial], type_code, issuer)
+            if found.type_code in names["type"] and found.issuer in names["department"]
+        ]
+
+    def _mended(self, text: str, why: str) -> tuple[dict[str, str], ...]:
+        """The identifier with the check character that was expected, when that is all it lacks."""
+        body, dot, check = text.rpartition(".")
+        payload = body.removeprefix(identity.GB_ROOT + ".").replace(".", "")
+        if not dot or len(check) != 1 or not payload.isascii() or not payload.isalnum():
+            return ()
+        mended = f"{body}.{identity.check_character(payload)}"
+        try:
+            identity.parse_identifier(mended)
+        except Malformed:
+            return ()
+        return ({"number": mended, "why": why},)
+
+    def _near(
+        self, number: str, type_code: str | None, issuer: str | None
+    ) -> tuple[dict[str, str], ...]:
+        if not 4 <= len(number) <= _NEAR_LENGTH:
+            return ()
+        found = self._matches(sorted(neighbours(number)), type_code, issuer, MAX_NEAR)
+        return tuple(
+            {
+                "number": f.number, "type": f.type_code, "issuer": f.issuer,
+                "why": "one character differs",
+            }
+            for f in found
+        )
+
+    # --- proving.Source ---
+
+    def history(self, key: bytes) -> list[Step]:
+        """The published part of a certificate's history."""
+        self._cursor.execute(sql("read_history"), {"key": key})
+        steps = []
+        for _, index, position, line_hash, data in self._cursor.fetchall():
+            if index >= self.size:
+                break
+            try:
+                transition = parse_transition(canonical.parse(bytes(data), 65_536))
+            except LedgerError as err:
+                raise ProofError(
+                    "stored-bytes-damaged", f"a transition of entry {index}: {err.message}"
+                ) from err
+            steps.append(Step(index, position, bytes(line_hash), transition))
+        return steps
+
+    def entry(self, index: int) -> bytes:
+        """The entry at a log index."""
+        self._cursor.execute(sql("read_entries"), {"begin": index, "end": index + 1})
+        row = self._cursor.fetchone()
+        if row is None:
+            raise ProofError("stored-bytes-damaged", f"entry {index} is missing")
+        return bytes(row[1])
+
+    def lines(self, index: int) -> list[bytes]:
+        """The event lines of a bundle."""
+        self._cursor.execute(sql("read_lines"), {"begin": index, "end": index + 1})
+        chunks = [bytes(chunk) for _, _, chunk in self._cursor.fetchall()]
+        try:
+            return [line for chunk in chunks for line in unpack_lines(chunk)]
+        except (cramjam.DecompressionError, ValueError) as err:
+            raise ProofError("stored-bytes-damaged", f"the lines of entry {index}") from err
+
+    def certificates(self, index: int) -> list[tuple[bytes, bytes]]:
+        """The delta list of an entry."""
+        self._cursor.execute(sql("read_deltas"), {"begin": index, "end": index + 1})
+        row = self._cursor.fetchone()
+        if row is None:
+            raise ProofError("stored-bytes-damaged", f"entry {index} has no delta list")
+        return list(struct.iter_unpack("32s32s", bytes(row[1])))
+
+    def status_at(self, moment: int) -> int | None:
+        """The last published status entry with a ledger time up to `moment`."""
+        moment = min(max(moment, -(2**63)), 2**63 - 1)
+        self._cursor.execute(sql("read_status_at"), {"moment": moment, "size": self.size})
+        row = self._cursor.fetchone()
+        return None if row is None else int(row[0])
+
+    def registry_leaves(self) -> Sequence[bytes]:
+        """The registry's leaves under the last published status entry."""
+        return self.records().leaves
+
+    def records(self) -> Records:
+        """The registry under the last published status entry."""
+        index = self.size - 1
+        if self.cached is None or self.cached[0] != index:
+            leaves = read_registry_snapshot(self._cursor, index)
+            if leaves is None:  # restored without snapshots: right when nothing has moved since
+                leaves = registry.leaves(registry_leaves_records(self._cursor, self.origin))
+            try:
+                records = Records.of(leaves)
+            except (LedgerError, ValueError, LookupError, TypeError) as err:
+                raise ProofError("stored-bytes-damaged", "the registry's snapshot") from err
+            self.cached = (index, records)
+        return self.cached[1]
+
+    def _tile(self, level: int, index: int) -> bytes:
+        self._cursor.execute(sql("read_tile"), {"level": level, "index": index})
+        row = self._cursor.fetchone()
+        return b"" if row is None else bytes(row[0])
+
+    # --- what is asked for ---
+
+    def evidence(self, certificate: CertificateId, question: Question) -> Evidence:
+        """The evidence for a question about a certificate that `find` gave."""
+        return prove(self, certificate, question)
+
+    def status(self) -> Shown:
+        """The last published status entry with its proof."""
+        return show_entry(self, self.size - 1)
+
+    def zone(self, issuer: str) -> str | None:
+        """The time zone of a department, None for an unknown one."""
+        value = self.records().value(f"department/{issuer}")
+        return None if value is None else str(value["time_zone"])
+
+    def told_history(self, certificate: CertificateId) -> list[HistoryStep]:
+        """The published history with the times at which the ledger learned of each event."""
+        told = []
+        entries: dict[int, tuple[str, list[bytes]]] = {}
+        for step in self.history(certificate.key):
+            if step.index not in entries:
+                time = str(parse_entry(self.entry(step.index))["time"])
+                entries[step.index] = (time, self.lines(step.index))
+            time, lines = entries[step.index]
+            line = lines[step.position] if step.position < len(lines) else b""
+            if merkle.leaf_hash(line) != step.line_hash:
+                raise ProofError(
+                    "stored-bytes-damaged", f"line {step.position} of entry {step.index}"
+                )
+            told.append(HistoryStep(step, time, canonical.loads(line).get("recordedtime")))
+        return told
+
+    def receipt(self, index: int) -> bytes:
+        """The receipt of the bundle at a log index, made again; Refused `not-found` when there is
+        no published entry there.
+        """
+        if index >= self.size:
+            raise Refused("not-found", f"entry {index} is not published, the size is {self.size}")
+        shown = show_entry(self, index)
+        return format_receipt(shown.data, format_proof(index, shown.path, self.checkpoint))
+
+    def index_of_bundle(self, department: str, lane: int, epoch: int, sequence: int) -> int:
+        """The log index of the bundle with this lane number; Refused `not-found` otherwise."""
+        self._cursor.execute(
+            sql("read_note"),
+            {"department": department, "lane": lane, "epoch": epoch, "sequence": sequence},
+        )
+        row = self._cursor.fetchone()
+        if row is None:
+            raise Refused(
+                "not-found", f"no bundle {department}/{lane}/{epoch}/{sequence} is in the ledger"
+            )
+        return int(row[2])
+
+    def index_of_event(self, event_id: str) -> int:
+        """The log index of the bundle that holds an admitted event; Refused `not-found` otherwise.
+
+        Reads the whole table: ids are unique per certificate and have no index.
+        """
+        self._cursor.execute(
+            sql("find_event"), {"event_id": bytes.fromhex(event_id), "size": self.size}
+        )
+        row = self._cursor.fetchone()
+        if row is None:
+            raise Refused("not-found", f"no admitted event {event_id} is in the ledger")
+        return int(row[0])
+
+
+def neighbours(number: str) -> set[str]:
+    """The numbers that differ in one digit or letter, in one left out, or in two exchanged."""
+    found: set[str] = set()
+    for n, char in enumerate(number):
+        head, tail = number[:n], number[n + 1 :]
+        for alphabet in _ALPHABETS:
+            if char in alphabet:
+                found.update(head + other + tail for other in alphabet if other != char)
+        found.add(head + tail)
+        if tail and tail[0] != char:
+            found.add(head + tail[0] + char + tail[1:])
+    return found - {number, ""}

@@ -1,0 +1,197 @@
+"""A whole ledger in memory: registry notes, bundles, status entries, checkpoints, evidence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ledger import merkle, times
+from ledger.admission import Accounted, open_record
+from ledger.bundle import format_record, note_hash
+from ledger.checkpoint import Checkpoint
+from ledger.entry import STATUS, Source, format_genesis, format_registry, format_status, parse_entry
+from ledger.evidence import CertificateId, Evidence, Step
+from ledger.note import MemorySigner, sign
+from ledger.proving import prove
+from ledger.question import Question
+from ledger.registry import lane_record, leaves
+from ledger.trust import Trust, TrustedKey
+from tests import world
+from tests.memory_view import MemoryView
+
+TOPIC = "A" * 22
+CLAIMS = {
+    "issuing_authority_name": "长沙市市场监督管理局",
+    "certificate_name": "食品经营许可证",
+    "business_scope": "预包装食品（含冷藏冷冻食品）销售；散装食品销售；热食类食品制售",
+    "premises": "湖南省长沙市岳麓区枫林三路 1115 号",
+}
+
+
+class LedgerBuilder:
+    """Appends as the real ledger does, one turn per bundle; `now` moves by `advance`."""
+
+    def __init__(
+        self,
+        departments: Mapping[str, int] | None = None,
+        grants: Sequence[tuple[str, Sequence[str], str]] = (("a", world.ALL_ACTS, "own"),),
+        checkpoint: MemorySigner = world.CHECKPOINT,
+    ) -> None:
+        self.now = world.START
+        self.checkpoint_signer = checkpoint
+        self.book = world.Book()
+        vkeys = (str(world.CHECKPOINT.key), str(world.OPERATOR.key))
+        self.entries = [format_genesis(world.ORIGIN, *vkeys, times.format_moment(self.now))]
+        self.view = MemoryView(self.book.registry, 1)
+        self.histories: dict[bytes, list[Step]] = {}
+        self.lines: dict[int, tuple[bytes, ...]] = {}
+        self.deltas: dict[int, tuple[tuple[bytes, bytes], ...]] = {}
+        self.snapshots: dict[int, list[bytes]] = {}
+        self.producers: dict[tuple[str, int], world.Producer] = {}
+        self.keys: dict[str, MemorySigner] = {}
+        for name, lanes in (departments or {"a": 1}).items():
+            self.book.add_department(name, lanes)
+        self.book.set_type(grants)
+        self.sync_registry()
+
+    def advance(self, seconds: float) -> None:
+        self.now += int(seconds * times.SECOND)
+
+    def sync_registry(self) -> None:
+        """Append what was changed in the book since the last time."""
+        for note in self.book.notes:
+            self.entries.append(format_registry(note, times.format_moment(self.now)))
+        self.book.notes.clear()
+        lanes = self.view.lanes
+        fresh = MemoryView(self.book.registry, len(self.entries))
+        self.view.registry = self.book.registry
+        self.view.lanes = {**fresh.lanes, **lanes}
+        self.view.next_index = self.book.index = len(self.entries)
+
+    def change(self, name: str, value: Mapping[str, Any], *signers: MemorySigner) -> int:
+        """A registry change as the next entry; its index."""
+        self.book.index = len(self.entries)
+        self.book.change(name, value, *signers)
+        self.sync_registry()
+        return len(self.entries) - 1
+
+    def publish(self, lines: Sequence[bytes], department: str = "a", lane: int = 0) -> Accounted:
+        """One bundle of a department, taken in a turn of its own."""
+        place = (department, lane)
+        producer = self.producers.setdefault(
+            place, world.Producer(department, lane, bytes(32), f"{len(self.producers):032x}")
+        )
+        key = self.keys.get(department, world.bundle_signer(department))
+        header = producer.header(lines, self.now)
+        producer.previous = note_hash(header.text())
+        producer.sequence += 1
+        record = format_record(world.make_note(header, key), lines)
+        return self.take(record)
+
+    def take(self, record: bytes) -> Accounted:
+        """One record, taken in a turn of its own."""
+        self.view.next_index = len(self.entries)
+        turn = self.view.turn(self.now)
+        source = Source(TOPIC, 0, len(self.entries))
+        done = turn.take(source, open_record(record, self.view.registry))
+        self.view.commit(turn)
+        self.entries += [entry for _, entry in turn.entries]
+        for bundle in turn.logged:
+            self.lines[bundle.index] = bundle.opened.bundle.lines
+            self.deltas[bundle.index] = bundle.certificates
+            for admitted in bundle.admitted:
+                transition = self.view.histories[admitted.key][admitted.ordinal]
+                self.histories.setdefault(admitted.key, []).append(
+                    Step(bundle.index, admitted.position, admitted.event.line_hash, transition)
+                )
+        return done
+
+    def event(self, kind: str, number: str, **members: Any) -> bytes:
+        """An event line with the claims that a real one carries."""
+        return world.make_event(kind, number, claims=CLAIMS, **members)
+
+    def admit(self, kind: str, number: str, department: str = "a", **members: Any) -> int:
+        """Publish one event that must be admitted; its entry's index."""
+        line = self.event(kind, number, **members)
+        lane = world.lane_of(department, number, self.view.registry, members.get("issuer", "a"))
+        done = self.publish([line], department, lane)
+        assert done.index is not None
+        outcome = parse_entry(self.entries[done.index])["outcome"]
+        assert outcome == {"admitted": [0, 1]}, outcome
+        return done.index
+
+    def status(self, reflects: int | None = None) -> int:
+        """Append a status entry; its index."""
+        index = len(self.entries)
+        records = [
+            *self.view.registry.records.values(),
+            *(
+                lane_record(department, number, lane.index, lane.value())
+                for (department, number), lane in self.view.lanes.items()
+            ),
+        ]
+        self.snapshots[index] = leaves(records)
+        root = merkle.root([merkle.leaf_hash(leaf) for leaf in self.snapshots[index]])
+        time = times.format_moment(self.now)
+        self.entries.append(format_status(index if reflects is None else reflects, root, time))
+        return index
+
+    def trust(self, **members: Any) -> Trust:
+        key = TrustedKey(self.checkpoint_signer.key, 0, None)
+        genesis = merkle.leaf_hash(self.entries[0])
+        return Trust(**{"origin": world.ORIGIN, "genesis": genesis, "keys": (key,), **members})
+
+    def source(self, size: int | None = None) -> MemorySource:
+        """The ledger as of a checkpoint, the last entry being a status entry."""
+        if size is None and len(self.entries) - 1 not in self.snapshots:
+            self.status()
+        return MemorySource(self, len(self.entries) if size is None else size)
+
+    def evidence(
+        self,
+        number: str,
+        *,
+        at: int | None = None,
+        known_at: int | None = None,
+        version: int | None = None,
+        size: int | None = None,
+        issuer: str = "a",
+    ) -> Evidence:
+        question = Question(self.now, at, known_at, version)
+        return prove(self.source(size), CertificateId(world.TYPE, issuer, number), question)
+
+
+class MemorySource:
+    """`proving.Source` over a builder's ledger."""
+
+    def __init__(self, ledger: LedgerBuilder, size: int) -> None:
+        self._ledger = ledger
+        self.origin = world.ORIGIN
+        self.size = size
+        hashes = [merkle.leaf_hash(entry) for entry in ledger.entries[:size]]
+        self.subtree = merkle.in_memory(hashes)
+        checkpoint = Checkpoint(world.ORIGIN, size, merkle.root(hashes))
+        self.checkpoint = sign(checkpoint.text(), [ledger.checkpoint_signer])
+
+    def history(self, key: bytes) -> list[Step]:
+        return [s for s in self._ledger.histories.get(key, []) if s.index < self.size]
+
+    def entry(self, index: int) -> bytes:
+        return self._ledger.entries[index]
+
+    def lines(self, index: int) -> tuple[bytes, ...]:
+        return self._ledger.lines[index]
+
+    def certificates(self, index: int) -> tuple[tuple[bytes, bytes], ...]:
+        return self._ledger.deltas[index]
+
+    def registry_leaves(self) -> list[bytes]:
+        return self._ledger.snapshots[self.size - 1]
+
+    def status_at(self, moment: int) -> int | None:
+        found = None
+        for index, data in enumerate(self._ledger.entries[: self.size]):
+            entry = parse_entry(data)
+            if entry["kind"] == STATUS and times.parse_moment(entry["time"]) <= moment:
+                found = index
+        return found
