@@ -314,7 +314,7 @@ class Examination:
         elif t.kind != TRANSFERRED_IN and scope != "any":
             owner = self._owner(ordinal, t)
             if owner != t.by:
-                raise ProofError("proof-failed", f"event {t.id} was {owner}'s, not {t.by}'s to make")
+                raise ProofError("proof-failed", f"event {t.id} was {owner}'s to make")
 
     def _owner(self, ordinal: int, t: Transition) -> str:
         """Whose act this is where only one's own is granted: the responsible department's, but a

@@ -1,0 +1,337 @@
+"""The read side's commands: verify, evidence, history, receipt."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Protocol
+
+from consumers.verifier import (
+    EXIT_CODES,
+    SUFFIX,
+    add_arguments,
+    check_path,
+    is_file,
+    load_trust,
+    now,
+    print_safely,
+    show,
+)
+from consumers.words import plain, reason_words
+from ledger.checking import check, check_head
+from ledger.errors import Conflict, Malformed, ProofError, Unavailable
+from ledger.evidence import CertificateId, Evidence, format_evidence
+from ledger.lifecycle import effective
+from ledger.postgres.connection import connect
+from ledger.postgres.reader import HistoryStep, Looked, Reader, View
+from ledger.question import NOW, Question, parse_when
+from ledger.receipt import parse_receipt
+from ledger.trust import Trust
+from ledger.verdict import NOT_FOUND, Answer, Found, decide, undecided
+
+# What keeps an answer from being given, while the question was a good one.
+_HINDERED = (Unavailable, ProofError, Conflict)
+
+
+class Env(Protocol):
+    """What these commands need to know about where they run."""
+
+    @property
+    def postgres_url(self) -> str: ...
+    @property
+    def trust(self) -> Path: ...
+
+
+def add_commands(subparsers: Any) -> None:
+    """Add the read side's commands to a command line."""
+    verify = subparsers.add_parser(
+        "verify", help="ask whether a certificate is valid, or check an evidence file",
+        epilog=EXIT_CODES,
+    )
+    add_arguments(verify, "NUMBER|FILE", "what to trust (default: the stack's trust.json)")
+    _add_filters(verify)
+    verify.set_defaults(run=run, perform=_verify)
+
+    evidence = subparsers.add_parser(
+        "evidence", help="write the evidence for an answer to a file", epilog=EXIT_CODES
+    )
+    add_arguments(evidence, "NUMBER", "what to trust (default: the stack's trust.json)")
+    _add_filters(evidence)
+    evidence.add_argument(
+        "-o", "--output", required=True, metavar="FILE", help=f"like F{SUFFIX}; - for stdout"
+    )
+    evidence.set_defaults(run=run, perform=_evidence)
+
+    history = subparsers.add_parser(
+        "history", help="all events of a certificate, with both times of each"
+    )
+    history.add_argument("subject", metavar="NUMBER")
+    history.add_argument("--json", action="store_true", help="as JSON on stdout")
+    _add_filters(history)
+    history.set_defaults(run=run, perform=_history)
+
+    receipt = subparsers.add_parser(
+        "receipt", help="make a department's receipt again and check it"
+    )
+    receipt.add_argument(
+        "subject", metavar="BUNDLE",
+        help="DEPARTMENT/LANE/EPOCH/SEQUENCE, a log index, or an event id (32 hex digits)",
+    )
+    receipt.add_argument("-o", "--output", metavar="FILE", help="write the receipt; - for stdout")
+    receipt.add_argument("--trust", type=Path, metavar="FILE",
+                         help="what to trust (default: the stack's trust.json)")
+    receipt.add_argument("--json", action="store_true", help="what it says as JSON on stdout")
+    receipt.set_defaults(run=run, perform=_receipt)
+
+
+def _add_filters(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--type", metavar="T", help="certificate type code, when several match")
+    parser.add_argument("--issuer", metavar="I", help="issuing department, when several match")
+
+
+def run(args: Any, env: Env) -> int:
+    """Perform the command that `add_commands` parsed; its exit code."""
+    perform: Callable[[Any, Env], int] = args.perform
+    return perform(args, env)
+
+
+# --- verify and evidence ---
+
+
+def _verify(args: Any, env: Env) -> int:
+    trust = load_trust(args.trust or env.trust)
+    if is_file(args.subject):
+        return show(check_path(args, trust), args.json)
+    return show(_ask(args, env, trust)[0], args.json)
+
+
+def _evidence(args: Any, env: Env) -> int:
+    trust = load_trust(args.trust or env.trust)
+    answer, evidence = _ask(args, env, trust)
+    if evidence is None or answer.refused is not None:
+        return show(answer, args.json)
+    data = format_evidence(evidence) + b"\n"
+    _write(args.output, data)
+    if args.output != "-":
+        show(answer, args.json)
+        print_safely(f"  {len(data)} bytes of evidence in {args.output}")
+    return 0
+
+
+def _ask(args: Any, env: Env, trust: Trust) -> tuple[Answer, Evidence | None]:
+    """The answer from the ledger's store, checked as any evidence is, and its evidence."""
+    try:
+        with _view(env) as view:
+            looked = view.find(args.subject, args.type, args.issuer)
+            if len(looked.matches) > 1:
+                return _ambiguous(looked), None
+            if not looked.matches:
+                return _not_found(looked, view, trust), None
+            certificate = looked.matches[0]
+            question, relied_at = _question(args, view.zone(certificate.issuer), looked.version)
+            evidence = view.evidence(certificate, question)
+    except _HINDERED as err:
+        return undecided(err.code, err.message), None
+    return check(evidence, trust, question.asked_at, relied_at), evidence
+
+
+def _question(args: Any, zone: str | None, version: int | None) -> tuple[Question, int | None]:
+    def when(text: str | None) -> int | None:
+        return None if text is None or text == NOW else parse_when(text, zone)
+
+    question = Question(now(), when(args.at), when(args.known_at), version)
+    return question, when(args.relied_at)
+
+
+def _ambiguous(looked: Looked) -> Answer:
+    matches = tuple(
+        {"type": m.type_code, "issuer": m.issuer, "number": m.number} for m in looked.matches
+    )
+    why = "say which one by --type and --issuer:"
+    return undecided("ambiguous", why, number=looked.number, matches=matches)
+
+
+def _not_found(looked: Looked, view: View, trust: Trust) -> Answer:
+    found = Found(NOT_FOUND, "not-found", why=f"looked up as {looked.number!r}")
+    moment = now()
+    checks, ledger_time = check_head(view.status(), view.checkpoint, trust, moment)
+    answer, reason, why = decide(checks, found)
+    return Answer(
+        answer, reason, tuple(checks), why, number=looked.number, found=found,
+        question=Question(moment, moment), tree_size=view.size, ledger_time=ledger_time,
+        near_misses=looked.near,
+    )
+
+
+# --- history ---
+
+
+def _history(args: Any, env: Env) -> int:
+    with _view(env) as view:
+        looked = view.find(args.subject, args.type, args.issuer)
+        if len(looked.matches) != 1:
+            answer = _ambiguous(looked) if looked.matches else undecided(
+                "not-found", f"looked up as {looked.number!r}", number=looked.number,
+                near_misses=looked.near,
+            )
+            if not looked.matches:
+                answer = replace(answer, answer=NOT_FOUND)
+            return show(answer, args.json)
+        certificate = looked.matches[0]
+        told = view.told_history(certificate)
+        size = view.size
+    events = _told(told)
+    if args.json:
+        print(json.dumps({"certificate": _certificate(certificate), "tree_size": size,
+                          "events": events}, indent=2))
+    else:
+        print_safely(_table(certificate, events, size), sys.stdout)
+    return 0
+
+
+def _certificate(certificate: CertificateId) -> dict[str, str]:
+    return {
+        "type": certificate.type_code, "issuer": certificate.issuer, "number": certificate.number,
+    }
+
+
+def _told(told: list[HistoryStep]) -> list[dict[str, Any]]:
+    """The events as JSON: what each says of the world, and when the ledger learned of it."""
+    history = [item.step.transition for item in told]
+    standing = {t.id: t for t in effective(history)}
+    events = []
+    for item in told:
+        t = item.step.transition
+        now_says = standing.get(t.id)
+        events.append(
+            {
+                **t.members(),
+                "learned_at": item.learned_at,
+                "recordedtime": item.recordedtime,
+                "log_index": item.step.index,
+                "position": item.step.position,
+                "voided": t.corrects is None and now_says is None,
+                "restated": now_says is not None and now_says != t,
+            }
+        )
+    return events
+
+
+def _table(certificate: CertificateId, events: list[dict[str, Any]], size: int) -> str:
+    lines = [
+        f"{plain(certificate.number)}  type {plain(certificate.type_code)}  "
+        f"issuer {plain(certificate.issuer)}  (tree size {size})"
+    ]
+    for number, event in enumerate(events):
+        words = [f"{number:>3}  {event['event']}"]
+        if event.get("revocation"):
+            words.append(reason_words(f"revoked-{event['revocation']}"))
+        if event["voided"]:
+            words.append("VOIDED by a later correction 已作废")
+        if event["restated"]:
+            words.append("RESTATED by a later correction 已更正")
+        lines.append("  ".join(words))
+        lines.append(f"     in the world   {plain(event['time'])}{_dates(event)}")
+        seen = event["recordedtime"]
+        seen = f", the source recorded it at {plain(seen)}" if seen else ""
+        lines.append(
+            f"     in the ledger  {event['learned_at']} at log index {event['log_index']}, "
+            f"position {event['position']}{seen}"
+        )
+        extra = [
+            f"{label} {plain(event[name])}"
+            for name, label in (
+                ("by", "by"), ("version", "version"), ("reason", "reason"),
+                ("correction", "correction:"), ("corrects", "corrects event"),
+                ("transfer_to", "to"), ("id", "event"),
+            )
+            if event.get(name) is not None
+        ]
+        lines.append("     " + ", ".join(extra))
+    return "\n".join(lines)
+
+
+def _dates(event: dict[str, Any]) -> str:
+    begin, end = event.get("valid_from"), event.get("valid_until")
+    text = f", from {plain(begin)}" if begin else ""
+    return text + (f" until {plain(end)}" if end else "")
+
+
+# --- receipt ---
+
+
+def _receipt(args: Any, env: Env) -> int:
+    trust = load_trust(args.trust or env.trust)
+    with _view(env) as view:
+        index = _bundle_index(args.subject, view)
+        data = view.receipt(index)
+        checkpoint = trust.check_checkpoint(view.checkpoint)
+    receipt = parse_receipt(data, trust.required(checkpoint.size)[0])
+    header = receipt.header
+    if args.output:
+        _write(args.output, data + b"\n")
+    place = f"{header.department}/{header.lane}/{header.epoch}/{header.sequence}"
+    if args.json:
+        print(json.dumps({
+            "bundle": place, "log_index": receipt.index, "tree_size": receipt.size,
+            "events": header.count, "outcome": dict(receipt.outcome),
+            "signed_at": header.signed_at,
+        }, indent=2))
+    elif args.output != "-":
+        counts = ", ".join(f"{sum(runs[1::2])} {code}" for code, runs in receipt.outcome.items())
+        print_safely(
+            f"bundle {place} is entry {receipt.index} of the log, proven under size "
+            f"{receipt.size}: {header.count} events ({counts or 'a heartbeat'})"
+        )
+    return 0
+
+
+def _bundle_index(text: str, view: View) -> int:
+    parts = text.rsplit("/", 3)
+    if len(parts) == 4 and all(_is_decimal(part) for part in parts[1:]):
+        return view.index_of_bundle(parts[0], int(parts[1]), int(parts[2]), int(parts[3]))
+    if len(text) == 32 and not set(text) - set("0123456789abcdef"):
+        return view.index_of_event(text)
+    if _is_decimal(text):
+        return int(text)
+    raise Malformed(
+        "usage",
+        f"{text[:80]!r} is no DEPARTMENT/LANE/EPOCH/SEQUENCE, no log index and no event id",
+    )
+
+
+def _is_decimal(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= 9 + 9
+
+
+# --- shared ---
+
+
+@contextmanager
+def _view(env: Env) -> Iterator[View]:
+    connection = connect(env.postgres_url, "reader")
+    try:
+        with Reader(connection).open() as view:
+            yield view
+    finally:
+        connection.close()
+
+
+def _write(output: str, data: bytes) -> None:
+    """Write a file whole or not at all; `-` is stdout."""
+    if output == "-":
+        sys.stdout.buffer.write(data)
+        return
+    path = Path(output)
+    unfinished = path.with_name(f".{path.name}.unfinished")
+    try:
+        unfinished.write_bytes(data)
+        os.replace(unfinished, path)
+    except OSError as err:
+        raise Malformed("usage", f"{output} cannot be written: {err.strerror}") from err

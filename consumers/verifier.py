@@ -1,0 +1,97 @@
+"""Checking an evidence file from the command line: what `certledger verify` and the zipapp share.
+
+Imports the standard library, `cryptography` and our own code only (tests/unit/test_offline.py).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from consumers.words import describe
+from ledger.checking import check_file
+from ledger.errors import Malformed
+from ledger.evidence import MAX_EVIDENCE
+from ledger.trust import MAX_TRUST, Trust, parse_trust
+from ledger.verdict import Answer
+
+SUFFIX = ".evidence.json"
+EXIT_CODES = "exit: 0 valid, 1 not valid, 2 usage, 3 not found, 4 cannot decide or cannot reach"
+
+
+def add_arguments(parser: argparse.ArgumentParser, subject: str, trust_help: str) -> None:
+    """The arguments of checking: the subject, the moments, the trust file, the output."""
+    parser.add_argument("subject", metavar=subject)
+    parser.add_argument(
+        "--at", metavar="WHEN",
+        help="the moment in the world: 2016-12-01 (00:00 in the issuer's zone), "
+        "2016-12-01T08:30:00+08:00, or now",
+    )
+    parser.add_argument(
+        "--known-at", metavar="WHEN", help="what the ledger knew then (default: all it shows)"
+    )
+    parser.add_argument(
+        "--relied-at", metavar="WHEN", help="judge freshness as of then (for archived evidence)"
+    )
+    parser.add_argument("--trust", type=Path, metavar="FILE", help=trust_help)
+    parser.add_argument("--json", action="store_true", help="the answer as JSON on stdout")
+
+
+def is_file(subject: str) -> bool:
+    """Whether the subject is an evidence file rather than a number."""
+    if subject.endswith(SUFFIX):
+        return True
+    try:
+        return Path(subject).is_file()
+    except (OSError, ValueError):
+        return False
+
+
+def load_trust(path: Path) -> Trust:
+    """The trust file at `path`; Malformed `malformed-trust` when there is none or it is none."""
+    return parse_trust(_read(path, MAX_TRUST, "malformed-trust", "trust file"))
+
+
+def check_path(args: Any, trust: Trust) -> Answer:
+    """The answer that the evidence file named in the arguments supports."""
+    path = Path(args.subject)
+    data = _read(path, MAX_EVIDENCE + 1, "usage", "evidence file")
+    return check_file(
+        data, trust, now(), at=args.at, known_at=args.known_at, relied_at=args.relied_at
+    )
+
+
+def show(answer: Answer, as_json: bool) -> int:
+    """Print the answer, JSON to stdout or words to stderr; the exit code."""
+    if as_json:
+        print(json.dumps(answer.members(), ensure_ascii=True, indent=2))
+    else:
+        colour = sys.stderr.isatty() and not os.environ.get("NO_COLOR")
+        print_safely(describe(answer, colour))
+    return answer.exit
+
+
+def print_safely(text: str, to: Any = None) -> None:
+    """Print for people, whatever their terminal's encoding."""
+    stream = sys.stderr if to is None else to
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    print(text.encode(encoding, "backslashreplace").decode(encoding), file=stream)
+
+
+def now() -> int:
+    """The machine's time in microseconds."""
+    return time.time_ns() // 1000
+
+
+def _read(path: Path, limit: int, code: str, what: str) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(limit + 1)
+    except (OSError, ValueError) as err:
+        reason = getattr(err, "strerror", None) or str(err)
+        raise Malformed(code, f"no {what} can be read at {str(path)!r}: {reason}") from err

@@ -1,0 +1,156 @@
+"""Answers in words, English with Chinese beside it, for people at a terminal."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Mapping
+from typing import Any
+
+from ledger.question import format_instant
+from ledger.verdict import (
+    CANNOT_DECIDE,
+    FAILED,
+    NOT_FOUND,
+    NOT_VALID,
+    PASSED,
+    REFUSED,
+    VALID,
+    Answer,
+)
+
+VERDICTS = {
+    VALID: ("VALID", "有效", "32"),
+    NOT_VALID: ("NOT VALID", "无效", "31"),
+    NOT_FOUND: ("NOT FOUND", "查无此证", "33"),
+    CANNOT_DECIDE: ("CANNOT DECIDE", "无法判定", "33"),
+}
+RED = "31"
+
+REASONS = {
+    "in-force": ("in force", "在有效期内"),
+    "not-yet-valid": ("not valid yet", "尚未生效"),
+    "expired": ("expired", "已过期失效"),
+    "suspended": ("suspended", "暂扣"),
+    "revoked-annulled": ("revoked: annulled", "已撤销"),
+    "revoked-penalty": ("revoked as a penalty", "已吊销"),
+    "revoked-deregistered": ("revoked: deregistered", "已注销"),
+    "transferred": ("transferred out, not yet taken in", "已转出"),
+    "superseded": ("superseded by a later version", "已被新版本取代"),
+    "no-such-version": ("there is no such version", "无此版本"),
+    "voided": ("issued in error and corrected away", "已更正作废"),
+    "start-unknown": ("nobody knows since when it holds", "生效时间不明"),
+    "end-unknown": ("nobody knows until when it holds", "截止时间不明"),
+    "not-found": ("the ledger holds no such certificate", "账本中没有此证"),
+    "not-known-then": ("the ledger did not know it then", "当时账本尚无记录"),
+    REFUSED: ("this file proves nothing", "此文件不能证明任何事"),
+    "evidence-incomplete": ("the evidence lacks what this question needs", "证据不足"),
+    "known-at-unclear": ("what the ledger knew then is not shown", "当时所知不明"),
+    "checkpoint-stale": ("the evidence is not from the present", "证据已过时"),
+    "issuer-silent": ("the issuer has been silent for too long", "发证机关久未报送"),
+    "ambiguous": ("several certificates have this number", "同号证照不止一张"),
+    "unreachable": ("the ledger cannot be reached", "无法连接账本"),
+    "not-initialised": ("there is no ledger yet", "账本尚未建立"),
+    "stored-bytes-damaged": ("what the ledger stores is damaged", "账本存储已损坏"),
+}
+
+_MARKS = {PASSED: "passed", FAILED: "FAILED"}
+_HIDDEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
+
+
+def plain(text: object) -> str:
+    """`text` with everything that could steer a terminal or reorder a line shown escaped."""
+    return "".join(
+        c if unicodedata.category(c) not in _HIDDEN else f"\\u{ord(c):04x}" for c in str(text)
+    )
+
+
+def reason_words(reason: str) -> str:
+    """A reason in both languages."""
+    english, chinese = REASONS.get(reason, (reason, ""))
+    return f"{english} {chinese}".rstrip()
+
+
+def describe(answer: Answer, colour: bool = False) -> str:
+    """The answer for a person: the verdict in its first line, then what it rests on."""
+    english, chinese, code = VERDICTS[answer.answer]
+    if answer.reason == REFUSED:
+        code = RED
+    head = f"{english} {chinese}"
+    if colour:
+        head = f"\x1b[1;{code}m{head}\x1b[0m"
+    lines = [f"{head}  {plain(answer.number)}" if answer.number else head]
+    if answer.reason == REFUSED:
+        lines.append(f"  This file proves nothing: {plain(answer.why)}")
+    else:
+        lines.append(f"  {reason_words(answer.reason)}{_since(answer)}")
+        if answer.why:
+            lines.append(f"  {plain(answer.why)}")
+        lines += _particulars(answer)
+    lines += _others(answer)
+    if any(check.result in _MARKS for check in answer.checks):
+        lines.append("  checks:")
+        for check in answer.checks:
+            mark = _MARKS.get(check.result, "not checked")
+            lines.append(f"    {check.name:<15} {mark:<11} {plain(check.why)}")
+    if answer.tree_size is not None and answer.ledger_time is not None:
+        time = format_instant(answer.ledger_time)
+        lines.append(f"  as of tree size {answer.tree_size}, ledger time {time}")
+    return "\n".join(lines)
+
+
+def _since(answer: Answer) -> str:
+    found = answer.found
+    if found is None or found.answer != answer.answer or found.since is None:
+        return ""
+    return f", since {format_instant(found.since)}"
+
+
+def _particulars(answer: Answer) -> list[str]:
+    lines = []
+    found, question = answer.found, answer.question
+    if found is not None and found.version:
+        until = found.valid_until or "open (no last day)"
+        lines.append(
+            f"  version {found.version}, valid from {plain(found.valid_from or 'unknown')} "
+            f"until {plain(until)}"
+        )
+    if answer.type_code is not None:
+        lines.append(f"  type {plain(answer.type_code)}{_names(answer.names.get('type'))}")
+        lines.append(f"  issuer {plain(answer.issuer)}{_names(answer.names.get('issuer'))}")
+        if found is not None and found.responsible not in (None, answer.issuer):
+            names = _names(answer.names.get("responsible"))
+            lines.append(f"  responsible {plain(found.responsible)}{names}")
+    if found is not None:
+        if found.known_since is not None:
+            lines.append(f"  known since {format_instant(found.known_since)}")
+        for event in found.deciding:
+            reason = f", reason {plain(event.reason)}" if event.reason else ""
+            lines.append(
+                f"  decided by {event.event} of {plain(event.time)} by {plain(event.by)}{reason}, "
+                f"event {event.id}"
+            )
+        contact = answer.names.get("contact")
+        if found.answer == NOT_VALID and contact:
+            lines.append(f"  to dispute it, ask {plain(found.responsible)}: {plain(contact)}")
+    if question is not None and question.at is not None:
+        known = "" if question.known_at is None else (
+            f", as the ledger knew at {format_instant(question.known_at)}"
+        )
+        lines.append(f"  asked about {format_instant(question.at)}{known}")
+    return lines
+
+
+def _names(names: Mapping[str, Any] | None) -> str:
+    if not names:
+        return ""
+    return " (" + " / ".join(plain(text) for text in names.values()) + ")"
+
+
+def _others(answer: Answer) -> list[str]:
+    lines = []
+    for match in answer.matches:
+        lines.append(f"    --type {plain(match['type'])} --issuer {plain(match['issuer'])}")
+    for near in answer.near_misses:
+        place = f" ({plain(near['type'])}, {plain(near['issuer'])})" if "type" in near else ""
+        lines.append(f"  did you mean {plain(near['number'])}{place}? {plain(near['why'])}")
+    return lines
