@@ -24,6 +24,7 @@ _TAIL_BYTES = 3000
 FIRST_PAUSE_SECONDS = 0.2
 LONGEST_PAUSE_SECONDS = 5.0
 STEADY_SECONDS = 30.0  # who ran this long starts again at the first pause
+SETTLED_SECONDS = 1.0
 START_ATTEMPTS = 3  # exits before the first readiness that make the whole start a failure
 _TICK_SECONDS = 0.05
 
@@ -35,7 +36,7 @@ class Program:
     name: str
     argv: Sequence[str]
     env: Mapping[str, str] | None = None  # None = the supervisor's own
-    ready: Callable[[], bool] | None = None  # None = ready once it runs; must answer in seconds
+    ready: Callable[[], bool] | None = None  # answers in seconds; None = SETTLED_SECONDS alive
     after: Sequence[str] = ()  # names of programs and steps that must be ready before
     before_start: Callable[[], None] | None = None  # called before every start
     ready_seconds: float = 60
@@ -187,7 +188,7 @@ class Supervisor:
                 self._start(child)
             return
         if not child.ready:
-            if program.ready is None or program.ready():
+            if program.ready() if program.ready else now - child.started >= SETTLED_SECONDS:
                 child.ready = child.was_ready = True
                 self.on_change(self.state())
             elif time.monotonic() - child.started > program.ready_seconds:
