@@ -19,9 +19,7 @@ from .statements import sql
 Row = tuple[Any, ...]
 
 _LARGE, _SMALL = 256, 4096  # rows fetched at once: with bodies, without
-_WITH_BODIES = frozenset(
-    {"entries", "lines", "deltas", "snapshots", "outbox", "accounted_records"}
-)
+_WITH_BODIES = frozenset({"entries", "lines", "deltas", "snapshots", "outbox", "accounted_records"})
 
 
 class Scan:

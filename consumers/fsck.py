@@ -1,0 +1,145 @@
+"""`certledger fsck`: decides whether anything was lost, doubled, forged or damaged.
+
+Written against the formats (ledger/FORMATS.md), not against the store: it streams the tables in
+one picture, plays the log's own order again by the pure rules, and compares. With Kafka it also
+reads the intake, log and receipt topics. The kinds of findings are `fsck_report.KINDS`.
+
+Steps: 1 entries and tree (fsck_tree), 2 and 3 bundles and fold (fsck_fold), 4 checkpoints, 5
+accounting (fsck_accounting), 6 topics (fsck_topics).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import psycopg2
+from psycopg2.extensions import connection as Connection
+
+from ledger import canonical
+from ledger.entry import GENESIS, STATUS, parse_entry
+from ledger.errors import LedgerError, Unavailable
+from ledger.note import VerifierKey, parse_vkey
+from ledger.postgres.scan import Row, Scan, scan
+
+from .fsck_accounting import check_accounting, check_outbox, check_positions
+from .fsck_fold import Fold
+from .fsck_report import Finding, Report
+from .fsck_topics import Topics, check_topics
+from .fsck_tree import WIDTH, Tree
+
+Progress = Callable[[str, int, int], None]
+"""Told (what, done, total) now and then."""
+
+
+def run(
+    connection: Connection,
+    kafka: str | None = None,
+    *,
+    progress: Progress | None = None,
+    checked: dict[str, int] | None = None,
+) -> list[Finding]:
+    """All findings, the root cause first; none when the ledger is whole.
+
+    `kafka`: bootstrap addresses, None to check the database alone. How much was checked is counted
+    in `checked`. Unavailable when there is no ledger or a server cannot be reached.
+    """
+    report = Report({} if checked is None else checked)
+    if progress is not None:
+        report.progress = progress
+    # The ends are read before the picture is taken: what the topics hold below them is in it.
+    ends = None if kafka is None else Topics(kafka)
+    try:
+        with scan(connection) as tables:
+            _check(tables, report, ends)
+    except psycopg2.Error as err:
+        report.add("storage", "PostgreSQL", str(err).strip())
+    finally:
+        if ends is not None:
+            ends.close()
+    return report.findings()
+
+
+def _check(tables: Scan, report: Report, topics: Topics | None) -> None:
+    allocation = tables.row("allocation")
+    if allocation is None:
+        raise Unavailable("not-initialised")
+    origin, next_index, ledger_time, registry_index, next_outbox = allocation
+    key = _checkpoint_key(tables, report, origin)
+    tree = Tree(tables, report, origin, key, next_index)
+    fold = Fold(tables, report)
+    row = tables.row("last_entry")
+    fold.last = -1 if row is None or row[0] is None else row[0]
+    if fold.last >= next_index:
+        report.add(
+            "allocation",
+            "allocation",
+            f"the next index is {next_index}, the log ends with entry {fold.last}",
+        )
+    total = max(next_index, tree.size, fold.last + 1)
+    for number, block in enumerate(_blocks(tables.stream("entries"), total)):
+        leaves = tree.block(number, block)
+        for position, data in enumerate(block):
+            leaf = leaves[position] if position < len(leaves) else None
+            fold.take(number * WIDTH + position, data, leaf)
+        for size in tree.status_due:
+            if fold.kinds[size - 1] not in (0, ord(STATUS[0])):
+                report.add("checkpoint", f"checkpoint {size}", "its last entry is no status entry")
+        report.progress("entries", min((number + 1) * WIDTH, total), total)
+    tree.finish()
+    fold.finish()
+    if fold.last_time > ledger_time:
+        report.add("time", "allocation", "the ledger time lies before the last entry's")
+    if fold.stopped is None and fold.last_registry != registry_index:
+        report.add(
+            "allocation",
+            "allocation",
+            f"the last registry change is entry {fold.last_registry}, not {registry_index}",
+        )
+    check_accounting(tables, report, bytes(fold.kinds))
+    check_outbox(tables, report, fold.registry, next_outbox)
+    check_positions(tables, report, tree.size, next_outbox)
+    if topics is not None:
+        check_topics(tables, report, topics, fold, tree, key, next_outbox)
+
+
+def _checkpoint_key(tables: Scan, report: Report, origin: str) -> VerifierKey | None:
+    """The key that entry 0 names; the registry record's where entry 0 is damaged."""
+    row = tables.row("some_entries", begin=0, end=1)
+    try:
+        value = parse_entry(row[1]) if row is not None else {}
+        if value.get("kind") != GENESIS:
+            raise Unavailable("not-initialised", "entry 0 is missing or is no genesis")
+        if value["origin"] != origin:
+            report.add("genesis", "entry 0", f"its origin is {value['origin']!r}, not {origin!r}")
+        return parse_vkey(value["checkpoint_vkey"])
+    except LedgerError as err:
+        report.add("genesis", "entry 0", err.message)
+    for name, data, _ in tables.rows("registry"):
+        if name == "ledger":
+            try:
+                return parse_vkey(canonical.parse(data, 1 << 20)["value"]["checkpoint_vkey"])
+            except (LedgerError, KeyError, TypeError):
+                break
+    report.add("incomplete", "checkpoints", "no checkpoint key is known: no signature was checked")
+    return None
+
+
+def _blocks(rows: Iterator[Row], total: int) -> Iterator[list[bytes | None]]:
+    """Entries in blocks of 256 from index 0 to `total` - 1, None where one is missing."""
+    block: list[bytes | None] = []
+    want = 0
+    for index, data in rows:
+        while want <= index:
+            block.append(data if want == index else None)
+            want += 1
+            if len(block) == WIDTH:
+                yield block
+                block = []
+    while want < total:
+        block.append(None)
+        want += 1
+        if len(block) == WIDTH:
+            yield block
+            block = []
+    if block:
+        yield block

@@ -1,0 +1,828 @@
+"""fsck, the fold: the log's own order played again by the rules, beside what the tables hold.
+
+What a damaged entry or damaged lines leave unknown is *tainted*: certificates, holders and lanes
+that follow from it are passed over instead of being reported as further findings.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import cramjam
+
+from ledger import admission, canonical, lifecycle, merkle, times
+from ledger import registry as registries
+from ledger.admission import Certificate, DeadLetter, Lane, LoggedBundle, Opened, Recorded, Turn
+from ledger.bundle import AHEAD, Header, format_record, note_hash, parse_header
+from ledger.entry import BUNDLE, EQUIVOCATION, GENESIS, REGISTRY, STATUS, Source, parse_entry
+from ledger.errors import LedgerError, Refused
+from ledger.event import CORRECTED, Event
+from ledger.identity import certificate_key
+from ledger.lifecycle import Standing, Transition
+from ledger.note import parse_note
+from ledger.postgres.scan import Row, Scan
+from ledger.registry import BUNDLE_ROLE, Registry, apply_note, key_active
+
+from .fsck_report import Merge, Report
+
+_PAIR = 64
+_LANE_FIELDS = (
+    "epoch",
+    "producer",
+    "next_sequence",
+    "previous",
+    "signing_time",
+    "signed_at",
+    "index",
+)
+# event id and line hash of each event, joined
+_Kept = tuple[Standing, bytes, str | None, bytes]
+
+
+class Fold:
+    """The ledger's state after each entry, recomputed; it is the `admission.View` of the next."""
+
+    def __init__(self, scan: Scan, report: Report) -> None:
+        self._scan, self._report = scan, report
+        self.registry = Registry("", {})
+        self.kinds = bytearray()  # first letter of each entry's kind, 0 where unknown
+        self.lanes: dict[tuple[str, int], Lane] = {}
+        self.lane_places: dict[tuple[str, int], tuple[str, int] | None] = {}
+        self.stopped: int | None = None
+        self.damaged: set[int] = set()  # entries that could not be read
+        self.last = -1  # index of the last entry that is there
+        self.last_time = -(2**63)
+        self.last_registry = 0
+        self.last_status: int | None = None
+        self._index = 0
+        self._certificates: dict[bytes, _Kept] = {}
+        self._holders: dict[bytes, tuple[int, bytes]] = {}
+        # map key of a certificate or holder to the record hash that the log last commits to
+        self._tainted: dict[bytes, bytes | None] = {}
+        self._lost_lanes: set[tuple[str, int]] = set()
+        self._histories: dict[bytes, list[Transition]] = {}
+        self._leaves: dict[bytes, bytes] = {}  # registry name to leaf hash
+        self._sorted: list[bytes] = []
+        self._moved: set[tuple[str, int]] = set()
+        self._snapshots = False
+        self._tallies: Counter[str] = Counter()
+        self._lines = self._merge("lines", "lines")
+        self._deltas = self._merge("deltas", "delta")
+        self._transitions = self._merge("transitions", "transition")
+        self._notes = self._merge("lane_notes", "lane-note")
+        self._equivocations = self._merge("equivocations", "equivocation")
+        self._accounted = self._merge("accounted_entries", "accounting")
+        self._statuses = self._merge("statuses", "status")
+        self._registry_snapshots = self._merge("snapshots", "registry-snapshot")
+
+    def _merge(self, name: str, kind: str) -> Merge:
+        return Merge(
+            self._scan.stream(name),
+            lambda row: self._report.add(kind, f"entry {row[0]}", "a row for an entry that is not"),
+        )
+
+    # --- one entry -------------------------------------------------------------------------------
+
+    def take(self, index: int, data: bytes | None, leaf: bytes | None) -> None:
+        """Play entry `index`; `leaf` is its true leaf hash, None where nobody knows it."""
+        self._index = index
+        rows = {
+            "lines": self._lines.take(index),
+            "delta": self._deltas.take(index),
+            "transition": self._transitions.take(index),
+            "lane-note": self._notes.take(index),
+            "equivocation": self._equivocations.take(index),
+            "accounting": self._accounted.take(index),
+            "status": self._statuses.take(index),
+            "registry-snapshot": self._registry_snapshots.take(index),
+        }
+        self._report.count("entries")
+        value = self._parse(index, data, leaf)
+        kind = None if value is None else value["kind"]
+        self.kinds.append(0 if kind is None else ord(kind[0]))
+        if value is None:
+            self.damaged.add(index)
+        if self.stopped is not None:
+            return
+        if value is None:
+            self._pass_over(index, rows)
+            return
+        self._check_time(index, value)
+        takers = {
+            GENESIS: self._genesis,
+            BUNDLE: self._bundle,
+            REGISTRY: self._change,
+            STATUS: self._status,
+            EQUIVOCATION: self._equivocation,
+        }
+        used = takers[value["kind"]](index, value, data or b"", rows)
+        for name in rows.keys() - used:
+            if rows[name]:
+                self._report.add(name, f"entry {index}", f"a {name} row beside a {kind} entry")
+
+    def _parse(self, index: int, data: bytes | None, leaf: bytes | None) -> dict[str, Any] | None:
+        """The entry's members; None when it is missing or damaged, which is reported."""
+        place = f"entry {index}"
+        if data is None:
+            self._report.add("entry", place, "is missing")
+            return None
+        try:
+            value = parse_entry(data)
+        except LedgerError as err:
+            self._report.add("entry", place, f"is no entry: {err.message}")
+            return None
+        if leaf is None or merkle.leaf_hash(data) == leaf:
+            return value
+        if value["kind"] in (BUNDLE, EQUIVOCATION):
+            try:
+                self._signer(parse_header_of(value["note"]), value["note"], index)
+            except LedgerError as err:
+                self._report.add("bundle-note", place, f"its note is damaged: {err.message}")
+        return None
+
+    def _check_time(self, index: int, value: Mapping[str, Any]) -> None:
+        now = times.parse_moment(value["time"])
+        if now < self.last_time:
+            self._report.add(
+                "time",
+                f"entry {index}",
+                f"its time {value['time']} goes back by "
+                f"{(self.last_time - now) / times.SECOND:.6f} s",
+            )
+        self.last_time = max(now, self.last_time)
+
+    def _genesis(
+        self, index: int, value: Mapping[str, Any], data: bytes, rows: Mapping[str, list[Row]]
+    ) -> set[str]:
+        if index != 0:
+            self._report.add("genesis", f"entry {index}", "a second genesis")
+            return set()
+        try:
+            self._found(value["origin"], value["checkpoint_vkey"], value["operator_vkey"])
+        except LedgerError as err:
+            self._report.add("genesis", "entry 0", err.message)
+            self.stopped = index
+        return set()
+
+    def _found(self, origin: str, checkpoint_vkey: str, operator_vkey: str) -> None:
+        records = registries.genesis_records(origin, checkpoint_vkey, operator_vkey)
+        self.registry = Registry(origin, {})
+        for record in records.values():
+            self._put_record(record)
+
+    def _put_record(self, record: dict[str, Any]) -> None:
+        name = record["name"]
+        self.registry = Registry(self.registry.origin, {**self.registry.records, name: record})
+        self._put_leaf(name, record)
+
+    def _put_leaf(self, name: str, record: Mapping[str, Any]) -> None:
+        key = name.encode()
+        if key not in self._leaves:
+            self._sorted = []
+        self._leaves[key] = registries.record_hash(record)
+
+    def _pass_over(self, index: int, rows: Mapping[str, list[Row]]) -> None:
+        """Go on behind an entry that cannot be read, with what the tables say about it."""
+        self._taint(rows)
+        for _, department, lane, epoch, sequence, producer, note in rows["lane-note"]:
+            place = (department, lane)
+            before = self.lanes.get(place)
+            if before is not None:
+                self.lanes[place] = Lane(
+                    epoch, producer, sequence + 1, note, before.signing_time, "", index
+                )
+                self._lost_lanes.add(place)
+        if rows["status"]:
+            self.kinds[index] = ord(STATUS[0])
+            self.last_status = index
+        elif rows["delta"] or rows["lane-note"]:
+            self.kinds[index] = ord(BUNDLE[0])
+        elif rows["equivocation"]:
+            self.kinds[index] = ord(EQUIVOCATION[0])
+        elif not self._stand_in(index) and index <= self.last:
+            self.stopped = index
+            self._report.add(
+                "incomplete",
+                f"from entry {index}",
+                "without this entry the registry and states after it cannot be recomputed",
+            )
+
+    def _stand_in(self, index: int) -> bool:
+        """Take the registry records that the tables ascribe to an entry that cannot be read."""
+        found = [row for row in self._scan.rows("registry") if row[2] == index]
+        try:
+            values = [canonical.parse(data, 1 << 20) for _, data, _ in found]
+            if index == 0:
+                by_name = {v["name"]: v["value"] for v in values}
+                self._found(
+                    by_name["ledger"]["origin"],
+                    by_name["ledger"]["checkpoint_vkey"],
+                    by_name["operator"]["vkey"],
+                )
+                return True
+            for value in values:
+                opens = value["name"].startswith("department/") and (
+                    value["name"] not in self.registry.records
+                )
+                self._put_record(value)
+                if opens:
+                    self._open_lanes(value["name"][11:], value["value"]["lanes"], index, bytes(32))
+                    self._lost_lanes.update(
+                        (value["name"][11:], n) for n in range(value["value"]["lanes"])
+                    )
+        except (LedgerError, KeyError, TypeError):
+            return False
+        self.last_registry = index
+        return bool(values)
+
+    def _taint(self, rows: Mapping[str, list[Row]]) -> None:
+        for row in rows["transition"]:
+            self._tainted.setdefault(row[2], None)
+        for _, certificates, holders in rows["delta"]:
+            self._tainted.update(_pairs(certificates))
+            self._tainted.update(_pairs(holders))
+
+    # --- bundles ---------------------------------------------------------------------------------
+
+    def _bundle(
+        self, index: int, value: Mapping[str, Any], data: bytes, rows: Mapping[str, list[Row]]
+    ) -> set[str]:
+        place = f"entry {index}"
+        note = value["note"].encode()
+        used = {"lines", "delta", "transition", "lane-note", "accounting"}
+        self._check_deltas(place, value, rows["delta"])
+        self._check_accounted(place, value["source"], "logged", rows["accounting"])
+        try:
+            header = parse_header(parse_note(note).text)
+        except LedgerError as err:
+            self._report.add("bundle-note", place, err.message)
+            self._pass_over(index, rows)
+            return used
+        self._report.count("bundles")
+        self._report.count("events", header.count)
+        for code, runs in value["outcome"].items():
+            self._tallies[code] += sum(runs[1::2])
+        lane = (header.department, header.lane)
+        self._find_lane(lane, header)
+        self._check_lane_note(place, header, note, rows["lane-note"])
+        source = Source(**value["source"])
+        came_from = (source.topic_id, source.partition)
+        if self.lane_places.setdefault(lane, came_from) != came_from:
+            self.lane_places[lane] = None
+        lines = self._read_lines(place, header, rows)
+        if lines is None:
+            self._taint(rows)
+            self._move_lane(index, value, header, note)
+            return used
+        opened = admission.open_record(format_record(note, lines), self.registry)
+        if isinstance(opened, DeadLetter):
+            self._report.add("signature", place, f"by the rules a dead letter: {opened.message}")
+            self._taint(rows)
+            self._move_lane(index, value, header, note)
+            return used
+        self._judge(index, value, data, opened, rows)
+        return used
+
+    def _find_lane(self, lane: tuple[str, int], header: Header) -> None:
+        """Where a damaged entry left the lane unknown, the next note on it is believed."""
+        known = self.lanes.get(lane)
+        if lane in self._lost_lanes and known is not None:
+            self._lost_lanes.discard(lane)
+            self.lanes[lane] = replace(
+                known,
+                epoch=header.epoch,
+                producer=header.producer,
+                next_sequence=header.sequence,
+                previous=header.previous,
+            )
+
+    def _read_lines(
+        self, place: str, header: Header, rows: Mapping[str, list[Row]]
+    ) -> list[bytes] | None:
+        """The bundle's lines, None when they are not those of its note, which is reported."""
+        lines: list[bytes] = []
+        bad: list[str] = []
+        for wanted, (_, chunk, packed) in enumerate(rows["lines"]):
+            if chunk != wanted:
+                bad.append(f"chunk {wanted} is missing")
+                break
+            try:
+                lines += bytes(cramjam.zstd.decompress(packed)).split(b"\n")
+            except Exception as err:  # cramjam raises a class of its own for damaged data
+                bad.append(f"chunk {chunk} does not unpack ({err})")
+        hashes = [merkle.leaf_hash(line) for line in lines]
+        if not bad and merkle.root(hashes) == header.root and len(lines) == header.count:
+            return lines
+        if not bad and len(lines) != header.count:
+            bad.append(f"{len(lines)} lines are stored, {header.count} were signed")
+        if not bad:
+            wrong = [
+                p
+                for _, p, _, _, _, line_hash, _ in rows["transition"]
+                if p >= len(hashes) or hashes[p] != line_hash
+            ]
+            where = f"line {wrong[0]}: " if len(wrong) == 1 else ""
+            bad.append(f"{where}the event lines do not hash to the root in the bundle's note")
+        self._report.add("lines", place, "; ".join(bad))
+        return None
+
+    def _move_lane(self, index: int, value: Mapping[str, Any], header: Header, note: bytes) -> None:
+        """Move the lane behind a bundle whose events cannot be judged."""
+        lane = (header.department, header.lane)
+        before = self.lanes.get(lane)
+        if before is None:
+            return
+        signed = times.parse_moment(header.signed_at)
+        in_time = before.signing_time <= signed <= times.parse_moment(value["time"]) + AHEAD
+        self.lanes[lane] = Lane(
+            header.epoch,
+            header.producer,
+            header.sequence + 1,
+            note_hash(parse_note(note).text),
+            signed if in_time else before.signing_time,
+            header.signed_at if in_time else before.signed_at,
+            index,
+        )
+        self._moved.add(lane)
+
+    def _judge(
+        self,
+        index: int,
+        value: Mapping[str, Any],
+        data: bytes,
+        opened: Opened,
+        rows: Mapping[str, list[Row]],
+    ) -> None:
+        place = f"entry {index}"
+        recorded = _codes(value["outcome"], len(opened.events))
+        opened, passed = self._without_tainted(opened, recorded)
+        turn = Turn(self, index, times.parse_moment(value["time"]))
+        done = turn.take(Source(**value["source"]), opened)
+        if done.outcome != admission.LOGGED or not turn.logged:
+            kind = {
+                admission.REPEAT: "doubled",
+                admission.EQUIVOCATION: "doubled",
+                admission.DEAD_LETTER: "signature",
+            }.get(done.outcome, "sequence")
+            said = done.message or (f"the same note is entry {done.index}" if done.index else "")
+            self._report.add(kind, place, f"by the rules {done.code or done.outcome}: {said}")
+            self._taint(rows)
+            header = opened.bundle.header
+            self._move_lane(index, value, header, opened.bundle.note_bytes)
+            return
+        logged = turn.logged[0]
+        wrong = [p for p, (a, b) in enumerate(zip(logged.codes, recorded, strict=True)) if a != b]
+        for position in wrong:
+            self._report.add(
+                "outcome",
+                f"entry {index} event {position}",
+                f"recorded as {recorded[position]}, the rules give {logged.codes[position]}",
+            )
+            item = opened.events[position]
+            if isinstance(item, Event):
+                self._tainted.setdefault(item.key, None)
+        if not passed and not wrong and logged.entry != data:
+            self._name_difference(place, value, logged)
+        if self._tainted:
+            self._taint_deltas(logged, rows["delta"], bool(passed or wrong))
+        self._compare_transitions(place, logged, rows["transition"])
+        self._keep(turn)
+
+    def _without_tainted(self, opened: Opened, recorded: Sequence[str]) -> tuple[Opened, int]:
+        """The bundle with events on tainted certificates replaced by their recorded codes."""
+        for item in opened.events:
+            if isinstance(item, Event) and item.kind == CORRECTED and item.key not in self._tainted:
+                self._read_history(item.key)
+        if not self._tainted:
+            return opened, 0
+        items = tuple(
+            code if isinstance(item, Event) and item.key in self._tainted else item
+            for item, code in zip(opened.events, recorded, strict=True)
+        )
+        passed = sum(a is not b for a, b in zip(items, opened.events, strict=True))
+        self._report.count("events not judged", passed) if passed else None
+        return replace(opened, events=items), passed
+
+    def _read_history(self, key: bytes) -> None:
+        """Read a history for a correction; its links must lead to the fold's own."""
+        kept = self._certificates.get(key)
+        if kept is None:
+            return
+        link, history = key, []
+        try:
+            for _, index, position, line_hash, data in self._scan.rows(
+                "history", key=key, before=self._index
+            ):
+                link = lifecycle.link(link, index, position, line_hash, data)
+                history.append(lifecycle.parse_transition(canonical.loads(data)))
+        except (LedgerError, ValueError):
+            link = b""
+        if link == kept[1]:
+            self._histories[key] = history
+        else:
+            self._tainted[key] = None  # the damaged transition was reported at its entry
+
+    def _keep(self, turn: Turn) -> None:
+        for key, (_, after) in turn.certificates.items():
+            ids = b"".join(bytes.fromhex(i) + h for i, h in after.event_ids.items())
+            self._certificates[key] = (after.standing, after.link, after.holder, ids)
+        self._holders.update(turn.holders)
+        self.lanes.update(turn.lanes)
+        self._moved.update(turn.lanes)
+        self._histories.clear()
+
+    def _name_difference(self, place: str, value: Mapping[str, Any], logged: LoggedBundle) -> None:
+        ours = parse_entry(logged.entry)
+        for member in ours.keys() | value.keys():
+            if ours.get(member) != value.get(member):
+                self._report.add(
+                    "delta-root" if member in ("certificates", "holders") else "entry-form",
+                    place,
+                    f"{member} is not what the rules give",
+                )
+
+    def _check_deltas(self, place: str, value: Mapping[str, Any], rows: Sequence[Row]) -> None:
+        if not rows:
+            self._report.add("delta", place, "its delta lists are missing")
+            return
+        for name, data in zip(("certificates", "holders"), rows[0][1:], strict=True):
+            root = merkle.root(
+                [merkle.leaf_hash(data[i : i + _PAIR]) for i in range(0, len(data), _PAIR)]
+            )
+            if root.hex() != value[name]:
+                self._report.add("delta", place, f"the {name} list is not the one committed to")
+
+    def _taint_deltas(self, logged: LoggedBundle, rows: Sequence[Row], partly: bool) -> None:
+        """Remember what the log says of tainted keys; a partly judged bundle may taint more."""
+        ours = {**dict(logged.certificates), **dict(logged.holders)}
+        for row in rows:
+            for key, record in (*_pairs(row[1]), *_pairs(row[2])):
+                if key in self._tainted or (partly and ours.get(key) != record):
+                    self._tainted[key] = record
+
+    def _compare_transitions(self, place: str, logged: LoggedBundle, rows: Sequence[Row]) -> None:
+        self._report.count("transitions", len(rows))
+        expected = [
+            (
+                logged.index,
+                a.position,
+                a.key,
+                a.ordinal,
+                bytes.fromhex(a.event.id),
+                a.event.line_hash,
+                a.transition,
+            )
+            for a in logged.admitted
+        ]
+        if expected == rows:
+            return
+        wanted = {row[1]: row for row in expected}
+        for row in rows:
+            ours = wanted.pop(row[1], None)
+            if ours is None:
+                if row[2] not in self._tainted:
+                    self._report.add(
+                        "transition", f"{place} event {row[1]}", "a row for no admitted event"
+                    )
+            elif ours != row:
+                names = ("map_key", "ordinal", "event_id", "line_hash", "data")
+                wrong = [n for n, a, b in zip(names, ours[2:], row[2:], strict=True) if a != b]
+                self._report.add(
+                    "transition",
+                    f"{place} event {row[1]}",
+                    f"{', '.join(wrong)} is not what the log gives (certificate {ours[2].hex()})",
+                )
+        for position, row in wanted.items():
+            if row[2] in self._tainted:
+                continue
+            self._report.add(
+                "transition",
+                f"{place} event {position}",
+                f"is missing (certificate {row[2].hex()}, ordinal {row[3]})",
+            )
+
+    def _check_accounted(
+        self, place: str, source: Mapping[str, Any], outcome: str, rows: Sequence[Row]
+    ) -> None:
+        wanted = (source["topic_id"], source["partition"], source["offset"], outcome)
+        where = "/".join(map(str, wanted[:3]))
+        found = [row[1:] for row in rows]
+        if wanted not in found:
+            self._report.add(
+                "accounting", place, f"its source {where} is not accounted as {outcome}"
+            )
+        for row in found:
+            if row != wanted:
+                self._report.add(
+                    "accounting",
+                    "/".join(map(str, row[:3])),
+                    f"{row[3]} as entry {self._index}, whose source is {where}",
+                )
+
+    def _check_lane_note(
+        self, place: str, header: Header, note: bytes, rows: Sequence[Row]
+    ) -> None:
+        expected = (
+            header.department,
+            header.lane,
+            header.epoch,
+            header.sequence,
+            header.producer,
+            note_hash(parse_note(note).text),
+        )
+        if [row[1:] for row in rows] != [expected]:
+            self._report.add(
+                "lane-note",
+                place,
+                f"{len(rows)} rows for lane {header.department}/{header.lane} epoch {header.epoch} "
+                f"number {header.sequence}, or not with this note",
+            )
+
+    # --- other entries ---------------------------------------------------------------------------
+
+    def _change(
+        self, index: int, value: Mapping[str, Any], data: bytes, rows: Mapping[str, list[Row]]
+    ) -> set[str]:
+        place = f"entry {index}"
+        self._report.count("registry changes")
+        try:
+            change = apply_note(self.registry, value["note"].encode(), index)
+        except LedgerError as err:
+            kind = "signature" if err.code == "registry-signature" else "registry-change"
+            self._report.add(kind, place, f"{err.code}: {err.message}")
+            if not self._stand_in(index):
+                self.last_registry = index
+            return set()
+        if change is None:
+            self._report.add("doubled", place, "this registry change was in force already")
+            return set()
+        self._put_record(change.record)
+        self._open_lanes(
+            change.record["name"].removeprefix("department/"),
+            change.opens_lanes,
+            index,
+            merkle.leaf_hash(data),
+        )
+        self.last_registry = index
+        return set()
+
+    def _open_lanes(self, department: str, count: int, index: int, leaf: bytes) -> None:
+        for number in range(count):
+            self.lanes[department, number] = Lane(0, None, 0, leaf, 0, "", index)
+            self._moved.add((department, number))
+
+    def _status(
+        self, index: int, value: Mapping[str, Any], data: bytes, rows: Mapping[str, list[Row]]
+    ) -> set[str]:
+        place = f"entry {index}"
+        self._report.count("status entries")
+        self.last_status = index
+        if value["reflects"] != index:
+            self._report.add("status", place, f"reflects {value['reflects']}, not {index}")
+        expected = (index, times.parse_moment(value["time"]))
+        if rows["status"] != [expected]:
+            self._report.add("status", place, "its row is missing or says another time")
+        leaves = self._registry_leaves()
+        known = not self._lost_lanes
+        if known and merkle.root(leaves).hex() != value["registry_root"]:
+            self._report.add(
+                "registry-root", place, "is not the root of the registry that the log gives"
+            )
+        self._check_snapshot(place, value["registry_root"], rows["registry-snapshot"])
+        return {"status", "registry-snapshot"}
+
+    def _registry_leaves(self) -> list[bytes]:
+        for department, number in self._moved:
+            lane = self.lanes[department, number]
+            record = registries.lane_record(department, number, lane.index, lane.value())
+            self._put_leaf(record["name"], record)
+        self._moved.clear()
+        if not self._sorted:
+            self._sorted = sorted(self._leaves)
+        return [self._leaves[name] for name in self._sorted]
+
+    def _check_snapshot(self, place: str, root: str, rows: Sequence[Row]) -> None:
+        if not rows:
+            if self._snapshots:  # only the oldest may be gone
+                self._report.add("registry-snapshot", place, "is missing")
+            return
+        self._snapshots = True
+        self._report.count("registry snapshots")
+        try:
+            found = bytes(cramjam.zstd.decompress(rows[0][1])).split(b"\n")
+        except Exception as err:  # cramjam raises a class of its own for damaged data
+            self._report.add("registry-snapshot", place, f"does not unpack ({err})")
+            return
+        if merkle.root([merkle.leaf_hash(leaf) for leaf in found]).hex() != root:
+            self._report.add("registry-snapshot", place, "its leaves have another root")
+
+    def _equivocation(
+        self, index: int, value: Mapping[str, Any], data: bytes, rows: Mapping[str, list[Row]]
+    ) -> set[str]:
+        place = f"entry {index}"
+        self._report.count("equivocations")
+        self._check_accounted(place, value["source"], EQUIVOCATION, rows["accounting"])
+        try:
+            header = parse_header_of(value["note"])
+            self._signer(header, value["note"], index)
+            text_hash = note_hash(parse_note(value["note"].encode()).text)
+            first = self.note_at(header.department, header.lane, header.epoch, header.sequence)
+            if first is None or first.index != value["conflicts_with"]:
+                raise Refused("equivocation", "it does not conflict with the entry that it names")
+            if first.producer != header.producer or first.note_hash == text_hash:
+                raise Refused("equivocation", "its note is no second one by the same producer")
+            if [row[1:] for row in rows["equivocation"]] != [
+                (header.department, header.lane, text_hash)
+            ]:
+                self._report.add("equivocation", place, "its row is missing or names another note")
+        except LedgerError as err:
+            self._report.add("signature", place, err.message)
+        return {"equivocation", "accounting"}
+
+    def _signer(self, header: Header, note_text: str, index: int) -> None:
+        """None when a bundle note is signed by a key of its department active at `index`."""
+        note = parse_note(note_text.encode())
+        for key, value in self.registry.keys(header.department, BUNDLE_ROLE):
+            if key_active(value, index) and note.by(key):
+                note.check_signed_by(key)
+                return
+        raise Refused("unknown-key", f"no key of {header.department} active at {index} signed it")
+
+    # --- the view that the next turn sees --------------------------------------------------------
+
+    def lane(self, department: str, lane: int) -> Lane:
+        return self.lanes[department, lane]
+
+    def note_at(self, department: str, lane: int, epoch: int, seq: int) -> Recorded | None:
+        row = self._scan.row(
+            "note", department=department, lane=lane, epoch=epoch, sequence=seq, before=self._index
+        )
+        return None if row is None else Recorded(row[0], row[1], row[2])
+
+    def is_note_of_epoch(self, department: str, lane: int, epoch: int, note: bytes) -> bool:
+        return self._scan.row(
+            "is_note",
+            department=department,
+            lane=lane,
+            epoch=epoch,
+            note_hash=note,
+            before=self._index,
+        ) == (True,)
+
+    def is_equivocation_logged(self, department: str, lane: int, note: bytes) -> bool:
+        return True  # a bundle that turns out to be one is a finding and not an entry
+
+    def certificate(self, key: bytes) -> Certificate | None:
+        kept = self._certificates.get(key)
+        if kept is None:
+            return None
+        standing, link, holder, ids = kept
+        return Certificate(
+            standing,
+            link,
+            holder,
+            {ids[i : i + 16].hex(): ids[i + 16 : i + 48] for i in range(0, len(ids), 48)},
+        )
+
+    def history(self, key: bytes) -> Sequence[Transition]:
+        return self._histories.get(key, [])
+
+    def holder(self, key: bytes) -> tuple[int, bytes]:
+        return self._holders.get(key, (0, b""))
+
+    # --- what is left at the end -----------------------------------------------------------------
+
+    def finish(self) -> None:
+        """Compare the tables of current state with the fold's."""
+        for merge in (
+            self._lines,
+            self._deltas,
+            self._transitions,
+            self._notes,
+            self._equivocations,
+            self._accounted,
+            self._statuses,
+            self._registry_snapshots,
+        ):
+            merge.rest()
+        if self._tainted:
+            self._report.add(
+                "incomplete",
+                f"{len(self._tainted)} certificates or holders",
+                "what they are could not be recomputed because of what is said above",
+            )
+        if self.last_status is not None and not self._snapshots:
+            self._report.add("registry-snapshot", f"entry {self.last_status}", "is missing")
+        if self.stopped is None:
+            self._check_tallies()
+            self._check_certificates()
+            self._check_holders()
+            self._check_lanes()
+            self._check_records()
+
+    def _check_tallies(self) -> None:
+        if self.damaged or self._tainted:
+            return
+        self._tallies["certificates"] = len(self._certificates)
+        stored = Counter({name: count for name, count in self._scan.rows("tallies")})
+        for name in sorted(self._tallies.keys() | stored.keys()):
+            if stored[name] != self._tallies[name]:
+                self._report.add(
+                    "tally", f"tally {name}", f"{stored[name]}, the log gives {self._tallies[name]}"
+                )
+
+    def _check_certificates(self) -> None:
+        for key, type_code, issuer, number, record, holder in self._scan.stream("certificates"):
+            self._report.count("certificates")
+            place = f"certificate {type_code}/{issuer}/{number}"
+            kept = self._certificates.pop(key, None)
+            if key in self._tainted:
+                if self._tainted[key] not in (None, lifecycle.record_hash(record)):
+                    self._report.add("certificate", place, "is not what the log last commits to")
+                continue
+            if certificate_key(type_code, issuer, number) != key:
+                self._report.add("certificate", place, f"is stored under map key {key.hex()}")
+            if kept is None:
+                self._report.add("certificate", place, "the log knows no such certificate")
+                continue
+            if kept[0].record(kept[1]) != record:
+                self._report.add("certificate", place, "its state is not what the log gives")
+            if kept[2] != holder:
+                self._report.add("certificate", place, "its holder is not what the log gives")
+        for key in self._certificates.keys() - self._tainted.keys():
+            self._report.add("certificate", f"certificate {key.hex()}", "its state is missing")
+
+    def _check_holders(self) -> None:
+        for key, acts, link in self._scan.stream("holders"):
+            self._report.count("holders")
+            kept = self._holders.pop(key, None)
+            if key in self._tainted:
+                if self._tainted[key] not in (None, lifecycle.holder_record_hash(acts, link)):
+                    self._report.add(
+                        "holder", f"holder {key.hex()}", "is not what the log last commits to"
+                    )
+            elif kept != (acts, link):
+                said = (
+                    "the log knows no such holder"
+                    if kept is None
+                    else (f"{acts} acts or their link are not what the log gives ({kept[0]} acts)")
+                )
+                self._report.add("holder", f"holder {key.hex()}", said)
+        for key in self._holders.keys() - self._tainted.keys():
+            self._report.add("holder", f"holder {key.hex()}", "its record is missing")
+
+    def _check_lanes(self) -> None:
+        lanes = dict(self.lanes)
+        for department, number, *rest in self._scan.rows("lanes"):
+            self._report.count("lanes")
+            place = f"lane {department}/{number}"
+            ours = lanes.pop((department, number), None)
+            if ours is None:
+                self._report.add("lane", place, "the log knows no such lane")
+            elif (department, number) not in self._lost_lanes:
+                wrong = [
+                    name
+                    for name, value in zip(_LANE_FIELDS, rest, strict=True)
+                    if getattr(ours, name) != value
+                ]
+                if wrong:
+                    self._report.add("lane", place, f"{', '.join(wrong)}: not what the log gives")
+        for department, number in lanes:
+            self._report.add("lane", f"lane {department}/{number}", "its row is missing")
+
+    def _check_records(self) -> None:
+        records = dict(self.registry.records)
+        for name, data, index in self._scan.rows("registry"):
+            self._report.count("registry records")
+            ours = records.pop(name, None)
+            place = f"registry record {name}"
+            if ours is None:
+                self._report.add("registry-record", place, "the log knows no such record")
+            elif registries.format_record(ours) != data:
+                self._report.add("registry-record", place, "is not what the log gives")
+            elif ours["since"] != index:
+                self._report.add("registry-record", place, f"is of entry {ours['since']}")
+        for name in records:
+            self._report.add("registry-record", f"registry record {name}", "is missing")
+
+
+def parse_header_of(note: str) -> Header:
+    """The header in a bundle note as an entry holds it."""
+    return parse_header(parse_note(note.encode()).text)
+
+
+def _codes(outcome: Mapping[str, Sequence[int]], count: int) -> list[str]:
+    """The recorded code of each event."""
+    codes = [""] * count
+    for code, runs in outcome.items():
+        for start, length in zip(runs[::2], runs[1::2], strict=True):
+            codes[start : start + length] = [code] * length
+    return codes[:count] + [""] * (count - len(codes))
+
+
+def _pairs(deltas: bytes) -> list[tuple[bytes, bytes]]:
+    """(map key, record hash) of a stored delta list."""
+    return [(deltas[i : i + 32], deltas[i + 32 : i + _PAIR]) for i in range(0, len(deltas), _PAIR)]

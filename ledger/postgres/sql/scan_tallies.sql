@@ -1,0 +1,3 @@
+-- Reads the running counts.
+SELECT name, count
+FROM tally
