@@ -137,6 +137,7 @@ class _Lane:
     progress_at: float = 0.0  # last receipt, or first send after a pause
     patience: float = _PATIENCE_SECONDS
     beat_at: float = 0.0
+    sending: bool = False
 
 
 class Publisher:
@@ -184,6 +185,7 @@ class Publisher:
         self._resumed: dict[str, tuple[bytes, Future[EventReceipt]]] = {}
         self._suspected: dict[bytes, tuple[float, LedgerError]] = {}  # by note hash: until, then
         self._closing = self._closed = False
+        self.rejected: LedgerError | None = None  # the last reason why events were not spooled
         self._lanes: list[_Lane] = []
         self._spool = Spool(config.folder / "spool")
         self._own_link = link is None
@@ -364,6 +366,23 @@ class Publisher:
                 raise self._error
             return done
 
+    def flush(self, timeout_seconds: float = 60.0) -> None:
+        """Return when everything published is in the spool and in Kafka.
+
+        Unavailable `unreachable` when Kafka did not take it in time: the spool keeps it.
+        """
+        deadline = time.monotonic() + timeout_seconds
+        with self._cond:
+            while any(lane.open or lane.closed or lane.resend_from is not None or lane.sending
+                      for lane in self._lanes):
+                if self._error is not None:
+                    raise self._error
+                if not self._cond.wait(min(0.05, deadline - time.monotonic())) and (
+                    time.monotonic() > deadline
+                ):
+                    raise Unavailable("unreachable", "Kafka does not take what is spooled")
+        self._link.flush(max(deadline - time.monotonic(), 0.1))
+
     def close(self, timeout_seconds: float | None = None) -> None:
         """Send what is open, wait for receipts up to the limit, stop.
 
@@ -531,6 +550,8 @@ class Publisher:
                 again = self._take_resends(now)
                 error = self._overdue(now)
                 if work or again or error is not None:
+                    for lane, _ in (*work, *again):
+                        lane.sending = True
                     break
                 if self._closing and self._outstanding == 0:
                     return False
@@ -541,6 +562,9 @@ class Publisher:
             self._send_again(lane, first)
         if work:
             self._send_new(work)
+        with self._cond:
+            for lane in self._lanes:
+                lane.sending = False
         return True
 
     def _take_ready(self, now: float) -> list[tuple[_Lane, _Batch]]:
@@ -653,6 +677,7 @@ class Publisher:
     def _give_back(self, work: list[tuple[_Lane, _Batch]], err: LedgerError) -> None:
         """Nothing of these was accepted: say so, or try later what an earlier process accepted."""
         with self._cond:
+            self.rejected = err
             for lane, batch in reversed(work):
                 if batch.replaces is not None:
                     lane.closed.appendleft(batch)
