@@ -1,0 +1,224 @@
+"""`python -m bench`: events per second, latency, stage times, the SDK's rate, as tables.
+
+ONLY=bundles-1000,stages picks parts (bundles-1, bundles-32, bundles-1000, stages, sdk), RUNS=5 the
+number of runs, WORKERS=2 the number of workers, SCALE=0.1 makes it smaller, JSON=file keeps all
+numbers. Every run has a ledger of its own in a fresh temporary folder, everything (Kafka,
+PostgreSQL, workers, sequencer, relay, load) on this machine.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from . import end_to_end, sdk, stages
+from .end_to_end import Paced
+from .town import Plan, plan
+
+# size: bundles, departments, lanes of each, pace for latency
+SIZES = {
+    1: (12_000, 50, 1, Paced(200, 10)),
+    32: (2_500, 4, 2, Paced(30, 10)),
+    1000: (220, 4, 2, Paced(2, 10)),
+}
+STAGE_BUNDLES = 32
+SDK_EVENTS = 50_000
+PARTS = (*(f"bundles-{size}" for size in SIZES), "stages", "sdk")
+
+
+class Bench:
+    """What was asked for, and what was measured."""
+
+    def __init__(self, environ: dict[str, str]) -> None:
+        self.runs = int(environ.get("RUNS") or 3)
+        self.workers = int(environ.get("WORKERS") or 1)
+        self.scale = float(environ.get("SCALE") or 1)
+        self.parts = [p for p in (environ.get("ONLY") or ",".join(PARTS)).split(",") if p]
+        unknown = [p for p in self.parts if p not in PARTS]
+        if unknown:
+            sys.exit(f"ONLY={','.join(unknown)}: the parts are {', '.join(PARTS)}")
+        self.begin = time.monotonic()
+        self.out: dict[str, Any] = {"machine": machine(), "workers": self.workers}
+
+    def say(self, text: str) -> None:
+        """A line of progress."""
+        print(f"[{time.monotonic() - self.begin:6.1f} s] {text}", file=sys.stderr, flush=True)
+
+    def end_to_end(self, size: int) -> None:
+        """Runs with bundles of one size."""
+        count, departments, lanes, paced = SIZES[size]
+        paced = Paced(paced.per_second, max(1.0, paced.seconds * min(1.0, self.scale * 2)))
+        extra = int(paced.per_second * paced.seconds)
+        made = self.plan(size, int(count * self.scale) + extra, departments, lanes)
+        results = []
+        for number in range(1, self.runs + 1):
+            name = f"bundles of {size}, run {number} of {self.runs}"
+            results.append(
+                end_to_end.run(made, paced, self.workers, lambda t, n=name: self.say(f"{n}: {t}"))
+            )
+        rates = [r.rate for r in results]
+        self.out["settings"] = results[0].settings
+        self.out.setdefault("bundles", {})[str(size)] = {
+            "events": results[0].events,
+            "mean_line": made.mean_line,
+            "rate": spread(rates),
+            "pace": paced.per_second * size,
+            "latency_p50": spread([r.percentile(50) for r in results]),
+            "latency_p99": spread([r.percentile(99) for r in results]),
+            "processes": {
+                name: {
+                    "us_per_event": spread(
+                        [r.costs[name].seconds / r.events * 1e6 for r in results if name in r.costs]
+                    ),
+                    "peak_mb": max(r.costs[name].peak for r in results if name in r.costs),
+                }
+                for name in sorted({n for r in results for n in r.costs})
+            },
+        }
+
+    def plan(self, size: int, count: int, departments: int, lanes: int) -> Plan:
+        """The bundles of one size, made once for all runs."""
+        self.say(f"writing {count * size} events for bundles of {size}")
+        return plan(size, count, departments, lanes)
+
+    def stages(self) -> None:
+        """The stage times, bundles of 1,000."""
+        made = self.plan(1000, max(8, int(STAGE_BUNDLES * self.scale)), 4, 2)
+        found = []
+        for number in range(1, self.runs + 1):
+            found.append(stages.run(made))
+            total = sum(own for _, own in found[-1].values())
+            self.say(f"stages, run {number} of {self.runs}: {total:.1f} µs of Python per event")
+        self.out["stages"] = {
+            name: {
+                "wall_us": spread([f[name][0] for f in found]),
+                "own_us": spread([f[name][1] for f in found]),
+            }
+            for name in found[0]
+        }
+
+    def sdk(self) -> None:
+        """The SDK's own rate."""
+        found = []
+        for number in range(1, self.runs + 1):
+            found.append(sdk.run(max(2000, int(SDK_EVENTS * self.scale) // 1000 * 1000)))
+            self.say(f"sdk, run {number} of {self.runs}: {found[-1][0]:.0f} events/s")
+        self.out["sdk"] = {
+            "rate": spread([rate for rate, _ in found]),
+            "us_per_event": spread([own for _, own in found]),
+        }
+
+
+def spread(values: list[float]) -> dict[str, float]:
+    """Median, least and most."""
+    return {"median": median(values), "min": min(values), "max": max(values)}
+
+
+def machine() -> dict[str, Any]:
+    """What this was measured on."""
+    model = ""
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        names = [n for n in cpuinfo.read_text().splitlines() if n.startswith("model name")]
+        model = names[0].partition(":")[2].strip() if names else ""
+    return {
+        "cores": len(os.sched_getaffinity(0)),
+        "processor": model or platform.processor(),
+        "python": platform.python_version(),
+        "load": os.getloadavg()[0],
+    }
+
+
+def table(rows: list[tuple[str, ...]]) -> str:
+    """A Markdown table; the first row is its head."""
+    head, *rest = rows
+    lines = [head, tuple("---" if i == 0 else "---:" for i in range(len(head))), *rest]
+    return "\n".join("| " + " | ".join(row) + " |" for row in lines)
+
+
+def show(value: dict[str, float], form: Callable[[float], str]) -> str:
+    """`median (min–max)`."""
+    return f"{form(value['median'])} ({form(value['min'])}–{form(value['max'])})"
+
+
+def report(out: dict[str, Any]) -> str:
+    """The tables."""
+    whole, tenth = "{:,.0f}".format, "{:.1f}".format
+    parts = []
+    on = out["machine"]
+    parts.append(
+        f"{on['cores']} cores ({on['processor']}), Python {on['python']}, {out['workers']} "
+        f"worker(s), load before {on['load']:.1f}"
+    )
+    if "settings" in out:
+        parts.append("PostgreSQL: " + ", ".join(f"{k} {v}" for k, v in out["settings"].items()))
+    if "bundles" in out:
+        rows: list[tuple[str, ...]] = [
+            ("bundles of", "events/s", "paced at events/s", "receipt median ms", "99 % ms")
+        ]
+        for size, found in out["bundles"].items():
+            rows.append(
+                (
+                    f"{int(size):,} ({found['mean_line']:.0f} B/event)",
+                    show(found["rate"], whole),
+                    whole(found["pace"]),
+                    show(found["latency_p50"], lambda s: whole(s * 1000)),
+                    show(found["latency_p99"], lambda s: whole(s * 1000)),
+                )
+            )
+        parts.append(table(rows))
+        for size, found in out["bundles"].items():
+            rows = [(f"bundles of {int(size):,}", "processor µs/event", "peak MB")]
+            total = 0.0
+            for name, cost in found["processes"].items():
+                total += cost["us_per_event"]["median"]
+                if cost["us_per_event"]["max"] >= 0.05:
+                    rows.append((name, show(cost["us_per_event"], tenth), whole(cost["peak_mb"])))
+            rows.append(("all", tenth(total), ""))
+            parts.append(table(rows))
+    if "stages" in out:
+        rows = [("stage, bundles of 1,000", "wall µs/event", "of it Python µs/event")]
+        for name, found in out["stages"].items():
+            rows.append((name, show(found["wall_us"], tenth), show(found["own_us"], tenth)))
+        rows.append(
+            (
+                "all",
+                tenth(sum(f["wall_us"]["median"] for f in out["stages"].values())),
+                tenth(sum(f["own_us"]["median"] for f in out["stages"].values())),
+            )
+        )
+        parts.append(table(rows))
+    if "sdk" in out:
+        parts.append(
+            f"SDK, typed call to signed and spooled bundle: {show(out['sdk']['rate'], whole)} "
+            f"events/s, {show(out['sdk']['us_per_event'], tenth)} µs of processor per event"
+        )
+    return "\n\n".join(parts)
+
+
+def main() -> None:
+    """Measure what was asked for and print it."""
+    bench = Bench(dict(os.environ))
+    for part in bench.parts:
+        kind, _, size = part.partition("-")
+        if kind == "bundles":
+            bench.end_to_end(int(size))
+        elif kind == "stages":
+            bench.stages()
+        else:
+            bench.sdk()
+    bench.out["seconds"] = time.monotonic() - bench.begin
+    if os.environ.get("JSON"):
+        Path(os.environ["JSON"]).write_text(json.dumps(bench.out, indent=1, ensure_ascii=False))
+    print(report(bench.out))
+
+
+if __name__ == "__main__":
+    main()

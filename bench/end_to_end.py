@@ -1,0 +1,220 @@
+"""Published to proven: pre-signed bundles through Kafka, worker, sequencer and relay.
+
+The clock runs from the first send to the publication of the checkpoint that covers the last
+bundle. Latency is measured afterwards in the same ledger at a steady pace: from `send` to the
+arrival of the receipt at a consumer.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from statistics import quantiles
+
+from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+
+from deploy.stack import worker_programs
+from ledger import topics
+from ledger.postgres.connection import transaction
+
+from .ledgers import Ledger, Signed, fresh_ledger
+from .processes import Cost, costs, spent
+from .town import Plan
+
+PATIENCE_SECONDS = 300
+_BUNDLE = re.compile(rb"/bundle/([^/]+)/([0-9]+)/[0-9]+/([0-9]+)")
+_SETTINGS = ("fsync", "synchronous_commit", "full_page_writes", "data_checksums", "server_version")
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Paced:
+    """How latency is measured: bundles per second for some seconds."""
+
+    per_second: float
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One run."""
+
+    events: int
+    seconds: float
+    latencies: list[float]  # seconds, paced
+    costs: dict[str, Cost]
+    settings: dict[str, str]
+
+    @property
+    def rate(self) -> float:
+        """Events per second, published to proven."""
+        return self.events / self.seconds
+
+    def percentile(self, n: int) -> float:
+        """The n-th percentile of the latencies, seconds."""
+        return quantiles(self.latencies, n=100)[n - 1]
+
+
+class Receipts:
+    """Notes when each bundle's receipt arrives, in a thread of its own."""
+
+    def __init__(self, bootstrap: str) -> None:
+        self.at: dict[tuple[str, int, int], float] = {}
+        self._consumer = KafkaConsumer(
+            bootstrap_servers=bootstrap.split(","),
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            fetch_max_wait_ms=100,
+            max_partition_fetch_bytes=2 * 1024 * 1024,
+        )
+        partitions = self._consumer.partitions_for_topic(topics.RECEIPTS)
+        self._consumer.assign([TopicPartition(topics.RECEIPTS, n) for n in sorted(partitions)])
+        self._consumer.seek_to_beginning()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="receipts", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            for records in self._consumer.poll(timeout_ms=100).values():
+                now = time.time()
+                for record in records:
+                    found = _BUNDLE.search(record.value)
+                    if found:
+                        place = (found[1].decode(), int(found[2]), int(found[3]))
+                        self.at.setdefault(place, now)
+
+    def wait_for(self, records: Sequence[Signed]) -> None:
+        """Wait until all these have their receipts; TimeoutError after a while without any."""
+        missing = {(r.department, r.lane, r.sequence) for r in records}
+        end = time.monotonic() + PATIENCE_SECONDS
+        while missing:
+            missing = {place for place in missing if place not in self.at}
+            if time.monotonic() > end:
+                raise TimeoutError(f"{len(missing)} receipts did not come")
+            time.sleep(0.05)
+
+    def close(self) -> None:
+        self._stop.set()
+        self._thread.join()
+        self._consumer.close()
+
+
+def run(plan: Plan, paced: Paced, workers: int, say: Say) -> Result:
+    """One run on a fresh ledger, its counts checked."""
+    with fresh_ledger(plan.departments, plan.lanes, worker_programs(workers)) as ledger:
+        extra = max(4, int(paced.per_second * paced.seconds))
+        whole = ledger.sign(plan.bundles)
+        measured, later = whole[:-extra], whole[-extra:]
+        del whole
+        say("ledger is up, bundles are signed")
+        producer = KafkaProducer(
+            bootstrap_servers=ledger.settings.kafka.split(","),
+            acks="all",
+            enable_idempotence=True,
+            compression_type="lz4",
+            max_request_size=2 * 1024 * 1024,
+            batch_size=256 * 1024,
+            buffer_memory=64 * 1024 * 1024,
+        )
+        receipts = Receipts(ledger.settings.kafka)
+        try:
+            warm = max(1, len(measured) // 50)
+            _send(producer, measured[:warm])
+            receipts.wait_for(measured[:warm])
+            programs = {
+                name: program["pid"] for name, program in ledger.stack.status()["programs"].items()
+            }
+            before = costs(programs, ledger.connection)
+            begin = time.time()
+            _send(producer, measured[warm:])
+            sent = time.time()
+            end = _published(ledger, len(measured))
+            after = costs(programs, ledger.connection)
+            receipts.wait_for(measured)
+            events = sum(r.events for r in measured[warm:])
+            say(
+                f"{events} events sent in {sent - begin:.1f} s, proven in {end - begin:.1f} s: "
+                f"{events / (end - begin):.0f}/s"
+            )
+            latencies = _pace(producer, receipts, later, paced)
+            _check_counts(ledger, plan)
+            return Result(events, end - begin, latencies, spent(before, after), _settings(ledger))
+        finally:
+            receipts.close()
+            producer.close()
+
+
+def _send(producer: KafkaProducer, records: Sequence[Signed]) -> None:
+    for record in records:
+        producer.send(topics.EVENTS, key=record.key, value=record.value)
+    producer.flush()
+
+
+def _published(ledger: Ledger, bundles: int) -> float:
+    """When the checkpoint over all `bundles` was published, by PostgreSQL's clock (the same)."""
+    end = time.monotonic() + PATIENCE_SECONDS
+    while time.monotonic() < end:
+        with transaction(ledger.connection) as cursor:
+            cursor.execute("SELECT count(*), max(log_index) FROM accounting")
+            done, last = cursor.fetchone() or (0, 0)
+            if done >= bundles:
+                cursor.execute("SELECT min(published_at) FROM checkpoint WHERE size > %s", (last,))
+                (at,) = cursor.fetchone() or (None,)
+                if at is not None:
+                    return float(at) / 1e6
+        time.sleep(0.1)
+    raise TimeoutError(f"{done} of {bundles} bundles are accounted for")
+
+
+def _pace(
+    producer: KafkaProducer, receipts: Receipts, records: Sequence[Signed], paced: Paced
+) -> list[float]:
+    sent: dict[tuple[str, int, int], float] = {}
+    begin = time.time()
+    for number, record in enumerate(records):
+        time.sleep(max(0.0, begin + number / paced.per_second - time.time()))
+        sent[record.department, record.lane, record.sequence] = time.time()
+        producer.send(topics.EVENTS, key=record.key, value=record.value)
+    producer.flush()
+    receipts.wait_for(records)
+    return [receipts.at[place] - at for place, at in sent.items()]
+
+
+def _check_counts(ledger: Ledger, plan: Plan) -> None:
+    """AssertionError unless every bundle and event is accounted for exactly."""
+    queries = {
+        "accounting": (
+            "SELECT outcome, count(*) FROM accounting GROUP BY outcome",
+            {"logged": len(plan.bundles)},
+        ),
+        "tally": (
+            "SELECT name, count FROM tally",
+            {"admitted": plan.events, "certificates": plan.certificates},
+        ),
+        "certificate": ("SELECT 'rows', count(*) FROM certificate", {"rows": plan.certificates}),
+        "transition": ("SELECT 'rows', count(*) FROM transition", {"rows": plan.events}),
+        "intake": (
+            "SELECT 'next', sum(next_offset)::bigint FROM intake",
+            {"next": len(plan.bundles)},
+        ),
+    }
+    with transaction(ledger.connection) as cursor:
+        for what, (query, expected) in queries.items():
+            cursor.execute(query)
+            found = dict(cursor.fetchall())
+            if found != expected:
+                raise AssertionError(f"{what}: {found}, expected {expected}")
+
+
+def _settings(ledger: Ledger) -> dict[str, str]:
+    with transaction(ledger.connection) as cursor:
+        out = {}
+        for name in _SETTINGS:
+            cursor.execute(f"SHOW {name}")
+            out[name] = str((cursor.fetchone() or ("?",))[0])
+        return out

@@ -1,0 +1,73 @@
+"""What processes cost: processor time and peak memory out of /proc."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from psycopg2.extensions import connection as Connection
+
+_TICK = os.sysconf("SC_CLK_TCK")
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """Processor seconds (user and system, ended children included), peak resident megabytes."""
+
+    seconds: float
+    peak: float
+
+
+def cost(pid: int) -> Cost:
+    """What a process has cost so far, nothing for one that is gone."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:
+            fields = file.read().rpartition(")")[2].split()
+        with open(f"/proc/{pid}/status", encoding="utf-8", errors="replace") as file:
+            peak = next((line for line in file if line.startswith("VmHWM")), "VmHWM: 0 kB")
+    except (FileNotFoundError, ProcessLookupError):
+        return Cost(0.0, 0.0)
+    return Cost(sum(map(int, fields[11:15])) / _TICK, int(peak.split()[1]) / 1024)
+
+
+def _children(pid: int) -> list[int]:
+    found = []
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            try:
+                with open(f"/proc/{name}/stat", encoding="ascii", errors="replace") as file:
+                    parent = int(file.read().rpartition(")")[2].split()[1])
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            if parent == pid:
+                found.append(int(name))
+    return found
+
+
+def costs(programs: Mapping[str, int], connection: Connection) -> dict[str, Cost]:
+    """The cost of each program so far; PostgreSQL's processes by what they do."""
+    out = {name: cost(pid) for name, pid in programs.items() if name != "postgres"}
+    out["load and receipts (bench)"] = cost(os.getpid())
+    server = programs.get("postgres")
+    if server is not None:
+        with connection, connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT pid, coalesce(nullif(application_name, ''), backend_type) "
+                "FROM pg_stat_activity"
+            )
+            names = dict(cursor.fetchall())
+        out["postgres: server"] = cost(server)
+        for pid in _children(server):
+            name = f"postgres: {names.get(pid, 'other')}"
+            one, known = cost(pid), out.get(name, Cost(0.0, 0.0))
+            out[name] = Cost(known.seconds + one.seconds, max(known.peak, one.peak))
+    return out
+
+
+def spent(before: Mapping[str, Cost], after: Mapping[str, Cost]) -> dict[str, Cost]:
+    """What was spent in between; peaks as they are."""
+    return {
+        name: Cost(max(0.0, cost.seconds - before.get(name, Cost(0.0, 0.0)).seconds), cost.peak)
+        for name, cost in after.items()
+    }

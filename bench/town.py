@@ -1,0 +1,243 @@
+"""A town's events as departments would write them: seeded, about 600 bytes, all admissible."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import date, timedelta
+from functools import cache
+from hashlib import sha256
+from typing import Any
+
+import orjson
+
+from ledger import event as events
+from ledger import identity
+
+TYPES = {
+    "business-licence": ("营业执照", "Business licence"),
+    "food-business-permit": ("食品经营许可证", "Food business permit"),
+    "road-transport-permit": ("道路运输经营许可证", "Road transport permit"),
+    "physician-licence": ("医师执业证书", "Physician's licence"),
+    "hygiene-permit": ("公共场所卫生许可证", "Public hygiene permit"),
+    "construction-permit": ("建筑工程施工许可证", "Construction permit"),
+}
+ACTS = sorted(events.FIELDS)
+UPDATES = 0.3  # share of events about certificates that exist already
+_CHANGES = (  # act, weight
+    (events.RENEWED, 10),
+    (events.AMENDED, 8),
+    (events.SUSPENDED, 6),
+    (events.REVOKED, 3),
+    (events.EXPIRED, 3),
+)
+_SURNAMES = "王李张刘陈杨黄赵吴周徐孙马朱胡郭何林高罗"
+_GIVEN = "伟芳娜敏静丽强磊军洋勇艳杰娟涛明超秀霞平刚桂英华玉建国志远晓东文博"
+_PLACES = "青羊锦江金牛武侯成华龙泉新都温江双流郫都都江堰崇州"
+_STREETS = [
+    "人民南路",
+    "建设北路",
+    "蜀都大道",
+    "中山西街",
+    "解放路",
+    "滨江东路",
+    "学府街",
+    "天府大道",
+]
+_TRADES = [
+    "餐饮服务",
+    "道路货物运输",
+    "内科",
+    "美容美发",
+    "房屋建筑",
+    "食品销售",
+    "软件开发",
+    "酒店管理",
+]
+_ENGLISH = [
+    "Golden",
+    "River",
+    "Evergreen",
+    "Harbour",
+    "Sunrise",
+    "Bamboo",
+    "Jade",
+    "Northern",
+    "Lotus",
+]
+_KINDS = [
+    "Catering",
+    "Logistics",
+    "Medical",
+    "Trading",
+    "Construction",
+    "Foods",
+    "Software",
+    "Hotels",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """One event line, on which lane it travels, and whether it begins a certificate."""
+
+    department: str
+    lane: int
+    line: bytes
+    begins: bool
+
+
+@dataclass(slots=True)
+class _Certificate:
+    department: str
+    type_code: str
+    number: str
+    lane: int
+    suspended: bool = False
+
+
+@dataclass
+class Town:
+    """`departments` ids, each with `lanes`; `write` gives events for ever, the same per seed."""
+
+    departments: list[str]
+    lanes: int
+    seed: int = 1
+    _certificates: list[_Certificate] = field(default_factory=list)
+
+    def write(self) -> Iterator[Written]:
+        """Events in the order in which they happen."""
+        draw = random.Random(self.seed)
+        day = date(2026, 1, 1)
+        number = 0
+        while True:
+            number += 1
+            if number % 3000 == 0:
+                day += timedelta(days=1)
+            if self._certificates and draw.random() < UPDATES:
+                yield self._change(draw, day)
+            else:
+                yield self._issue(draw, day, number)
+
+    def _issue(self, draw: random.Random, day: date, number: int) -> Written:
+        department = draw.choice(self.departments)
+        type_code = draw.choice(list(TYPES))
+        text = f"川{draw.choice(_PLACES)}{day.year}字第{number:08d}号"
+        if draw.random() < 0.5:
+            text = f"JY{draw.randrange(10**13):013d}{number % 10}"
+        key = identity.certificate_key(type_code, department, text)
+        certificate = _Certificate(department, type_code, text, identity.lane_of(key, self.lanes))
+        self._certificates.append(certificate)
+        first = day + timedelta(days=draw.randrange(5))
+        return self._line(
+            draw,
+            certificate,
+            events.ISSUED,
+            day,
+            {
+                "valid_from": f"{first}+08:00",
+                "valid_until": f"{first.replace(year=first.year + draw.choice((3, 4, 5)))}+08:00",
+                "holder_pseudonym": f"1:{_pseudonym(draw.randrange(60_000))}",
+                "claims": self._claims(draw),
+            },
+        )
+
+    def _change(self, draw: random.Random, day: date) -> Written:
+        at = draw.randrange(len(self._certificates))
+        certificate = self._certificates[at]
+        kind = draw.choices([k for k, _ in _CHANGES], [w for _, w in _CHANGES])[0]
+        data: dict[str, Any] = {"claims": self._claims(draw)}
+        if certificate.suspended:
+            kind, certificate.suspended = events.REINSTATED, False
+            data["reason_code"] = "put-right"
+        elif kind == events.RENEWED:
+            data["valid_until"] = f"{day.replace(year=day.year + 6)}+08:00"
+        elif kind == events.AMENDED:
+            data["reason_code"] = "address-changed"
+        elif kind == events.SUSPENDED:
+            certificate.suspended = True
+            data |= {"valid_from": f"{day}+08:00", "reason_code": "inspection-failed"}
+        else:
+            self._certificates[at] = self._certificates[-1]
+            self._certificates.pop()
+            data["reason_code"] = "closed"
+            if kind == events.REVOKED:
+                data["revocation_kind"] = draw.choice(events.REVOCATION_KINDS)
+        return self._line(draw, certificate, kind, day, data)
+
+    def _claims(self, draw: random.Random) -> dict[str, str]:
+        place = draw.choice(_PLACES) + draw.choice(_PLACES)
+        name = draw.choice(_SURNAMES) + "".join(draw.sample(_GIVEN, 2))
+        english = f"{draw.choice(_ENGLISH)} {draw.choice(_ENGLISH)} {draw.choice(_KINDS)} Co., Ltd."
+        return {
+            "address": f"{place}区{draw.choice(_STREETS)}{draw.randrange(1, 900)}号",
+            "name_en": english,
+            "name_zh": f"成都{place}{draw.choice(_TRADES)}有限公司",
+            "responsible_person": name,
+            "scope": draw.choice(_TRADES) + "、" + draw.choice(_TRADES),
+        }
+
+    def _line(
+        self, draw: random.Random, of: _Certificate, kind: str, day: date, data: dict[str, Any]
+    ) -> Written:
+        second = draw.randrange(8 * 3600, 18 * 3600)
+        clock = f"{second // 3600:02d}:{second // 60 % 60:02d}:{second % 60:02d}"
+        value = {
+            "data": {
+                "certificate_type_code": of.type_code,
+                "issuing_authority_code": of.department,
+                "certificate_number": of.number,
+                **data,
+            },
+            "id": f"{draw.getrandbits(128):032x}",
+            "source": f"urn:register:{of.department}",
+            "specversion": "1.0",
+            "time": f"{day}T{clock}+08:00",
+            "type": events.TYPE_PREFIX + kind + events.TYPE_SUFFIX,
+        }
+        line = orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+        return Written(of.department, of.lane, line, kind == events.ISSUED)
+
+
+@cache
+def _pseudonym(person: int) -> str:
+    return sha256(b"%d" % person).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Unsigned bundles of one size, in the order in which they are sent."""
+
+    size: int
+    departments: list[str]
+    lanes: int
+    bundles: list[tuple[str, int, list[bytes]]]  # department, lane, lines
+    certificates: int
+
+    @property
+    def events(self) -> int:
+        return sum(len(lines) for _, _, lines in self.bundles)
+
+    @property
+    def mean_line(self) -> float:
+        """Bytes of a line in the mean."""
+        return sum(len(n) for _, _, lines in self.bundles for n in lines) / self.events
+
+
+def plan(size: int, count: int, departments: int, lanes: int, seed: int = 1) -> Plan:
+    """`count` bundles of exactly `size` events from that many departments and lanes."""
+    names = [f"bench-{number:02d}" for number in range(1, departments + 1)]
+    opened: dict[tuple[str, int], list[Written]] = {}
+    bundles: list[tuple[str, int, list[bytes]]] = []
+    begun = 0
+    for written in Town(names, lanes, seed).write():
+        lines = opened.setdefault((written.department, written.lane), [])
+        lines.append(written)
+        if len(lines) == size:
+            bundles.append((written.department, written.lane, [w.line for w in lines]))
+            begun += sum(w.begins for w in lines)
+            opened[written.department, written.lane] = []
+            if len(bundles) == count:
+                break
+    return Plan(size, names, lanes, bundles, begun)
