@@ -1,0 +1,537 @@
+"""fsck finds and names what is wrong with a ledger in a real PostgreSQL, and nothing when it is
+whole: every table is damaged once, bit by bit, row by row.
+"""
+
+from __future__ import annotations
+
+import copy
+import io
+import json
+import uuid
+from argparse import Namespace
+from collections.abc import Iterator
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg2
+import pytest
+from psycopg2.extensions import connection as Connection
+from psycopg2.extensions import make_dsn, parse_dsn
+
+from consumers import fsck, fsck_commands
+from consumers.fsck_report import KINDS, Finding
+from ledger import merkle, tiles, times
+from ledger.bundle import format_record
+from ledger.checkpoint import Checkpoint
+from ledger.note import sign
+from ledger.postgres.migrate import migrate
+from ledger.postgres.sequencing import Head, Sequencing
+from ledger.postgres.store import Fetched, Store, create_ledger
+from tests import world
+
+TOPIC = "T" * 22
+HOLDERS = tuple(f"1:{number:064x}" for number in range(8))
+
+
+class Ledger:
+    """A small ledger through the real store and the sequencer's steps."""
+
+    def __init__(self, url: str) -> None:
+        connection = psycopg2.connect(url)
+        migrate(connection)
+        keys = (str(world.CHECKPOINT.key), str(world.OPERATOR.key))
+        create_ledger(connection, world.ORIGIN, *keys)
+        connection.close()
+        self.connect(url)
+        self.offsets = [0, 0]
+        self.store.offsets(TOPIC, [0, 1])
+        self.book = world.Book()
+        self.producers: dict[tuple[str, int], world.Producer] = {}
+        self.change = 0
+
+    def connect(self, url: str) -> None:
+        self.url = url
+        self.connection = psycopg2.connect(url)
+        self.store = Store(self.connection)
+        self.sequencing = Sequencing(self.connection)
+
+    def sync_registry(self) -> None:
+        for note in self.book.notes:
+            assert self.store.change_registry(note) is not None
+        self.book.notes.clear()
+
+    def add_department(self, name: str, lanes: int) -> None:
+        begin = self.next_index()
+        self.book.index = begin
+        self.book.add_department(name, lanes)
+        self.sync_registry()
+        for lane in range(lanes):
+            row = self.one(
+                "SELECT previous FROM lane WHERE department = %s AND lane = %s", name, lane
+            )
+            self.producers[name, lane] = world.Producer(
+                name, lane, bytes(row[0]), f"{len(self.producers):032x}"
+            )
+
+    def set_type(self, grants: Any) -> None:
+        self.book.index = self.next_index()
+        self.book.set_type(grants)
+        self.sync_registry()
+
+    def next_index(self) -> int:
+        return int(self.one("SELECT next_index FROM allocation")[0])
+
+    def one(self, statement: str, *parameters: Any) -> tuple[Any, ...]:
+        with self.connection, self.connection.cursor() as cursor:
+            cursor.execute(statement, parameters)
+            row = cursor.fetchone()
+            assert row is not None, statement
+            return tuple(row)
+
+    def send(self, *values: bytes | None, partition: int = 0) -> dict[str, int]:
+        batch = []
+        for value in values:
+            batch.append(self.store.open(Fetched(partition, self.offsets[partition], value)))
+            self.offsets[partition] += 1
+        return self.store.apply(TOPIC, batch).outcomes
+
+    def publish(self, lines: list[bytes], department: str = "a") -> bytes:
+        """One bundle on lane 0 of a department; its record."""
+        now = int(self.one("SELECT microseconds_now()")[0])
+        record = self.producers[department, 0].make(lines, now)
+        assert self.send(record, partition=0 if department == "a" else 1) == {"logged": 1}
+        return record
+
+    def event(self, kind: str, number: str, **members: Any) -> bytes:
+        self.change += 1
+        return world.make_event(kind, number, change=str(self.change), **members)
+
+    def checkpoint(self) -> int:
+        """Steps 6 and 7 but for the log topic; the size that is published."""
+        was = self.sequencing.head()
+        size = self.sequencing.append_status(was)
+        assert size is not None
+        changed = tiles.extend(
+            was.size, list(self.sequencing.read_back(was.size, size)), self.sequencing.tile
+        )
+
+        def read(level: int, index: int) -> bytes:
+            found = changed.get((level, index))
+            return self.sequencing.tile(level, index) if found is None else found
+
+        head = Head(size, merkle.tree_root(size, tiles.subtree_reader(read)))
+        self.sequencing.advance(was, head, changed)
+        text = Checkpoint(world.ORIGIN, head.size, head.root).text()
+        self.sequencing.keep_checkpoint(size, sign(text, [world.CHECKPOINT]))
+        self.sequencing.publish(size)
+        return size
+
+    def damage(self, *statements: str) -> None:
+        """Change rows behind the triggers' backs, each statement exactly one row."""
+        with self.connection, self.connection.cursor() as cursor:
+            cursor.execute("SET LOCAL session_replication_role = replica")
+            for statement in statements:
+                cursor.execute(statement)
+                assert cursor.rowcount == 1, (statement, cursor.rowcount)
+
+
+def fill(ledger: Ledger) -> None:
+    """Every kind of entry, every outcome of a record, holders that change, a correction."""
+    ledger.add_department("a", 1)
+    ledger.add_department("b", 1)
+    ledger.set_type([("a", world.ALL_ACTS, "own"), ("b", ["revoked"], "any")])
+    for index in range(0, 300, 150):
+        ledger.publish(
+            [
+                ledger.event(
+                    "issued", f"N{n}", holder_pseudonym=HOLDERS[n % 4], valid_from="unknown"
+                )
+                for n in range(index, index + 150)
+            ]
+        )
+        ledger.checkpoint()
+    suspended = ledger.event("suspended", "N1", reason_code="audit", valid_from="2026-01-05+08:00")
+    event_id = json.loads(suspended)["id"]
+    record = ledger.publish(
+        [
+            suspended,
+            ledger.event("renewed", "N2", valid_until="2030-01-01+08:00"),
+            ledger.event("renewed", "M2"),
+            ledger.event("amended", "N3", holder_pseudonym=HOLDERS[5]),
+        ]
+    )
+    ledger.publish(
+        [
+            ledger.event(
+                "corrected", "N1", corrects=event_id, correction="void", reason_code="mistake"
+            )
+        ]
+    )
+    ledger.publish([ledger.event("revoked", "N4", revocation_kind="penalty")], "b")
+    ledger.publish([])
+    producer = ledger.producers["a", 0]
+    now = int(ledger.one("SELECT microseconds_now()")[0])
+    other = [ledger.event("issued", "N900")]
+    second = format_record(world.make_note(producer.header(other, now, sequence=1)), other)
+    gap = format_record(world.make_note(producer.header(other, now, sequence=99)), other)
+    fenced = world.make_record(
+        other, producer="f" * 32, sequence=producer.sequence, previous=producer.previous
+    )
+    forged = format_record(
+        world.make_note(producer.header(other, now), world.bundle_signer("a", "thief")), other
+    )
+    damaged = bytearray(record)
+    damaged[-9] ^= 1
+    outcomes = ledger.send(
+        record, second, second, gap, fenced, forged, bytes(damaged), b"poison", None
+    )
+    assert outcomes == {
+        "repeat": 1, "equivocation": 2, "out-of-sequence": 1, "fenced": 1, "dead-letter": 4
+    }  # fmt: skip
+    ledger.checkpoint()
+    for number in range(300):
+        ledger.publish([ledger.event("issued", f"P{number}")])
+    ledger.checkpoint()
+    ledger.publish([ledger.event("issued", "LAST")])
+
+
+@pytest.fixture(scope="module")
+def template(postgres_url: str) -> Iterator[Ledger]:
+    """The filled ledger that each test gets a copy of; nobody is connected to it."""
+    name = f"fsck_{uuid.uuid4().hex}"
+    execute(postgres_url, f"CREATE DATABASE {name}")
+    try:
+        made = Ledger(make_dsn(postgres_url, dbname=name))
+        fill(made)
+        made.connection.close()
+        yield made
+    finally:
+        execute(postgres_url, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def ledger(template: Ledger, postgres_url: str) -> Iterator[Ledger]:
+    """A copy of the filled ledger in a database of its own."""
+    name = f"fsck_{uuid.uuid4().hex}"
+    source = parse_dsn(template.url)["dbname"]
+    execute(postgres_url, f"CREATE DATABASE {name} TEMPLATE {source}")
+    made = copy.copy(template)
+    made.connect(make_dsn(postgres_url, dbname=name))
+    try:
+        yield made
+    finally:
+        made.connection.close()
+        execute(postgres_url, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def execute(url: str, statement: str) -> None:
+    """One statement outside any transaction."""
+    connection = psycopg2.connect(url)
+    try:
+        connection.autocommit = True
+        with connection.cursor() as cursor:
+            cursor.execute(statement)
+    finally:
+        connection.close()
+
+
+def check(connection: Connection) -> list[Finding]:
+    found = fsck.run(connection)
+    assert all(f.kind in KINDS for f in found)
+    return found
+
+
+def flip(table: str, column: str, where: str, byte: int = 12) -> str:
+    """One bit of one row's column."""
+    return (
+        f"UPDATE {table} SET {column} = set_byte({column}, {byte}, get_byte({column}, {byte}) # 1) "
+        f"WHERE {where}"
+    )
+
+
+def reword(index: int, old: str, new: str) -> str:
+    """Other words in an entry."""
+    text = f"replace(convert_from(data, 'UTF8'), '{old}', '{new}')"
+    return f"UPDATE entry SET data = convert_to({text}, 'UTF8') WHERE log_index = {index}"
+
+
+@dataclass(frozen=True)
+class Env:
+    postgres_url: str
+    kafka: str | None = None
+    data: Any = None
+
+
+def test_whole_ledger_is_clean(ledger: Ledger) -> None:
+    checked: dict[str, int] = {}
+    assert fsck.run(ledger.connection, checked=checked) == []
+    assert checked["entries"] == ledger.next_index()
+    assert checked["certificates"] == 601
+    assert checked["checkpoints"] == 4
+    assert checked["records"] == sum(ledger.offsets)
+    out = io.StringIO()
+    with redirect_stdout(out):
+        assert fsck_commands.run(Namespace(json=True, no_kafka=True), Env(ledger.url)) == 0
+    said = json.loads(out.getvalue())
+    assert said["clean"] is True
+    assert said["findings"] == []
+
+
+def test_ledger_without_checkpoints_is_clean(database_url: str) -> None:
+    made = Ledger(database_url)
+    assert check(made.connection) == []
+    made.add_department("a", 1)
+    made.set_type([("a", world.ALL_ACTS, "own")])
+    made.publish([made.event("issued", "N1")])
+    assert check(made.connection) == []
+    made.connection.close()
+
+
+def test_findings_on_the_command_line(ledger: Ledger, capsys: pytest.CaptureFixture[str]) -> None:
+    ledger.damage(flip("certificate", "record", "number = 'N7'"))
+    assert fsck_commands.run(Namespace(json=False, no_kafka=True), Env(ledger.url)) == 1
+    out = capsys.readouterr().out
+    assert f"certificate {world.TYPE}/a/N7: its state is not what the log gives" in out
+    assert fsck_commands.run(Namespace(json=True, no_kafka=True), Env(ledger.url)) == 1
+    (finding,) = json.loads(capsys.readouterr().out)["findings"]
+    assert finding["kind"] == "certificate"
+
+
+FIRST_HOLDER = "(SELECT min(map_key) FROM holder)"
+CERTIFICATE = f"certificate {world.TYPE}/a/"
+
+DAMAGE: dict[str, tuple[list[str], str, str]] = {
+    "bit in an event line": (
+        [flip("lines", "data", "log_index = 8 AND chunk = 1", 40)], "lines", "entry 8"
+    ),
+    "event lines swapped": (
+        [
+            "UPDATE lines SET chunk = 7 WHERE log_index = 8 AND chunk = 0",
+            "UPDATE lines SET chunk = 0 WHERE log_index = 8 AND chunk = 1",
+            "UPDATE lines SET chunk = 1 WHERE log_index = 8 AND chunk = 7",
+        ],
+        "lines",
+        "entry 8",
+    ),
+    "bit in a bundle note": (
+        [flip("entry", "data", "log_index = 8", 300)], "bundle-note", "entry 8"
+    ),
+    "bit in a bundle's outcome": (
+        [reword(8, "[0,150]", "[0,15]")], "entry", "entry 8"
+    ),
+    "bit in a status entry": ([flip("entry", "data", "log_index = 9", 60)], "entry", "entry 9"),
+    "bit in a registry entry": ([flip("entry", "data", "log_index = 2", 150)], "entry", "entry 2"),
+    "bit in the genesis": ([flip("entry", "data", "log_index = 0", 100)], "entry", "entry 0"),
+    "bit in an entry above the head": (
+        [flip("entry", "data", "log_index = (SELECT max(log_index) FROM entry)", 300)],
+        "bundle-note", "entry 319",
+    ),
+    "bit in a tile": (
+        [flip("tile", "data", "level = 0 AND tile_index = 0", 300)], "tile", "tile 0/0"
+    ),
+    "bit in the last tile": (
+        [flip("tile", "data", "level = 0 AND tile_index = 1", 33)], "tile", "tile 0/1"
+    ),
+    "bit in an upper tile": ([flip("tile", "data", "level = 1", 3)], "tile", "tile 1/0"),
+    "bit in a checkpoint's root": (
+        [flip("checkpoint", "note", "size = 12", 40)], "checkpoint", "checkpoint 12"
+    ),
+    "bit in a checkpoint's signature": (
+        [flip("checkpoint", "note", "size = 12", 170)], "checkpoint", "checkpoint 12"
+    ),
+    "head root": ([flip("head", "root", "one", 5)], "head", "head"),
+    "head size": (["UPDATE head SET size = size - 1"], "head", "head"),
+    "current state": ([flip("certificate", "record", "number = 'N5'", 50)],
+                      "certificate", CERTIFICATE + "N5"),
+    "current holder": (
+        [f"UPDATE certificate SET holder = '{HOLDERS[7]}' WHERE number = 'N5'"],
+        "certificate", CERTIFICATE + "N5",
+    ),
+    "certificate's number": (
+        ["UPDATE certificate SET number = 'N5000' WHERE number = 'N5'"],
+        "certificate", CERTIFICATE + "N5000",
+    ),
+    "certificate gone": (
+        ["DELETE FROM certificate WHERE number = 'N5'"], "certificate", "certificate "
+    ),
+    "holder's link": (
+        [flip("holder", "link", f"map_key = {FIRST_HOLDER}", 1)], "holder", "holder "
+    ),
+    "holder's acts": (
+        [f"UPDATE holder SET acts = acts + 1 WHERE map_key = {FIRST_HOLDER}"],
+        "holder", "holder ",
+    ),
+    "holder gone": (
+        [f"DELETE FROM holder WHERE map_key = {FIRST_HOLDER}"], "holder", "holder "
+    ),
+    "transition": (
+        [flip("transition", "data", "log_index = 8 AND position = 17")],
+        "transition", "entry 8 event 17",
+    ),
+    "transition's line hash": (
+        [flip("transition", "line_hash", "log_index = 8 AND position = 17")],
+        "transition", "entry 8 event 17",
+    ),
+    "transition before a correction": (
+        [flip("transition", "data", "log_index = 8 AND position = 1")],
+        "transition", "entry 8 event 1",
+    ),
+    "delta": ([flip("delta", "certificates", "log_index = 8")], "delta", "entry 8"),
+    "holder delta": ([flip("delta", "holders", "log_index = 8", 40)], "delta", "entry 8"),
+    "accounting row's outcome": (
+        ["UPDATE accounting SET outcome = 'fenced' WHERE outcome = 'out-of-sequence'"], "outbox", ""
+    ),
+    "accounting row's index": (
+        ["UPDATE accounting SET log_index = 10 WHERE log_index = 8 AND outcome = 'logged'"],
+        "accounting", "entry 8",
+    ),
+    "accounting row doubled by another offset": (
+        ["INSERT INTO accounting SELECT topic_id, partition, 5000, outcome, log_index FROM "
+         "accounting WHERE log_index = 8 AND outcome = 'logged'"],
+        "accounting", TOPIC,
+    ),
+    "next offset moved": (
+        ["UPDATE intake SET next_offset = next_offset + 1 WHERE partition = 0"],
+        "intake", f"{TOPIC}/0",
+    ),
+    "next offset moved back": (
+        ["UPDATE intake SET next_offset = next_offset - 1 WHERE partition = 1"],
+        "intake", f"{TOPIC}/1",
+    ),
+    "dead letter": ([flip("outbox", "record", "code = 'unknown-key'")], "outbox", "outbox"),
+    "notice": ([flip("outbox", "notice", "outcome = 'out-of-sequence'", 100)], "outbox", "outbox"),
+    "lane's number": (
+        ["UPDATE lane SET next_sequence = next_sequence - 1 WHERE department = 'a'"],
+        "lane", "lane a/0",
+    ),
+    "lane's previous note": ([flip("lane", "previous", "department = 'b'")], "lane", "lane b/0"),
+    "lane note": ([flip("lane_note", "note_hash", "log_index = 8")], "lane-note", "entry 8"),
+    "equivocation": ([flip("equivocation", "note_hash", "true")], "equivocation", "entry "),
+    "registry record": (
+        [flip("registry_record", "data", "name = 'department/b'", 90)],
+        "registry-record", "registry record department/b",
+    ),
+    "registry record's index": (
+        ["UPDATE registry_record SET log_index = 3 WHERE name = 'department/b'"],
+        "registry-record", "registry record department/b",
+    ),
+    "registry snapshot": (
+        [flip("registry_snapshot", "data", "log_index = 11", 60)], "registry-snapshot", "entry 11"
+    ),
+    "status row": (
+        ["UPDATE status SET ledger_time = ledger_time - 1 WHERE log_index = 9"], "status", "entry 9"
+    ),
+    "tally": (
+        ["UPDATE tally SET count = count + 1 WHERE name = 'admitted'"], "tally", "tally admitted"
+    ),
+    "allocation's registry index": (
+        ["UPDATE allocation SET registry_index = 3"], "allocation", "allocation"
+    ),
+    "allocation's time": (["UPDATE allocation SET ledger_time = 5"], "time", "allocation"),
+    "allocation's origin": (["UPDATE allocation SET origin = 'x.example'"], "genesis", "entry 0"),
+    "next index moved": (
+        ["UPDATE allocation SET next_index = next_index + 1"], "entry", "entry 320"
+    ),
+    "next index moved back": (
+        ["UPDATE allocation SET next_index = next_index - 1"], "allocation", "allocation"
+    ),
+    "published beyond the head": (
+        ["INSERT INTO checkpoint SELECT 999, note FROM checkpoint WHERE size = 12"],
+        "checkpoint", "checkpoint 999",
+    ),
+    "entry gone": (["DELETE FROM entry WHERE log_index = 8"], "entry", "entry 8"),
+    "last entry gone": (["DELETE FROM entry WHERE log_index = 319"], "entry", "entry 319"),
+    "lines gone": (["DELETE FROM lines WHERE log_index = 8 AND chunk = 1"], "lines", "entry 8"),
+    "delta gone": (["DELETE FROM delta WHERE log_index = 8"], "delta", "entry 8"),
+    "transition gone": (
+        ["DELETE FROM transition WHERE log_index = 8 AND position = 3"],
+        "transition", "entry 8 event 3",
+    ),
+    "lane note gone": (["DELETE FROM lane_note WHERE log_index = 8"], "lane-note", "entry 8"),
+    "equivocation gone": (["DELETE FROM equivocation"], "equivocation", "entry "),
+    "accounting row gone": (
+        ["DELETE FROM accounting WHERE log_index = 8 AND outcome = 'logged'"],
+        "accounting", "entry 8",
+    ),
+    "accounting row of a repeat gone": (
+        ["DELETE FROM accounting WHERE outcome = 'repeat'"], "accounting", TOPIC
+    ),
+    "outbox row gone": (["DELETE FROM outbox WHERE number = 2"], "outbox", "outbox 2"),
+    "last outbox row gone": (["DELETE FROM outbox WHERE number = 8"], "outbox", "outbox 8"),
+    "status row gone": (["DELETE FROM status WHERE log_index = 9"], "status", "entry 9"),
+    "tile gone": (["DELETE FROM tile WHERE level = 0 AND tile_index = 0"], "tile", "tile 0/0"),
+    "registry record gone": (
+        ["DELETE FROM registry_record WHERE name = 'department/b'"],
+        "registry-record", "registry record department/b",
+    ),
+    "lane gone": (["DELETE FROM lane WHERE department = 'b'"], "lane", "lane b/0"),
+    "checkpoint gone that the log topic holds": (
+        ["INSERT INTO log_topic SELECT true, repeat('L', 22), 5, 12, 0",
+         "DELETE FROM checkpoint WHERE size = 12"],
+        "checkpoint", "checkpoint 12",
+    ),
+    "relay ahead": (["INSERT INTO relay VALUES ('receipts', 5000)"], "position", "relay receipts"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", DAMAGE)
+def test_damage_is_found_and_named(ledger: Ledger, name: str) -> None:
+    statements, kind, place = DAMAGE[name]
+    ledger.damage(*statements)
+    found = check(ledger.connection)
+    named = [f for f in found if f.kind == kind and f.place.startswith(place)]
+    assert named, f"{kind} at {place} not among {found}"
+    assert len(found) <= 8, f"{len(found)} findings for one damage: {found}"
+    first = found[0]
+    assert first.kind == kind or first.place == place, f"the first is {first} of {found}"
+
+
+def test_all_damages_together_are_each_named(ledger: Ledger) -> None:
+    ledger.damage(
+        flip("lines", "data", "log_index = 8 AND chunk = 1", 40),
+        flip("entry", "data", "log_index = 200", 60),
+        flip("tile", "data", "level = 0 AND tile_index = 0", 300),
+        flip("certificate", "record", "number = 'P9'", 50),
+        flip("transition", "data", "log_index = 50"),
+        flip("checkpoint", "note", "size = 12", 170),
+        "DELETE FROM accounting WHERE outcome = 'fenced'",
+    )
+    places = {(f.kind, f.place.split(" event")[0]) for f in check(ledger.connection)}
+    assert places >= {
+        ("lines", "entry 8"),
+        ("entry", "entry 200"),
+        ("tile", "tile 0/0"),
+        ("certificate", CERTIFICATE + "P9"),
+        ("transition", "entry 50"),
+        ("checkpoint", "checkpoint 12"),
+    }
+    assert "outbox" in {kind for kind, _ in places}
+
+
+def test_many_findings_of_a_kind_are_capped(ledger: Ledger) -> None:
+    with ledger.connection, ledger.connection.cursor() as cursor:
+        cursor.execute("UPDATE certificate SET record = record || ' '::bytea")
+    found = check(ledger.connection)
+    assert len(found) == 21
+    assert found[-1] == Finding("certificate", "more", "and 581 more of this kind")
+
+
+def test_forged_entry_is_found_even_when_the_tree_was_made_over_it(ledger: Ledger) -> None:
+    """An operator who rewrites the last entry and signs it: the rules say otherwise."""
+    data = bytes(ledger.one("SELECT data FROM entry WHERE log_index = 319")[0])
+    ledger.damage(reword(319, '{"admitted":[0,1]}', '{"not-issued":[0,1]}'))
+    assert b"admitted" in data
+    ledger.checkpoint()
+    found = check(ledger.connection)
+    assert found[0] == Finding(
+        "outcome", "entry 319 event 0", "recorded as not-issued, the rules give admitted"
+    )
+
+
+def test_time_that_goes_back_is_found(ledger: Ledger) -> None:
+    last = ledger.one("SELECT data FROM entry WHERE log_index = 319")[0]
+    time = json.loads(bytes(last))["time"]
+    earlier = times.format_moment(times.parse_moment(time) - 3600 * times.SECOND)
+    ledger.damage(reword(319, time, earlier))
+    assert "time" in [f.kind for f in check(ledger.connection)]
