@@ -14,6 +14,7 @@ from itertools import pairwise
 from typing import Any
 
 from . import canonical, identity, times
+from .bundle import MAX_EVENTS as MAX_BUNDLE_EVENTS
 from .checkpoint import format_proof
 from .errors import LedgerError, Malformed
 from .lifecycle import Transition, parse_transition
@@ -260,12 +261,14 @@ def _step(value: Any, keys: list[str]) -> Step:
     members = value["transition"]
     if type(members) is not dict or "key" not in members:
         raise Malformed("malformed-evidence", "not a transition")
-    number = _count(members["key"])
+    number, position = _count(members["key"]), _count(value["position"])
+    if position >= MAX_BUNDLE_EVENTS:
+        raise Malformed("malformed-evidence", f"a bundle has at most {MAX_BUNDLE_EVENTS} events")
     if number >= len(keys):
         raise Malformed("malformed-evidence", "a transition names no key of the list")
     return Step(
         index=_count(value["index"]),
-        position=_count(value["position"]),
+        position=position,
         line_hash=_hash(value["line"]),
         transition=parse_transition({**members, "key": keys[number]}),
     )

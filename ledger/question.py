@@ -44,7 +44,7 @@ def parse_when(text: str, zone: str | None) -> int:
     """
     match = _BARE_DATE.fullmatch(text)
     if match:
-        start = times.day_start(text + "Z")
+        start = times.parse_moment(f"{text}T00:00:00Z")
         return clamp(start - _offset(text, zone))
     try:
         return clamp(times.day_start(text))

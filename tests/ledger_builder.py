@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
 from ledger import merkle, times
@@ -14,7 +15,7 @@ from ledger.evidence import CertificateId, Evidence, Step
 from ledger.note import MemorySigner, sign
 from ledger.proving import prove
 from ledger.question import Question
-from ledger.registry import lane_record, leaves
+from ledger.registry import Registry, lane_record, leaves
 from ledger.trust import Trust, TrustedKey
 from tests import world
 from tests.memory_view import MemoryView
@@ -136,6 +137,17 @@ class LedgerBuilder:
         self.entries.append(format_status(index if reflects is None else reflects, root, time))
         return index
 
+    def fill(self, count: int) -> None:
+        """Append `count` entries that only make the log large."""
+        self.entries += [self.entries[0]] * count
+
+    def doctor(self, name: str, **value: Any) -> None:
+        """Falsify a registry record behind the rules' back, for the status entries to come."""
+        record = self.book.registry.records[name]
+        changed = {**record, "value": {**record["value"], **value}}
+        records = {**self.book.registry.records, name: changed}
+        self.book.registry = self.view.registry = Registry(world.ORIGIN, records)
+
     def trust(self, **members: Any) -> Trust:
         key = TrustedKey(self.checkpoint_signer.key, 0, None)
         genesis = merkle.leaf_hash(self.entries[0])
@@ -161,6 +173,11 @@ class LedgerBuilder:
         return prove(self.source(size), CertificateId(world.TYPE, issuer, number), question)
 
 
+@cache
+def _leaf_hash(entry: bytes) -> bytes:
+    return merkle.leaf_hash(entry)
+
+
 class MemorySource:
     """`proving.Source` over a builder's ledger."""
 
@@ -168,7 +185,7 @@ class MemorySource:
         self._ledger = ledger
         self.origin = world.ORIGIN
         self.size = size
-        hashes = [merkle.leaf_hash(entry) for entry in ledger.entries[:size]]
+        hashes = [_leaf_hash(entry) for entry in ledger.entries[:size]]
         self.subtree = merkle.in_memory(hashes)
         checkpoint = Checkpoint(world.ORIGIN, size, merkle.root(hashes))
         self.checkpoint = sign(checkpoint.text(), [ledger.checkpoint_signer])

@@ -27,6 +27,7 @@ from ..question import Question
 from ..receipt import format_receipt
 from .connection import transaction
 from .rows import read_origin, read_registry_snapshot, registry_leaves_records, unpack_lines
+from .sequencing import read_published, tile_reader
 from .statements import sql
 
 MAX_MATCHES = 20
@@ -69,11 +70,10 @@ class Reader:
         """
         with transaction(self._connection) as cursor:
             origin = read_origin(cursor)
-            cursor.execute(sql("read_published"))
-            row = cursor.fetchone()
-            if row is None:
+            published = read_published(cursor)
+            if published is None:
                 raise Unavailable("not-initialised", "no checkpoint has been published yet")
-            view = View(cursor, origin, int(row[0]), bytes(row[1]), self._records)
+            view = View(cursor, origin, *published, self._records)
             yield view
             self._records = view.cached
 
@@ -94,7 +94,7 @@ class View:
         self.size = size
         self.checkpoint = checkpoint
         self.cached = cached  # (index of the status entry, the registry under it)
-        self.subtree = tiles.subtree_reader(self._tile)
+        self.subtree = tiles.subtree_reader(tile_reader(cursor))
 
     # --- look-ups ---
 
@@ -243,11 +243,6 @@ class View:
                 raise ProofError("stored-bytes-damaged", "the registry's snapshot") from err
             self.cached = (index, records)
         return self.cached[1]
-
-    def _tile(self, level: int, index: int) -> bytes:
-        self._cursor.execute(sql("read_tile"), {"level": level, "index": index})
-        row = self._cursor.fetchone()
-        return b"" if row is None else bytes(row[0])
 
     # --- what is asked for ---
 

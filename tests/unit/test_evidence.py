@@ -1,0 +1,671 @@
+"""Evidence: what a true file answers, and that nothing altered is ever believed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import cache
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ledger import canonical, checkpoint, times, verdict
+from ledger.bundle import AHEAD
+from ledger.checking import check, check_file
+from ledger.errors import Malformed
+from ledger.evidence import Evidence, Shown, format_evidence, parse_evidence
+from ledger.note import sign
+from ledger.trust import Trust, TrustedKey, format_trust, parse_trust
+from ledger.verdict import Answer
+from tests import world
+from tests.ledger_builder import LedgerBuilder
+
+DAY = 86_400
+GRANTS = (
+    ("a", world.ALL_ACTS, "own"),
+    ("b", world.ALL_ACTS, "own"),
+    ("c", ("corrected", "revoked"), "any"),
+)
+
+
+def moment(text: str) -> int:
+    return times.parse_moment(text)
+
+
+def make_ledger() -> LedgerBuilder:
+    """Departments a and b who own, c who oversees; begins on 2026-03-01."""
+    return LedgerBuilder({"a": 1, "b": 2, "c": 1}, GRANTS)
+
+
+@cache
+def suspended() -> tuple[bytes, Trust, int]:
+    """Evidence of a certificate issued, suspended, reinstated, renewed; (file, trust, now)."""
+    ledger = make_ledger()
+    ledger.publish([ledger.event("issued", f"other {n}", change="x") for n in range(20)])
+    ledger.admit("issued", "N1", valid_from="2026-02-01+08:00", valid_until="2027-01-31+08:00")
+    ledger.status()
+    for kind, members in (
+        ("suspended", {"reason_code": "inspection"}),
+        ("reinstated", {}),
+        ("renewed", {"valid_from": "2026-03-02+08:00", "valid_until": "2028-01-31+08:00"}),
+    ):
+        ledger.advance(DAY)
+        time = times.format_moment(ledger.now - times.SECOND)
+        ledger.publish([
+            *(ledger.event("issued", f"{kind} {n}") for n in range(5)),
+            ledger.event(kind, "N1", time=time, **members),
+        ])
+        ledger.status()
+    ledger.advance(DAY)
+    ledger.publish([])
+    data = format_evidence(ledger.evidence("N1", known_at=ledger.now - DAY * times.SECOND))
+    return data, ledger.trust(), ledger.now
+
+
+def failed(answer: Answer) -> list[str]:
+    return [c.name for c in answer.checks if c.result == verdict.FAILED]
+
+
+def ask(ledger: LedgerBuilder, number: str, **question: Any) -> Answer:
+    """Through the file's bytes, as anybody would."""
+    data = format_evidence(ledger.evidence(number, **question))
+    return check_file(data, ledger.trust(), ledger.now)
+
+
+# --- true files ---
+
+
+def test_checks_have_their_names_order_and_sentences() -> None:
+    data, trust, now = suspended()
+    answer = check_file(data, trust, now)
+    assert answer.answer == "valid"
+    assert [c.name for c in answer.checks] == [
+        "event-signature", "authority", "inclusion", "checkpoint", "status", "freshness",
+        "disclosures",
+    ]
+    assert [c.result for c in answer.checks] == ["passed"] * 4 + [
+        "not-checked", "passed", "not-checked",
+    ]
+    assert "a later change is not excluded" in answer.checks[4].why
+    assert all(c.why for c in answer.checks)
+
+
+def test_json_has_the_names_that_were_fixed() -> None:
+    data, trust, now = suspended()
+    value = json.loads(json.dumps(check_file(data, trust, now).members()))
+    assert value.keys() >= {
+        "answer", "reason", "since", "certificate", "checks", "tree_size", "ledger_time",
+    }
+    assert set(value["certificate"]) >= {
+        "type", "issuer", "number", "version", "valid_from", "valid_until",
+    }
+    assert value["certificate"]["version"] == 2
+    assert all({"name", "result", "why"} <= set(c) for c in value["checks"])
+
+
+def test_file_is_printed_again_to_the_same_bytes() -> None:
+    data, _, _ = suspended()
+    evidence = parse_evidence(data)
+    assert format_evidence(evidence) == data
+    assert parse_evidence(data + b"\n") == evidence
+
+
+def test_expanded_proofs_are_c2sp_tlog_proofs() -> None:
+    data, trust, _ = suspended()
+    evidence = parse_evidence(data)
+    for shown in (*evidence.entries, evidence.status):
+        index, hashes, signed = checkpoint.parse_proof(evidence.proof(shown))
+        assert (index, tuple(hashes)) == (shown.index, shown.path)
+        trust.check_checkpoint(signed)
+
+
+def test_nodes_stand_once() -> None:
+    value = json.loads(suspended()[0])
+    assert len(set(value["nodes"])) == len(value["nodes"])
+
+
+def build_cases() -> Iterator[tuple[str, Callable[[LedgerBuilder], Answer], str, str]]:
+    def issued(ledger: LedgerBuilder, **members: Any) -> None:
+        given = {"valid_from": "2026-02-01+08:00", "valid_until": "2026-12-31+08:00", **members}
+        ledger.admit("issued", "N", **{k: v for k, v in given.items() if v is not None})
+
+    def case(*acts: tuple[str, dict[str, Any]], **question: Any) -> Callable[..., Answer]:
+        def run(ledger: LedgerBuilder) -> Answer:
+            issued(ledger, **question.pop("issued", {}))
+            for kind, members in acts:
+                ledger.advance(60)
+                department = members.pop("department", "a")
+                time = times.format_moment(ledger.now)
+                ledger.admit(kind, "N", department, **{"time": time, **members})
+            return ask(ledger, "N", **question)
+
+        return run
+
+    suspend = ("suspended", {"reason_code": "inspection"})
+    yield "issued", case(), "valid", "in-force"
+    yield "future", case(issued={"valid_from": "2026-06-01+08:00"}), "not-valid", "not-yet-valid"
+    yield "before", case(at=moment("2026-01-01T00:00:00Z")), "not-valid", "not-yet-valid"
+    yield "after", case(at=moment("2027-01-01T00:00:00+08:00")), "not-valid", "expired"
+    yield "last", case(at=moment("2026-12-31T23:59:59+08:00")), "valid", "in-force"
+    yield "suspended", case(suspend), "not-valid", "suspended"
+    yield "reinstated", case(suspend, ("reinstated", {})), "valid", "in-force"
+    for kind in ("annulled", "penalty", "deregistered"):
+        revoke = ("revoked", {"revocation_kind": kind})
+        yield kind, case(revoke), "not-valid", f"revoked-{kind}"
+    by_other = ("revoked", {"revocation_kind": "annulled", "department": "c"})
+    yield "by another", case(by_other), "not-valid", "revoked-annulled"
+    yield "no end", case(issued={"valid_until": None}, at=moment("9999-12-31T00:00:00Z")), (
+        "valid"
+    ), "in-force"
+    unknown = {"valid_from": "unknown"}
+    early = moment("2026-02-15T00:00:00Z")
+    yield "unknown start", case(issued=unknown, at=early), "cannot-decide", "start-unknown"
+    moved = ("transferred-out", {"transfer_to": "b"})
+    yield "moved out", case(moved), "not-valid", "transferred"
+    arrived = ("transferred-in", {"department": "b"})
+    yield "moved in", case(moved, arrived), "valid", "in-force"
+    renewed = ("renewed", {"valid_until": "2027-12-31+08:00"})
+    yield "old version", case(renewed, version=1), "not-valid", "superseded"
+    yield "new version", case(renewed, version=2), "valid", "in-force"
+
+
+CASES = list(build_cases())
+
+
+@pytest.mark.parametrize("case", CASES, ids=[c[0] for c in CASES])
+def test_answers(case: tuple[str, Callable[[LedgerBuilder], Answer], str, str]) -> None:
+    _, run, answer, reason = case
+    found = run(make_ledger())
+    assert (found.answer, found.reason, failed(found)) == (answer, reason, [])
+    codes = {"valid": 0, "not-valid": 1, "not-found": 3, "cannot-decide": 4}
+    assert found.exit == codes[answer]
+
+
+def test_voided_and_restated_history() -> None:
+    ledger = make_ledger()
+    ledger.admit("issued", "N", change="wrong")
+    wrong = world.make_event("issued", "N", change="wrong")
+    event_id = json.loads(wrong)["id"]
+    correction = {"corrects": event_id, "reason_code": "clerical-error"}
+    ledger.admit("corrected", "N", correction="restate", valid_until="2026-02-01+08:00",
+                 valid_from="2026-01-01+08:00", **correction)
+    assert ask(ledger, "N").reason == "expired"
+    ledger.admit("corrected", "N", correction="void", change="2", **correction)
+    assert (ask(ledger, "N").answer, ask(ledger, "N").reason) == ("not-valid", "voided")
+
+
+def test_size_of_evidence_in_a_large_ledger() -> None:
+    """Under 10 KB for a history of four events in a log of 130,000 entries."""
+    ledger = make_ledger()
+    kinds: list[tuple[str, dict[str, Any]]] = [
+        ("issued", {"valid_from": "2026-02-01+08:00", "valid_until": "2027-01-31+08:00"}),
+        ("suspended", {"reason_code": "inspection"}),
+        ("reinstated", {}),
+        ("renewed", {"valid_until": "2028-01-31+08:00"}),
+    ]
+    for kind, members in kinds:
+        ledger.fill(32_768)
+        ledger.advance(60)
+        time = times.format_moment(ledger.now)
+        others = [ledger.event("issued", f"{kind} {n}") for n in range(400)]
+        ledger.publish([*others, ledger.event(kind, "N", time=time, **members), *others[:99]])
+    data = format_evidence(ledger.evidence("N"))
+    assert check_file(data, ledger.trust(), ledger.now).answer == "valid"
+    assert len(data) < 10_000
+
+
+# --- two times and freshness ---
+
+
+def late_ledger() -> LedgerBuilder:
+    """Issued 03-01; a revocation of 03-02 becomes known on 03-05."""
+    ledger = make_ledger()
+    ledger.admit("issued", "N", valid_from="2026-03-01+08:00")
+    ledger.status()
+    ledger.advance(4 * DAY)
+    ledger.admit("revoked", "N", revocation_kind="annulled", valid_from="2026-03-02+08:00",
+                 time="2026-03-05T07:00:00+08:00")
+    ledger.status()
+    ledger.advance(DAY)
+    ledger.publish([])
+    return ledger
+
+
+@pytest.mark.parametrize(
+    ("at", "known_at", "answer"),
+    [
+        ("2026-03-01T12:00:00+08:00", None, "valid"),
+        ("2026-03-03T00:00:00+08:00", None, "not-valid"),
+        ("2026-03-03T00:00:00+08:00", "2026-03-04T00:00:00+08:00", "valid"),
+        ("2026-03-06T00:00:00+08:00", "2026-03-05T12:00:00+08:00", "not-valid"),
+        ("2026-03-03T00:00:00+08:00", "2026-02-01T00:00:00+08:00", "not-found"),
+    ],
+)
+def test_two_times(at: str, known_at: str | None, answer: str) -> None:
+    known = None if known_at is None else moment(known_at)
+    assert ask(late_ledger(), "N", at=moment(at), known_at=known).answer == answer
+
+
+def test_evidence_of_one_moment_offered_for_another() -> None:
+    ledger = late_ledger()
+    data = format_evidence(ledger.evidence("N", at=moment("2026-03-01T12:00:00Z")))
+    again = check_file(data, ledger.trust(), ledger.now, known_at="2026-03-04T00:00:00Z")
+    assert (again.answer, again.reason) == ("cannot-decide", "evidence-incomplete")
+    assert "ask again" in again.why
+
+
+def test_a_state_known_earlier_is_not_passed_off_as_the_last_one() -> None:
+    """An older status entry hides an event that was known by then: not believed."""
+    ledger = late_ledger()
+    then = moment("2026-03-05T12:00:00+08:00")
+    true = ledger.evidence("N", at=then, known_at=then)
+    older = ledger.evidence("N", at=then, known_at=moment("2026-03-02T00:00:00Z"))
+    forged = replace(older, question=true.question)
+    found = check(forged, ledger.trust(), ledger.now)
+    assert (found.answer, found.reason) == ("cannot-decide", "known-at-unclear")
+
+
+def test_bare_dates_are_days_of_the_issuers_zone() -> None:
+    data, trust, now = suspended()
+    day = check_file(data, trust, now, at="2026-02-01")
+    assert day.question is not None
+    assert day.question.at == moment("2026-01-31T16:00:00Z")
+    assert day.answer in ("valid", "cannot-decide")
+
+
+@pytest.mark.parametrize("at", ["9999-12-31", "0001-01-01", "9999-12-31T23:59:59Z"])
+def test_distant_moments_have_answers(at: str) -> None:
+    data, trust, now = suspended()
+    assert check_file(data, trust, now, at=at, known_at=at).exit in (1, 3, 4)
+
+
+@pytest.mark.parametrize("at", ["2026-02-30", "yesterday", "", "0000-01-01", "2026-1-1"])
+def test_impossible_moments_are_said_to_be_so(at: str) -> None:
+    data, trust, now = suspended()
+    with pytest.raises(Malformed, match="malformed-time"):
+        check_file(data, trust, now, at=at)
+
+
+def test_old_evidence_goes_stale_and_keeps_its_meaning() -> None:
+    ledger = make_ledger()
+    ledger.admit("issued", "N")
+    data = format_evidence(ledger.evidence("N"))
+    later = ledger.now + 2 * DAY * times.SECOND
+    stale = check_file(data, ledger.trust(), later)
+    assert (stale.answer, stale.reason, failed(stale)) == (
+        "cannot-decide", "checkpoint-stale", ["freshness"],
+    )
+    relied = check_file(data, ledger.trust(), later, relied_at=times.format_moment(ledger.now))
+    assert relied.answer == "valid"
+    past = check_file(data, ledger.trust(), later, at="2026-03-01T00:00:00Z")
+    assert past.answer == "valid"
+
+
+def test_staleness_takes_nothing_from_what_is_over() -> None:
+    ledger = make_ledger()
+    ledger.admit("issued", "N")
+    ledger.admit("revoked", "N", revocation_kind="penalty")
+    data = format_evidence(ledger.evidence("N"))
+    answer = check_file(data, ledger.trust(), ledger.now + 900 * DAY * times.SECOND)
+    assert (answer.answer, failed(answer)) == ("not-valid", ["freshness"])
+
+
+def test_a_silent_issuer_leaves_no_valid_answer() -> None:
+    ledger = make_ledger()
+    ledger.admit("issued", "N")
+    ledger.advance(DAY + 1)
+    answer = ask(ledger, "N")
+    assert (answer.answer, answer.reason) == ("cannot-decide", "issuer-silent")
+    ledger.doctor("department/a", silence_limit_seconds=None)
+    ledger.status()
+    assert ask(ledger, "N").answer == "valid"
+
+
+# --- untrue files ---
+
+
+def refused_by(evidence: Evidence, ledger: LedgerBuilder, trust: Trust | None = None) -> list[str]:
+    answer = check(evidence, trust or ledger.trust(), ledger.now)
+    assert (answer.answer, answer.reason, answer.exit) == ("cannot-decide", "evidence-refused", 4)
+    again = check_file(format_evidence(evidence), trust or ledger.trust(), ledger.now)
+    assert (again.answer, again.reason) == (answer.answer, answer.reason)
+    return failed(answer)
+
+
+def plain_ledger() -> LedgerBuilder:
+    ledger = make_ledger()
+    ledger.admit("issued", "N")
+    ledger.admit("issued", "M")
+    ledger.status()
+    return ledger
+
+
+def test_another_ledgers_file() -> None:
+    ledger = plain_ledger()
+    trust = ledger.trust(origin="other.example")
+    assert "checkpoint" in refused_by(ledger.evidence("N"), ledger, trust)
+
+
+def test_another_key_in_the_trust_file() -> None:
+    ledger = plain_ledger()
+    trust = ledger.trust(keys=(TrustedKey(world.OPERATOR.key, 0, None),))
+    assert refused_by(ledger.evidence("N"), ledger, trust) == ["checkpoint"]
+
+
+def test_a_required_signature_stripped() -> None:
+    ledger = plain_ledger()
+    keys = (TrustedKey(world.CHECKPOINT.key, 0, None), TrustedKey(world.OPERATOR.key, 5, None))
+    assert refused_by(ledger.evidence("N"), ledger, ledger.trust(keys=keys)) == ["checkpoint"]
+    evidence = ledger.evidence("N")
+    text, _ = checkpoint.parse_checkpoint(evidence.checkpoint)
+    both = sign(text.text(), [world.CHECKPOINT, world.OPERATOR])
+    answer = check(replace(evidence, checkpoint=both), ledger.trust(keys=keys), ledger.now)
+    assert answer.answer == "valid"
+
+
+def test_keys_count_for_their_sizes_only() -> None:
+    ledger = plain_ledger()
+    keys = (TrustedKey(world.CHECKPOINT.key, 0, 3),)
+    assert refused_by(ledger.evidence("N"), ledger, ledger.trust(keys=keys)) == ["checkpoint"]
+
+
+def test_an_old_status_entry_under_todays_checkpoint() -> None:
+    ledger = plain_ledger()
+    old = ledger.entries[-1]
+    index = len(ledger.entries) - 1
+    ledger.admit("revoked", "M", revocation_kind="annulled")
+    ledger.status()
+    source = ledger.source()
+    from ledger.proving import show_entry
+
+    shown = show_entry(source, index)
+    assert shown.data == old
+    evidence = replace(ledger.evidence("N"), status=shown)
+    assert "status" in refused_by(evidence, ledger)
+
+
+def test_a_status_entry_that_does_not_reflect_the_entry_before_it() -> None:
+    ledger = plain_ledger()
+    ledger.admit("suspended", "M", reason_code="late")
+    ledger.status(reflects=len(ledger.entries) - 1)
+    assert "status" in refused_by(ledger.evidence("N"), ledger)
+
+
+def test_a_suspension_left_out_of_the_middle() -> None:
+    data, trust, now = suspended()
+    evidence = parse_evidence(data)
+    history = (evidence.history[0], *evidence.history[2:])
+    events = tuple(replace(e, ordinal=e.ordinal - 1) for e in evidence.events if e.ordinal > 1)
+    index = evidence.history[1].index
+    entries = tuple(e for e in evidence.entries if e.index != index)
+    forged = replace(evidence, history=history, events=events, entries=entries)
+    answer = check(forged, trust, now)
+    assert (answer.reason, answer.exit, "status" in failed(answer)) == ("evidence-refused", 4, True)
+
+
+def test_another_certificates_history() -> None:
+    ledger = plain_ledger()
+    other = ledger.evidence("M")
+    evidence = replace(ledger.evidence("N"), certificate=other.certificate)
+    assert {"event-signature", "status"} <= set(refused_by(evidence, ledger))
+
+
+def test_an_event_by_a_revoked_key() -> None:
+    ledger = plain_ledger()
+    evidence = ledger.evidence("N")
+    step = evidence.history[0]
+    ledger.doctor(f"key/{step.transition.key}", revoked=step.index)
+    ledger.status()
+    assert refused_by(ledger.evidence("N"), ledger) == ["authority"]
+
+
+def test_the_key_of_another_department() -> None:
+    ledger = plain_ledger()
+    key = ledger.evidence("N").history[0].transition.key
+    ledger.doctor(f"key/{key}", department="b")
+    ledger.status()
+    assert refused_by(ledger.evidence("N"), ledger) == ["authority"]
+
+
+def test_a_type_that_was_not_granted() -> None:
+    ledger = plain_ledger()
+    grants = [
+        {**g, "from": len(ledger.entries)}
+        for g in ledger.book.registry.records[f"type/{world.TYPE}"]["value"]["grants"]
+    ]
+    ledger.doctor(f"type/{world.TYPE}", grants=grants)
+    ledger.status()
+    assert refused_by(ledger.evidence("N"), ledger) == ["authority"]
+
+
+def test_another_departments_act_without_the_right_to_it() -> None:
+    ledger = plain_ledger()
+    ledger.admit("revoked", "N", "c", revocation_kind="annulled")
+    grants = [
+        {**g, "scope": "own"}
+        for g in ledger.book.registry.records[f"type/{world.TYPE}"]["value"]["grants"]
+    ]
+    ledger.doctor(f"type/{world.TYPE}", grants=grants)
+    ledger.status()
+    assert refused_by(ledger.evidence("N"), ledger) == ["authority"]
+
+
+def test_a_registry_record_that_is_not_in_the_registry() -> None:
+    ledger = plain_ledger()
+    evidence = ledger.evidence("N")
+    records = []
+    for record in evidence.records:
+        value = json.loads(record.data)
+        if value["name"] == "department/a":
+            value["value"]["silence_limit_seconds"] = None
+        records.append(Shown(record.index, canonical.format(value), record.path))
+    assert refused_by(replace(evidence, records=tuple(records)), ledger) == ["authority"]
+
+
+def test_a_refused_event_offered_as_admitted() -> None:
+    ledger = make_ledger()
+    done = ledger.publish([ledger.event("issued", "N"), ledger.event("renewed", "unknown")])
+    assert done.index is not None
+    ledger.status()
+    evidence = ledger.evidence("N")
+    line = ledger.lines[done.index][1]
+    from ledger import merkle
+    from ledger.event import parse_event
+    from ledger.lifecycle import make_transition
+
+    item = parse_event(line, merkle.leaf_hash(line))
+    key = evidence.history[0].transition.key
+    path = merkle.prove_inclusion(
+        1, 2, merkle.in_memory([merkle.leaf_hash(x) for x in ledger.lines[done.index]])
+    )
+    step = replace(
+        evidence.history[0], position=1, line_hash=item.line_hash,
+        transition=make_transition(item, "a", key, 1),
+    )
+    event = replace(evidence.events[0], line=line, path=tuple(path))
+    certificate = replace(evidence.certificate, number="unknown")
+    forged = replace(evidence, history=(step,), events=(event,), certificate=certificate)
+    assert {"inclusion", "status"} <= set(refused_by(forged, ledger))
+
+
+# --- mutations ---
+
+
+def same_or_refused(mutated: bytes) -> None:
+    """A mutated file answers as the true one, or decides nothing."""
+    data, trust, now = suspended()
+    true, found = check_file(data, trust, now), check_file(mutated, trust, now)
+    if found.answer != "cannot-decide":
+        assert stated(found) == stated(true)
+
+
+def stated(answer: Answer) -> dict[str, Any]:
+    members = answer.members()
+    return {name: members[name] for name in members if name not in ("checks", "names")}
+
+
+def question_span(data: bytes) -> tuple[int, int]:
+    """Where the question stands: it is the asker's own and proves nothing."""
+    begin = data.index(b'"question":')
+    return begin, data.index(b"}", begin) + 1
+
+
+def test_every_flipped_region_is_noticed() -> None:
+    data, _, _ = suspended()
+    begin, end = question_span(data)
+    for position in range(0, len(data), 29):
+        if not begin <= position < end:
+            mutated = bytearray(data)
+            mutated[position] ^= 1
+            same_or_refused(bytes(mutated))
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.integers(0, 10**9), st.integers(1, 255), st.integers(0, 3))
+def test_any_flipped_bits_are_noticed(place: int, mask: int, more: int) -> None:
+    data, _, _ = suspended()
+    begin, end = question_span(data)
+    mutated = bytearray(data)
+    for n in range(more + 1):
+        position = (place * (n + 1)) % len(data)
+        if not begin <= position < end:
+            mutated[position] ^= mask
+    same_or_refused(bytes(mutated))
+
+
+def places(value: Any, at: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Every member and list item of a JSON value."""
+    items = (
+        value.items() if isinstance(value, dict)
+        else enumerate(value) if isinstance(value, list) else ()
+    )
+    for key, inner in items:
+        if key != "question":
+            yield (*at, key)
+            yield from places(inner, (*at, key))
+
+
+PLACES = list(places(json.loads(suspended()[0])))
+
+
+def parent_of(value: Any, place: tuple[Any, ...]) -> Any:
+    for key in place[:-1]:
+        value = value[key]
+    return value
+
+
+def test_everything_dropped_is_noticed() -> None:
+    for place in PLACES:
+        value = json.loads(suspended()[0])
+        del parent_of(value, place)[place[-1]]
+        same_or_refused(canonical.format(value))
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.sampled_from(PLACES), st.sampled_from(PLACES), st.booleans())
+def test_everything_swapped_or_doubled_is_noticed(
+    one: tuple[Any, ...], other: tuple[Any, ...], double: bool
+) -> None:
+    value = json.loads(suspended()[0])
+    a, b = parent_of(value, one), parent_of(value, other)
+    if double:
+        if isinstance(a, list):
+            a.insert(one[-1], a[one[-1]])
+    else:
+        a[one[-1]], b[other[-1]] = b[other[-1]], a[one[-1]]
+    try:
+        mutated = canonical.format(value)
+    except (RecursionError, Malformed):
+        return  # one was inside the other
+    same_or_refused(mutated)
+
+
+SCALARS = st.one_of(
+    st.none(), st.booleans(), st.integers(-1, 2**53 - 1), st.just([]), st.just({}),
+    st.sampled_from(["", "A" * 44, "unknown", "9999-12-31+00:00", "\u202e", "a/b"]),
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.sampled_from(PLACES), SCALARS)
+def test_everything_replaced_is_noticed(place: tuple[Any, ...], new: Any) -> None:
+    value = json.loads(suspended()[0])
+    parent_of(value, place)[place[-1]] = new
+    same_or_refused(canonical.format(value))
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.one_of(st.binary(max_size=400), st.text(max_size=200).map(str.encode)))
+def test_any_bytes_give_an_answer(data: bytes) -> None:
+    _, trust, now = suspended()
+    answer = check_file(data, trust, now, at="2026-01-01T00:00:00Z")
+    assert (answer.answer, answer.reason, answer.exit) == ("cannot-decide", "evidence-refused", 4)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"{}", b"[" * 100_000, b"9" * 100_000, b'{"format":"certledger evidence v1"}',
+     b"\xff\xfe", b"null", b" " * (5 * 1024 * 1024)],
+    ids=["empty", "object", "nested", "digits", "format", "not utf-8", "null", "too large"],
+)
+def test_poison_gives_an_answer(data: bytes) -> None:
+    _, trust, now = suspended()
+    assert check_file(data, trust, now).reason == "evidence-refused"
+
+
+# --- the table and the trust file ---
+
+
+def test_only_what_was_checked_is_valid() -> None:
+    """With any one needed check missing there is no positive answer."""
+    found = verdict.Found("valid", "in-force")
+    results = dict.fromkeys(verdict.NAMES, verdict.PASSED)
+
+    def decide(**changed: str) -> str:
+        merged = {**results, **{k.replace("_", "-"): v for k, v in changed.items()}}
+        return verdict.decide([verdict.Check(n, r, "w") for n, r in merged.items()], found)[0]
+
+    assert decide() == "valid"
+    assert decide(status=verdict.NOT_CHECKED, disclosures=verdict.NOT_CHECKED) == "valid"
+    for name in verdict.NAMES:
+        assert decide(**{name: verdict.FAILED}) == "cannot-decide", name
+    for name in verdict.NEEDED["valid"]:
+        assert decide(**{name: verdict.NOT_CHECKED}) == "cannot-decide", name
+
+
+def test_trust_file_round_trip() -> None:
+    trust = make_ledger().trust(
+        keys=(TrustedKey(world.CHECKPOINT.key, 0, 10), TrustedKey(world.OPERATOR.key, 10, None))
+    )
+    assert parse_trust(format_trust(trust)) == trust
+    assert parse_trust(json.dumps(json.loads(format_trust(trust)), indent=2).encode()) == trust
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.one_of(st.binary(max_size=200), st.text(max_size=200).map(str.encode)))
+def test_any_bytes_are_a_trust_file_or_malformed(data: bytes) -> None:
+    with pytest.raises(Malformed, match="malformed-trust"):
+        parse_trust(data)
+
+
+@pytest.mark.parametrize(
+    ("member", "value"),
+    [("origin", ""), ("genesis", "00"), ("checkpoint_keys", []), ("max_checkpoint_age_seconds", 0),
+     ("max_checkpoint_age_seconds", True), ("more", 1)],
+)
+def test_trust_files_out_of_form(member: str, value: Any) -> None:
+    members = json.loads(format_trust(make_ledger().trust()))
+    with pytest.raises(Malformed, match="malformed-trust"):
+        parse_trust(json.dumps({**members, member: value}).encode())
+
+
+def test_the_clock_may_be_a_little_behind() -> None:
+    ledger = make_ledger()
+    ledger.admit("issued", "N", valid_from="2026-02-01+08:00")
+    data = format_evidence(ledger.evidence("N"))
+    assert check_file(data, ledger.trust(), ledger.now - AHEAD).answer == "valid"
+    far = check_file(data, ledger.trust(), ledger.now - DAY * times.SECOND)
+    assert (far.answer, failed(far)) == ("cannot-decide", ["freshness"])
