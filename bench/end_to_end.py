@@ -119,7 +119,6 @@ def run(plan: Plan, paced: Paced, workers: int, say: Say) -> Result:
             compression_type="lz4",
             max_request_size=2 * 1024 * 1024,
             batch_size=256 * 1024,
-            buffer_memory=64 * 1024 * 1024,
         )
         receipts = Receipts(ledger.settings.kafka)
         try:

@@ -35,47 +35,10 @@ _CHANGES = (  # act, weight
 _SURNAMES = "王李张刘陈杨黄赵吴周徐孙马朱胡郭何林高罗"
 _GIVEN = "伟芳娜敏静丽强磊军洋勇艳杰娟涛明超秀霞平刚桂英华玉建国志远晓东文博"
 _PLACES = "青羊锦江金牛武侯成华龙泉新都温江双流郫都都江堰崇州"
-_STREETS = [
-    "人民南路",
-    "建设北路",
-    "蜀都大道",
-    "中山西街",
-    "解放路",
-    "滨江东路",
-    "学府街",
-    "天府大道",
-]
-_TRADES = [
-    "餐饮服务",
-    "道路货物运输",
-    "内科",
-    "美容美发",
-    "房屋建筑",
-    "食品销售",
-    "软件开发",
-    "酒店管理",
-]
-_ENGLISH = [
-    "Golden",
-    "River",
-    "Evergreen",
-    "Harbour",
-    "Sunrise",
-    "Bamboo",
-    "Jade",
-    "Northern",
-    "Lotus",
-]
-_KINDS = [
-    "Catering",
-    "Logistics",
-    "Medical",
-    "Trading",
-    "Construction",
-    "Foods",
-    "Software",
-    "Hotels",
-]
+_STREETS = ("人民南路", "建设北路", "蜀都大道", "中山西街", "解放路", "滨江东路", "学府街")
+_TRADES = ("餐饮服务", "道路货物运输", "内科", "美容美发", "房屋建筑", "食品销售", "软件开发")
+_ENGLISH = ("Golden", "River", "Evergreen", "Harbour", "Sunrise", "Bamboo", "Jade", "Northern")
+_KINDS = ("Catering", "Logistics", "Medical", "Trading", "Construction", "Foods", "Software")
 
 
 @dataclass(frozen=True, slots=True)
