@@ -1,0 +1,114 @@
+"""Canonical JSON: three printers agree within the profile, and no bytes surprise the parser."""
+
+from __future__ import annotations
+
+import json
+import unicodedata
+from typing import Any
+
+import orjson
+import pytest
+import rfc8785
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from ledger import canonical
+from ledger.errors import LedgerError, Malformed
+
+LIMIT = 65_536
+names = st.text(st.characters(max_codepoint=127), max_size=8)
+texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=12).map(
+    lambda text: unicodedata.normalize("NFC", text)
+)
+numbers = st.integers(-canonical.MAX_INTEGER, canonical.MAX_INTEGER)
+values = st.recursive(
+    st.none() | st.booleans() | numbers | texts,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(names, inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@given(values)
+def test_printers_agree(value: Any) -> None:
+    data = canonical.format(value)
+    assert data == orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+    assert data == rfc8785.dumps(value)
+    assert canonical.encode(value) == data
+    assert canonical.parse(data, LIMIT) == value
+    assert canonical.parse_typed(data, LIMIT, orjson.loads) == value
+
+
+@given(st.binary(max_size=64) | values.map(lambda v: json.dumps(v).encode()))
+@example(b"[" * 60_000)
+@example(b'{"a":' * 3_000 + b"1" + b"}" * 3_000)
+@example(b"9" * 5_000)
+@example(b"-0")
+@example(b"1e5")
+@example(b"NaN")
+@example(b'"\\ud800"')
+@example(b'"\xed\xa0\x80"')
+@example(b"\xef\xbb\xbf1")
+@example(b'{"a":1,"a":1}')
+@example('"e\u0301"'.encode())
+@example('{"\u00e9":1}'.encode())
+@example(b'{"b":1,"a":2}')
+@example(b" 1")
+@example(b"1\n")
+def test_any_bytes_give_their_value_or_a_refusal(data: bytes) -> None:
+    try:
+        value = canonical.parse(data, LIMIT)
+    except LedgerError:
+        return
+    assert canonical.format(value) == data == rfc8785.dumps(value)
+
+
+@given(values, st.integers(0, 2**31), st.binary(min_size=1, max_size=2))
+def test_mutated_bytes_have_one_meaning(value: Any, place: int, put: bytes) -> None:
+    data = canonical.format(value)
+    at = place % (len(data) + 1)
+    changed = data[:at] + put + data[at + 1 :]
+    try:
+        other = canonical.parse(changed, LIMIT)
+    except LedgerError:
+        return
+    assert canonical.format(other) == changed
+    assert (changed == data) == (json.dumps(other) == json.dumps(value) and other == value)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        1.0,
+        float("nan"),
+        2**53,
+        -(2**53),
+        b"bytes",
+        (1, 2),
+        {1: 2},
+        {None: 1},
+        {"\u00e9": 1},
+        "e\u0301",
+        "\ud800",
+        ["\ud800"],
+        {"a": {"b": 2**60}},
+        {1, 2},
+    ],
+    ids=repr,
+)
+def test_values_outside_the_profile_are_refused(value: Any) -> None:
+    with pytest.raises(Malformed):
+        canonical.format(value)
+
+
+def test_depth_and_size_are_limited() -> None:
+    deep: Any = 1
+    for _ in range(canonical.MAX_DEPTH):
+        deep = [deep]
+    assert canonical.parse(canonical.format(deep), LIMIT) == deep
+    with pytest.raises(Malformed, match="deeper"):
+        canonical.format([deep])
+    with pytest.raises(Malformed, match="deeper"):
+        canonical.parse(b"[" * 33 + b"]" * 33, LIMIT)
+    with pytest.raises(Malformed) as refused:
+        canonical.parse(b"1" * 11, 10)
+    assert refused.value.code == "too-large"
