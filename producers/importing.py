@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from ledger.errors import CODES, LedgerError, Malformed, Refused
+from ledger.errors import CODES, Malformed
 from ledger.note import MemorySigner, VerifierKey
 
 from .config import PublisherConfig
@@ -153,12 +153,9 @@ class _Counted(io.RawIOBase):
 
 
 def _open(path: Path) -> BinaryIO:
-    file = path.open("rb")
-    first = file.read(2)
-    file.seek(0)
-    if first == _GZIP:
-        return gzip.GzipFile(fileobj=file)  # type: ignore[return-value]
-    return file
+    with path.open("rb") as file:
+        packed = file.read(2) == _GZIP
+    return gzip.open(path, "rb") if packed else path.open("rb")  # type: ignore[return-value]
 
 
 @dataclass(slots=True)
@@ -218,20 +215,6 @@ def draft_config(department: str, zone: Any) -> PublisherConfig:
     )
 
 
-def make_lines(
-    binding: Binding, row: Row, maker: Any
-) -> list[tuple[str, Line]]:
-    """(department, line) of each event of a row; Malformed when one of them cannot be made.
-
-    `maker` gives the line maker of a department.
-    """
-    out = []
-    for plain in binding.map(row.cells, row.change):
-        department = str(plain["department"])
-        out.append((department, maker(department).make(plain)))
-    return out
-
-
 def dry_run(register: Register, report_folder: Path) -> tuple[Report, Counter[str]]:
     """(report, events by kind): what an import would publish; needs no ledger."""
     begun = time.monotonic()
@@ -249,12 +232,14 @@ def dry_run(register: Register, report_folder: Path) -> tuple[Report, Counter[st
     try:
         for row in register.rows():
             try:
-                for plain in binding.map(row.cells, row.change):
+                events = binding.map(row.cells, row.change)
+                for plain in events:
                     maker(str(plain["department"])).make(plain)
-                    kinds[str(plain["event"])] += 1
-                    report.published += 1
-            except LedgerError as err:
+            except Malformed as err:
                 leftovers.add(row, err.message)
+                continue
+            kinds.update(str(plain["event"]) for plain in events)
+            report.published += len(events)
     finally:
         leftovers.close()
     report.unmapped = leftovers.count
@@ -280,9 +265,17 @@ def import_register(
     with Feed(env, journal=journal, window=window, progress=progress) as feed:
         try:
             for row in register.rows():
+                made: list[tuple[str, Line]] = []
                 try:
-                    made = make_lines(binding, row, feed.publisher)
-                except (Malformed, Refused) as err:
+                    events = binding.map(row.cells, row.change)
+                except Malformed as err:
+                    leftovers.add(row, err.message)
+                    continue
+                publishers = [feed.publisher(str(plain["department"])) for plain in events]
+                try:
+                    for publisher, plain in zip(publishers, events, strict=True):
+                        made.append((publisher.config.department, publisher.make(plain)))
+                except Malformed as err:
                     leftovers.add(row, err.message)
                     continue
                 for department, line in made:

@@ -320,11 +320,15 @@ def builtin() -> list[str]:
 
 def load_mapping(name: str) -> Mapping:
     """The mapping of that name, or in that file; Malformed `malformed-mapping` with the path."""
+    return parse_mapping(mapping_text(name), name)
+
+
+def mapping_text(name: str) -> str:
+    """The mapping's file as it stands."""
     if name in builtin():
-        text = (resources.files("producers") / "mappings" / f"{name}.json").read_text("utf-8")
-        return parse_mapping(text, name)
+        return (resources.files("producers") / "mappings" / f"{name}.json").read_text("utf-8")
     try:
-        text = Path(name).read_text("utf-8")
+        return Path(name).read_text("utf-8")
     except FileNotFoundError as err:
         raise Malformed(
             "malformed-mapping",
@@ -332,7 +336,6 @@ def load_mapping(name: str) -> Mapping:
         ) from err
     except (OSError, UnicodeDecodeError) as err:
         raise Malformed("malformed-mapping", f"{name} cannot be read: {err}") from err
-    return parse_mapping(text, name)
 
 
 def parse_mapping(text: str, place: str = "mapping") -> Mapping:
