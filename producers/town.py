@@ -1,8 +1,8 @@
 """A generated town's year: five departments, nine kinds of certificate, every kind of event.
 
 Seeded: one seed gives the same events in the same order, always. Most are what departments do
-every day; some come late, are back-dated or corrected, and about one in a hundred is impossible,
-in a way that stays impossible when it is said again.
+every day; some come late, are back-dated or corrected, and a few are impossible, in a way that
+stays impossible when it is said again.
 """
 
 from __future__ import annotations
