@@ -51,7 +51,8 @@ class Env(Protocol):
 def add_commands(subparsers: Any) -> None:
     """Add the read side's commands to a command line."""
     verify = subparsers.add_parser(
-        "verify", help="ask whether a certificate is valid, or check an evidence file",
+        "verify",
+        help="ask whether a certificate is valid, or check an evidence file",
         epilog=EXIT_CODES,
     )
     add_arguments(verify, "NUMBER|FILE", "what to trust (default: the stack's trust.json)")
@@ -80,12 +81,14 @@ def add_commands(subparsers: Any) -> None:
         "receipt", help="make a department's receipt again and check it"
     )
     receipt.add_argument(
-        "subject", metavar="BUNDLE",
+        "subject",
+        metavar="BUNDLE",
         help="DEPARTMENT/LANE/EPOCH/SEQUENCE, a log index, or an event id (32 hex digits)",
     )
     receipt.add_argument("-o", "--output", metavar="FILE", help="write the receipt; - for stdout")
-    receipt.add_argument("--trust", type=Path, metavar="FILE",
-                         help="what to trust (default: the stack's trust.json)")
+    receipt.add_argument(
+        "--trust", type=Path, metavar="FILE", help="what to trust (default: the stack's trust.json)"
+    )
     receipt.add_argument("--json", action="store_true", help="what it says as JSON on stdout")
     receipt.set_defaults(run=run, perform=_receipt)
 
@@ -163,8 +166,15 @@ def _not_found(looked: Looked, view: View, trust: Trust) -> Answer:
     checks, ledger_time = check_head(view.status(), view.checkpoint, trust, moment)
     answer, reason, why = decide(checks, found)
     return Answer(
-        answer, reason, tuple(checks), why, number=looked.number, found=found,
-        question=Question(moment, moment), tree_size=view.size, ledger_time=ledger_time,
+        answer,
+        reason,
+        tuple(checks),
+        why,
+        number=looked.number,
+        found=found,
+        question=Question(moment, moment),
+        tree_size=view.size,
+        ledger_time=ledger_time,
         near_misses=looked.near,
     )
 
@@ -176,9 +186,15 @@ def _history(args: Any, env: Env) -> int:
     with _view(env) as view:
         looked = view.find(args.subject, args.type, args.issuer)
         if len(looked.matches) != 1:
-            answer = _ambiguous(looked) if looked.matches else undecided(
-                "not-found", f"looked up as {looked.number!r}", number=looked.number,
-                near_misses=looked.near,
+            answer = (
+                _ambiguous(looked)
+                if looked.matches
+                else undecided(
+                    "not-found",
+                    f"looked up as {looked.number!r}",
+                    number=looked.number,
+                    near_misses=looked.near,
+                )
             )
             if not looked.matches:
                 answer = replace(answer, answer=NOT_FOUND)
@@ -188,8 +204,12 @@ def _history(args: Any, env: Env) -> int:
         size = view.size
     events = _told(told)
     if args.json:
-        print(json.dumps({"certificate": _certificate(certificate), "tree_size": size,
-                          "events": events}, indent=2))
+        print(
+            json.dumps(
+                {"certificate": _certificate(certificate), "tree_size": size, "events": events},
+                indent=2,
+            )
+        )
     else:
         print_safely(_table(certificate, events, size), sys.stdout)
     return 0
@@ -197,7 +217,9 @@ def _history(args: Any, env: Env) -> int:
 
 def _certificate(certificate: CertificateId) -> dict[str, str]:
     return {
-        "type": certificate.type_code, "issuer": certificate.issuer, "number": certificate.number,
+        "type": certificate.type_code,
+        "issuer": certificate.issuer,
+        "number": certificate.number,
     }
 
 
@@ -247,9 +269,13 @@ def _table(certificate: CertificateId, events: list[dict[str, Any]], size: int) 
         extra = [
             f"{label} {plain(event[name])}"
             for name, label in (
-                ("by", "by"), ("version", "version"), ("reason", "reason"),
-                ("correction", "correction:"), ("corrects", "corrects event"),
-                ("transfer_to", "to"), ("id", "event"),
+                ("by", "by"),
+                ("version", "version"),
+                ("reason", "reason"),
+                ("correction", "correction:"),
+                ("corrects", "corrects event"),
+                ("transfer_to", "to"),
+                ("id", "event"),
             )
             if event.get(name) is not None
         ]
@@ -278,11 +304,19 @@ def _receipt(args: Any, env: Env) -> int:
         _write(args.output, data + b"\n")
     place = f"{header.department}/{header.lane}/{header.epoch}/{header.sequence}"
     if args.json:
-        print(json.dumps({
-            "bundle": place, "log_index": receipt.index, "tree_size": receipt.size,
-            "events": header.count, "outcome": dict(receipt.outcome),
-            "signed_at": header.signed_at,
-        }, indent=2))
+        print(
+            json.dumps(
+                {
+                    "bundle": place,
+                    "log_index": receipt.index,
+                    "tree_size": receipt.size,
+                    "events": header.count,
+                    "outcome": dict(receipt.outcome),
+                    "signed_at": header.signed_at,
+                },
+                indent=2,
+            )
+        )
     elif args.output != "-":
         counts = ", ".join(f"{sum(runs[1::2])} {code}" for code, runs in receipt.outcome.items())
         print_safely(

@@ -28,7 +28,8 @@ def add_arguments(parser: argparse.ArgumentParser, subject: str, trust_help: str
     """The arguments of checking: the subject, the moments, the trust file, the output."""
     parser.add_argument("subject", metavar=subject)
     parser.add_argument(
-        "--at", metavar="WHEN",
+        "--at",
+        metavar="WHEN",
         help="the moment in the world: 2016-12-01 (00:00 in the issuer's zone), "
         "2016-12-01T08:30:00+08:00, or now",
     )

@@ -133,8 +133,10 @@ def _particulars(answer: Answer) -> list[str]:
         if found.answer == NOT_VALID and contact:
             lines.append(f"  to dispute it, ask {plain(found.responsible)}: {plain(contact)}")
     if question is not None and question.at is not None:
-        known = "" if question.known_at is None else (
-            f", as the ledger knew at {format_instant(question.known_at)}"
+        known = (
+            ""
+            if question.known_at is None
+            else (f", as the ledger knew at {format_instant(question.known_at)}")
         )
         lines.append(f"  asked about {format_instant(question.at)}{known}")
     return lines

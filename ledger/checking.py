@@ -279,8 +279,11 @@ class Examination:
         root = bytes.fromhex(self.status_entry["registry_root"])
         for shown in self.evidence.records:
             merkle.check_inclusion(
-                merkle.leaf_hash(shown.data), shown.index, self.evidence.registry_size,
-                shown.path, root,
+                merkle.leaf_hash(shown.data),
+                shown.index,
+                self.evidence.registry_size,
+                shown.path,
+                root,
             )
         certificate = self.evidence.certificate
         self._record(f"department/{certificate.issuer}")
@@ -403,7 +406,10 @@ class Examination:
         delta = evidence.delta
         try:
             merkle.check_inclusion(
-                merkle.leaf_hash(key + record), delta.index, delta.size, delta.path,
+                merkle.leaf_hash(key + record),
+                delta.index,
+                delta.size,
+                delta.path,
                 bytes.fromhex(self._bundle(place[0])["certificates"]),
             )
         except ProofError as err:
@@ -438,8 +444,11 @@ class Examination:
         issuer = self._issuer_freshness()
         if issuer is None:
             return Check(
-                FRESHNESS, FAILED, "the responsible department's lane is not shown",
-                age.values, INCOMPLETE,
+                FRESHNESS,
+                FAILED,
+                "the responsible department's lane is not shown",
+                age.values,
+                INCOMPLETE,
             )
         values = {**age.values, "issuer": issuer}
         limit = issuer["silence_limit_seconds"]
@@ -457,7 +466,9 @@ class Examination:
                 SILENT,
             )
         return Check(
-            FRESHNESS, PASSED, f"{age.why}; {issuer['department']} signed at {issuer['signed_at']}",
+            FRESHNESS,
+            PASSED,
+            f"{age.why}; {issuer['department']} signed at {issuer['signed_at']}",
             values,
         )
 

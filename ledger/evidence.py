@@ -192,8 +192,11 @@ def parse_evidence(data: bytes) -> Evidence:
 def _evidence(value: Any) -> Evidence:
     if type(value) is not dict or value.get("format") != FORM:
         raise Malformed("malformed-evidence", f"an evidence file says format {FORM!r}")
-    _members(value, "format origin certificate question keys history events entries delta "
-             "registry_size records status status_then checkpoint nodes")
+    _members(
+        value,
+        "format origin certificate question keys history events entries delta "
+        "registry_size records status status_then checkpoint nodes",
+    )
     nodes = tuple(_hash(node) for node in _list(value["nodes"]))
     keys = [_text(key) for key in _list(value["keys"])]
     history = tuple(_step(step, keys) for step in _list(value["history"]))
@@ -319,5 +322,3 @@ def _count(value: Any) -> int:
 
 def _hash(value: Any) -> bytes:
     return decode_hash(_text(value), "malformed-evidence")
-
-

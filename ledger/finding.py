@@ -13,7 +13,9 @@ from .question import format_instant
 from .verdict import CANNOT_DECIDE, NOT_FOUND, Deciding, Found
 
 INCOMPLETE, UNCLEAR, NOT_KNOWN_THEN = (
-    "evidence-incomplete", "known-at-unclear", "not-known-then",
+    "evidence-incomplete",
+    "known-at-unclear",
+    "not-known-then",
 )
 
 

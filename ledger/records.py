@@ -61,12 +61,17 @@ def _is_grants(value: Any) -> bool:
 
 _RECORDS: dict[str, dict[str, Callable[[Any], bool]]] = {
     "key": {
-        "vkey": _is_text, "department": _is_text, "role": _is_text,
-        "from": _is_count, "revoked": _is_count_or_null,
+        "vkey": _is_text,
+        "department": _is_text,
+        "role": _is_text,
+        "from": _is_count,
+        "revoked": _is_count_or_null,
     },
     "type": {"names": _is_names, "grants": _is_grants},
     "department": {
-        "names": _is_names, "contact": _is_text, "time_zone": _is_text,
+        "names": _is_names,
+        "contact": _is_text,
+        "time_zone": _is_text,
         "silence_limit_seconds": _is_count_or_null,
         "lanes": lambda value: _is_count(value) and value > 0,
     },

@@ -16,7 +16,13 @@ PASSED, FAILED, NOT_CHECKED = "passed", "failed", "not-checked"
 
 # Names and order are the same in library, command line, API and page.
 EVENT_SIGNATURE, AUTHORITY, INCLUSION, CHECKPOINT, STATUS, FRESHNESS, DISCLOSURES = NAMES = (
-    "event-signature", "authority", "inclusion", "checkpoint", "status", "freshness", "disclosures",
+    "event-signature",
+    "authority",
+    "inclusion",
+    "checkpoint",
+    "status",
+    "freshness",
+    "disclosures",
 )
 
 # Whoever offers something that fails one of these offers nothing.

@@ -116,14 +116,20 @@ class View:
         return Looked(compact, tuple(found), identifier.version if found else None)
 
     def _matches(
-        self, numbers: Sequence[str], type_code: str | None, issuer: str | None,
+        self,
+        numbers: Sequence[str],
+        type_code: str | None,
+        issuer: str | None,
         limit: int = MAX_MATCHES,
     ) -> list[CertificateId]:
         self._cursor.execute(
             sql("find_certificates"),
             {
-                "numbers": list(numbers), "type_code": type_code, "issuer": issuer,
-                "size": self.size, "limit": limit,
+                "numbers": list(numbers),
+                "type_code": type_code,
+                "issuer": issuer,
+                "size": self.size,
+                "limit": limit,
             },
         )
         return [CertificateId(*row) for row in self._cursor.fetchall()]
@@ -170,7 +176,9 @@ class View:
         found = self._matches(sorted(neighbours(number)), type_code, issuer, MAX_NEAR)
         return tuple(
             {
-                "number": f.number, "type": f.type_code, "issuer": f.issuer,
+                "number": f.number,
+                "type": f.type_code,
+                "issuer": f.issuer,
                 "why": "one character differs",
             }
             for f in found
@@ -234,13 +242,21 @@ class View:
         """The registry under the last published status entry."""
         index = self.size - 1
         if self.cached is None or self.cached[0] != index:
-            leaves = read_registry_snapshot(self._cursor, index)
-            if leaves is None:  # restored without snapshots: right when nothing has moved since
-                leaves = registry.leaves(registry_leaves_records(self._cursor, self.origin))
             try:
+                leaves = read_registry_snapshot(self._cursor, index)
+                if leaves is None:  # restored without snapshots: right when nothing moved since
+                    leaves = registry.leaves(registry_leaves_records(self._cursor, self.origin))
                 records = Records.of(leaves)
-            except (LedgerError, ValueError, LookupError, TypeError) as err:
-                raise ProofError("stored-bytes-damaged", "the registry's snapshot") from err
+            except (
+                LedgerError,
+                ValueError,
+                LookupError,
+                TypeError,
+                cramjam.DecompressionError,
+            ) as err:
+                raise ProofError(
+                    "stored-bytes-damaged", f"the registry under status entry {index}"
+                ) from err
             self.cached = (index, records)
         return self.cached[1]
 

@@ -54,10 +54,12 @@ def suspended() -> tuple[bytes, Trust, int]:
     ):
         ledger.advance(DAY)
         time = times.format_moment(ledger.now - times.SECOND)
-        ledger.publish([
-            *(ledger.event("issued", f"{kind} {n}") for n in range(5)),
-            ledger.event(kind, "N1", time=time, **members),
-        ])
+        ledger.publish(
+            [
+                *(ledger.event("issued", f"{kind} {n}") for n in range(5)),
+                ledger.event(kind, "N1", time=time, **members),
+            ]
+        )
         ledger.status()
     ledger.advance(DAY)
     ledger.publish([])
@@ -83,11 +85,18 @@ def test_checks_have_their_names_order_and_sentences() -> None:
     answer = check_file(data, trust, now)
     assert answer.answer == "valid"
     assert [c.name for c in answer.checks] == [
-        "event-signature", "authority", "inclusion", "checkpoint", "status", "freshness",
+        "event-signature",
+        "authority",
+        "inclusion",
+        "checkpoint",
+        "status",
+        "freshness",
         "disclosures",
     ]
     assert [c.result for c in answer.checks] == ["passed"] * 4 + [
-        "not-checked", "passed", "not-checked",
+        "not-checked",
+        "passed",
+        "not-checked",
     ]
     assert "a later change is not excluded" in answer.checks[4].why
     assert all(c.why for c in answer.checks)
@@ -97,10 +106,21 @@ def test_json_has_the_names_that_were_fixed() -> None:
     data, trust, now = suspended()
     value = json.loads(json.dumps(check_file(data, trust, now).members()))
     assert value.keys() >= {
-        "answer", "reason", "since", "certificate", "checks", "tree_size", "ledger_time",
+        "answer",
+        "reason",
+        "since",
+        "certificate",
+        "checks",
+        "tree_size",
+        "ledger_time",
     }
     assert set(value["certificate"]) >= {
-        "type", "issuer", "number", "version", "valid_from", "valid_until",
+        "type",
+        "issuer",
+        "number",
+        "version",
+        "valid_from",
+        "valid_until",
     }
     assert value["certificate"]["version"] == 2
     assert all({"name", "result", "why"} <= set(c) for c in value["checks"])
@@ -157,9 +177,12 @@ def build_cases() -> Iterator[tuple[str, Callable[[LedgerBuilder], Answer], str,
         yield kind, case(revoke), "not-valid", f"revoked-{kind}"
     by_other = ("revoked", {"revocation_kind": "annulled", "department": "c"})
     yield "by another", case(by_other), "not-valid", "revoked-annulled"
-    yield "no end", case(issued={"valid_until": None}, at=moment("9999-12-31T00:00:00Z")), (
-        "valid"
-    ), "in-force"
+    yield (
+        "no end",
+        case(issued={"valid_until": None}, at=moment("9999-12-31T00:00:00Z")),
+        ("valid"),
+        "in-force",
+    )
     unknown = {"valid_from": "unknown"}
     early = moment("2026-02-15T00:00:00Z")
     yield "unknown start", case(issued=unknown, at=early), "cannot-decide", "start-unknown"
@@ -190,8 +213,14 @@ def test_voided_and_restated_history() -> None:
     wrong = world.make_event("issued", "N", change="wrong")
     event_id = json.loads(wrong)["id"]
     correction = {"corrects": event_id, "reason_code": "clerical-error"}
-    ledger.admit("corrected", "N", correction="restate", valid_until="2026-02-01+08:00",
-                 valid_from="2026-01-01+08:00", **correction)
+    ledger.admit(
+        "corrected",
+        "N",
+        correction="restate",
+        valid_until="2026-02-01+08:00",
+        valid_from="2026-01-01+08:00",
+        **correction,
+    )
     assert ask(ledger, "N").reason == "expired"
     ledger.admit("corrected", "N", correction="void", change="2", **correction)
     assert (ask(ledger, "N").answer, ask(ledger, "N").reason) == ("not-valid", "voided")
@@ -226,8 +255,13 @@ def late_ledger() -> LedgerBuilder:
     ledger.admit("issued", "N", valid_from="2026-03-01+08:00")
     ledger.status()
     ledger.advance(4 * DAY)
-    ledger.admit("revoked", "N", revocation_kind="annulled", valid_from="2026-03-02+08:00",
-                 time="2026-03-05T07:00:00+08:00")
+    ledger.admit(
+        "revoked",
+        "N",
+        revocation_kind="annulled",
+        valid_from="2026-03-02+08:00",
+        time="2026-03-05T07:00:00+08:00",
+    )
     ledger.status()
     ledger.advance(DAY)
     ledger.publish([])
@@ -296,7 +330,9 @@ def test_old_evidence_goes_stale_and_keeps_its_meaning() -> None:
     later = ledger.now + 2 * DAY * times.SECOND
     stale = check_file(data, ledger.trust(), later)
     assert (stale.answer, stale.reason, failed(stale)) == (
-        "cannot-decide", "checkpoint-stale", ["freshness"],
+        "cannot-decide",
+        "checkpoint-stale",
+        ["freshness"],
     )
     relied = check_file(data, ledger.trust(), later, relied_at=times.format_moment(ledger.now))
     assert relied.answer == "valid"
@@ -482,7 +518,9 @@ def test_a_refused_event_offered_as_admitted() -> None:
         1, 2, merkle.in_memory([merkle.leaf_hash(x) for x in ledger.lines[done.index]])
     )
     step = replace(
-        evidence.history[0], position=1, line_hash=item.line_hash,
+        evidence.history[0],
+        position=1,
+        line_hash=item.line_hash,
         transition=make_transition(item, "a", key, 1),
     )
     event = replace(evidence.events[0], line=line, path=tuple(path))
@@ -539,8 +577,11 @@ def test_any_flipped_bits_are_noticed(place: int, mask: int, more: int) -> None:
 def places(value: Any, at: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
     """Every member and list item of a JSON value."""
     items = (
-        value.items() if isinstance(value, dict)
-        else enumerate(value) if isinstance(value, list) else ()
+        value.items()
+        if isinstance(value, dict)
+        else enumerate(value)
+        if isinstance(value, list)
+        else ()
     )
     for key, inner in items:
         if key != "question":
@@ -584,7 +625,11 @@ def test_everything_swapped_or_doubled_is_noticed(
 
 
 SCALARS = st.one_of(
-    st.none(), st.booleans(), st.integers(-1, 2**53 - 1), st.just([]), st.just({}),
+    st.none(),
+    st.booleans(),
+    st.integers(-1, 2**53 - 1),
+    st.just([]),
+    st.just({}),
     st.sampled_from(["", "A" * 44, "unknown", "9999-12-31+00:00", "\u202e", "a/b"]),
 )
 
@@ -607,8 +652,16 @@ def test_any_bytes_give_an_answer(data: bytes) -> None:
 
 @pytest.mark.parametrize(
     "data",
-    [b"", b"{}", b"[" * 100_000, b"9" * 100_000, b'{"format":"certledger evidence v1"}',
-     b"\xff\xfe", b"null", b" " * (5 * 1024 * 1024)],
+    [
+        b"",
+        b"{}",
+        b"[" * 100_000,
+        b"9" * 100_000,
+        b'{"format":"certledger evidence v1"}',
+        b"\xff\xfe",
+        b"null",
+        b" " * (5 * 1024 * 1024),
+    ],
     ids=["empty", "object", "nested", "digits", "format", "not utf-8", "null", "too large"],
 )
 def test_poison_gives_an_answer(data: bytes) -> None:
@@ -653,8 +706,14 @@ def test_any_bytes_are_a_trust_file_or_malformed(data: bytes) -> None:
 
 @pytest.mark.parametrize(
     ("member", "value"),
-    [("origin", ""), ("genesis", "00"), ("checkpoint_keys", []), ("max_checkpoint_age_seconds", 0),
-     ("max_checkpoint_age_seconds", True), ("more", 1)],
+    [
+        ("origin", ""),
+        ("genesis", "00"),
+        ("checkpoint_keys", []),
+        ("max_checkpoint_age_seconds", 0),
+        ("max_checkpoint_age_seconds", True),
+        ("more", 1),
+    ],
 )
 def test_trust_files_out_of_form(member: str, value: Any) -> None:
     members = json.loads(format_trust(make_ledger().trust()))

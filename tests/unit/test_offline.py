@@ -69,7 +69,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(archive: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-I", "-c", GUARD, str(archive), *arguments],
-        capture_output=True, text=True, timeout=60, check=False,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
 
 
@@ -109,7 +112,9 @@ def test_json_is_on_stdout(
     ids=["no file", "no trust", "no moment", "no trust file", "a folder"],
 )
 def test_wrong_usage_is_2_and_a_sentence(
-    folder: Path, arguments: list[str], capsys: pytest.CaptureFixture[str],
+    folder: Path,
+    arguments: list[str],
+    capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(folder)
@@ -119,12 +124,15 @@ def test_wrong_usage_is_2_and_a_sentence(
 
 def test_without_cryptography_it_says_so(archive: Path, folder: Path) -> None:
     guard = GUARD.replace('"cryptography", ', "").replace(
-        "raise ImportError(f\"the verifier must not import {name}\")",
+        'raise ImportError(f"the verifier must not import {name}")',
         "raise ModuleNotFoundError(name, name=name)",
     )
     done = subprocess.run(
         [sys.executable, "-I", "-c", guard, str(archive), str(folder / "good.evidence.json")],
-        capture_output=True, text=True, timeout=60, check=False,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
     assert done.returncode == 4
     assert "needs the cryptography package" in done.stderr
