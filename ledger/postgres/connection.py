@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import psycopg2
+from psycopg2 import errors
 from psycopg2.extensions import connection as Connection
 from psycopg2.extensions import cursor as Cursor
 
 from ..errors import Unavailable
+from .statements import sql
 
-# A frozen writer must not hold the turn: PostgreSQL ends its transaction after this long. Those
-# who wait for the turn meanwhile have more patience than the frozen one has time.
+# A frozen writer must not hold the turn: PostgreSQL ends its transaction after this long, and
+# whoever waits for the turn ends one that is frozen where these timeouts do not reach.
 IDLE_TIMEOUT_SECONDS = 3
 TURN_TIMEOUT_SECONDS = 5
+LOCK_TIMEOUT_SECONDS = 1  # before a waiter looks at who holds the turn
+TURN_ATTEMPTS = 30
 
 
 def connect(url: str, program: str, *, writes: bool = False) -> Connection:
@@ -27,6 +32,7 @@ def connect(url: str, program: str, *, writes: bool = False) -> Connection:
         options += [
             f"-c transaction_timeout={TURN_TIMEOUT_SECONDS}s",
             f"-c idle_in_transaction_session_timeout={IDLE_TIMEOUT_SECONDS}s",
+            f"-c lock_timeout={LOCK_TIMEOUT_SECONDS}s",
             "-c synchronous_commit=on",
         ]
     try:
@@ -46,3 +52,31 @@ def transaction(connection: Connection) -> Iterator[Cursor]:
             yield cursor
     except (psycopg2.OperationalError, psycopg2.InterfaceError) as err:
         raise Unavailable("unreachable", f"PostgreSQL: {str(err).strip()}") from err
+    except psycopg2.InternalError as err:
+        if not connection.closed:
+            raise
+        # its timeouts for whole transactions end the session
+        raise Unavailable("unreachable", f"PostgreSQL: {str(err).strip()}") from err
+
+
+@contextmanager
+def turn(connection: Connection) -> Iterator[tuple[Cursor, tuple[Any, ...]]]:
+    """A transaction that holds the turn, and the allocation row with PostgreSQL's clock.
+
+    Unavailable `not-initialised` when there is no ledger.
+    """
+    for _ in range(TURN_ATTEMPTS):
+        with transaction(connection) as cursor:
+            try:
+                cursor.execute(sql("lock_allocation"))
+            except errors.LockNotAvailable:
+                connection.rollback()
+            else:
+                row = cursor.fetchone()
+                if row is None:
+                    raise Unavailable("not-initialised")
+                yield cursor, row
+                return
+        with transaction(connection) as cursor:
+            cursor.execute(sql("end_frozen_turn"))
+    raise Unavailable("unreachable", f"PostgreSQL: no turn in {TURN_ATTEMPTS} attempts")

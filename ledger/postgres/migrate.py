@@ -31,6 +31,8 @@ def migrate(connection: Connection) -> list[str]:
     """
     applied = []
     with transaction(connection) as cursor:
+        # two at once both find no table, and IF NOT EXISTS fails for the second
+        cursor.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
         cursor.execute(
             "CREATE TABLE IF NOT EXISTS migration (number integer PRIMARY KEY, name text NOT NULL,"
             " hash text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now())"

@@ -15,7 +15,7 @@ from ..entry import format_status
 from ..errors import Conflict, LedgerError, ProofError, Unavailable
 from ..sequencing import check_stored
 from ..tiles import TileReader
-from .connection import transaction
+from .connection import transaction, turn
 from .rows import registry_leaves_records, unpack_lines, write_registry_snapshot
 from .statements import sql
 
@@ -79,8 +79,8 @@ class Sequencing:
                 cursor.execute("SELECT microseconds_now()")
                 if _one(cursor)[0] - seen[2] < STATUS_INTERVAL:
                     return None
-            cursor.execute(sql("lock_allocation"))
-            origin, index, ledger_time, registry_index, next_outbox, clock = _one(cursor)
+        with turn(self.connection) as (cursor, row):
+            origin, index, ledger_time, registry_index, next_outbox, clock = row
             if clock < ledger_time - CLOCK_TOLERANCE:
                 raise Unavailable(
                     "clock-behind",

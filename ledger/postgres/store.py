@@ -20,7 +20,7 @@ from ..lifecycle import Transition, parse_transition
 from ..receipt import format_notice
 from ..registry import Registry, apply_note, format_record, genesis_records
 from ..topics import lane_key
-from .connection import transaction
+from .connection import transaction, turn
 from .copying import bigint, copy, integer
 from .rows import pack_lines, read_origin, read_registry
 from .statements import sql
@@ -111,11 +111,7 @@ class Store:
         """Step 5: record a batch, all of it or nothing. Records below the next offset are passed
         over; one above it is Conflict `offset-jump`.
         """
-        with transaction(self.connection) as cursor:
-            cursor.execute(sql("lock_allocation"))
-            row = cursor.fetchone()
-            if row is None:
-                raise Unavailable("not-initialised")
+        with turn(self.connection) as (cursor, row):
             origin, next_index, ledger_time, registry_index, next_outbox, clock = row
             if self._registry[0] != registry_index:
                 self._registry = (registry_index, read_registry(cursor, origin))
@@ -131,19 +127,19 @@ class Store:
                 for c in accepted
             ]
             view = _View(cursor, registry, [o for _, o in todo if isinstance(o, Opened)])
-            turn = Turn(view, next_index, max(clock, ledger_time))
+            taken = Turn(view, next_index, max(clock, ledger_time))
             outbox = []
             for fetched, opened in todo:
                 source = Source(topic_id, fetched.partition, fetched.offset)
-                outbox.append((turn.take(source, opened), fetched))
-            next_outbox = self._write(cursor, turn, view, outbox, next_outbox)
+                outbox.append((taken.take(source, opened), fetched))
+            next_outbox = self._write(cursor, taken, view, outbox, next_outbox)
             self._move_intake(cursor, topic_id, moves)
             cursor.execute(
                 sql("move_allocation"),
                 {
                     "was": next_index,
-                    "next_index": turn.next_index,
-                    "ledger_time": turn.now,
+                    "next_index": taken.next_index,
+                    "ledger_time": taken.now,
                     "registry_index": registry_index,
                     "next_outbox": next_outbox,
                 },
@@ -151,11 +147,11 @@ class Store:
             _check_one(cursor, "allocation")
             # A crash before this commit leaves nothing; after it the records count as consumed.
         outcomes: dict[str, int] = {}
-        for done in turn.accounted:
+        for done in taken.accounted:
             outcomes[done.outcome] = outcomes.get(done.outcome, 0) + 1
-        admitted = sum(len(b.admitted) for b in turn.logged)
-        refused = sum(len(b.codes) for b in turn.logged) - admitted
-        return Applied(outcomes, admitted, refused, turn.next_index)
+        admitted = sum(len(b.admitted) for b in taken.logged)
+        refused = sum(len(b.codes) for b in taken.logged) - admitted
+        return Applied(outcomes, admitted, refused, taken.next_index)
 
     def _accept(
         self, cursor: Cursor, topic_id: str, batch: Sequence[Checked]
@@ -203,17 +199,17 @@ class Store:
     def _write(
         self,
         cursor: Cursor,
-        turn: Turn,
+        taken: Turn,
         view: _View,
         accounted: Sequence[tuple[Accounted, Fetched]],
         next_outbox: int,
     ) -> int:
-        _copy_entries(cursor, turn)
-        _copy_certificates(cursor, turn, view)
-        for key, (acts, link) in turn.holders.items():
+        _copy_entries(cursor, taken)
+        _copy_certificates(cursor, taken, view)
+        for key, (acts, link) in taken.holders.items():
             cursor.execute(sql("upsert_holder"), {"key": key, "acts": acts, "link": link})
-        _copy_lanes(cursor, turn)
-        _add_tallies(cursor, turn, view)
+        _copy_lanes(cursor, taken)
+        _add_tallies(cursor, taken, view)
         rows = []
         for done, fetched in accounted:
             number = None
@@ -248,11 +244,7 @@ class Store:
 
         Refused, Malformed or ProofError as `registry.apply_note` says; nothing is written then.
         """
-        with transaction(self.connection) as cursor:
-            cursor.execute(sql("lock_allocation"))
-            row = cursor.fetchone()
-            if row is None:
-                raise Unavailable("not-initialised")
+        with turn(self.connection) as (cursor, row):
             origin, index, ledger_time, _, next_outbox, clock = row
             change = apply_note(read_registry(cursor, origin), note, index)
             if change is None:

@@ -1,0 +1,680 @@
+"""Step 5 over a real PostgreSQL: one transaction per batch, one turn at a time, one row each."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import random
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import psycopg2
+import psycopg2.extensions
+import pytest
+from psycopg2.extensions import ISOLATION_LEVEL_AUTOCOMMIT, make_dsn, parse_dsn
+
+from ledger.bundle import format_record, note_hash
+from ledger.errors import Conflict, LedgerError, Refused, Unavailable
+from ledger.event import make_event_id
+from ledger.postgres import migrate as migrations_module
+from ledger.postgres import store as store_module
+from ledger.postgres.connection import connect, transaction
+from ledger.postgres.migrate import migrate, migrations
+from ledger.postgres.statements import sql
+from ledger.postgres.store import Fetched, Store, create_ledger
+from tests import world
+from tests.stored_ledger import TOPIC, StoredLedger, query
+
+NUMBER = "京A-1"
+
+
+@pytest.fixture
+def ledger(database_url: str) -> Iterator[StoredLedger]:
+    made = StoredLedger(database_url)
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+# --- migrations ----------------------------------------------------------------------------------
+
+CATALOGUE = {
+    "tables": "SELECT relname, relkind, reloptions FROM pg_class"
+    " WHERE relnamespace = 'public'::regnamespace ORDER BY 1",
+    "columns": "SELECT attrelid::regclass::text, attnum, attname, format_type(atttypid, atttypmod),"
+    " attnotnull, attstorage, attcompression, pg_get_expr(adbin, adrelid)"
+    " FROM pg_attribute LEFT JOIN pg_attrdef ON adrelid = attrelid AND adnum = attnum"
+    " WHERE attrelid IN (SELECT oid FROM pg_class WHERE relkind = 'r'"
+    " AND relnamespace = 'public'::regnamespace) AND attnum > 0 AND NOT attisdropped"
+    " ORDER BY 1, 2",
+    "constraints": "SELECT conrelid::regclass::text, conname, contype, pg_get_constraintdef(oid)"
+    " FROM pg_constraint WHERE connamespace = 'public'::regnamespace ORDER BY 1, 2",
+    "indexes": "SELECT tablename, indexname, indexdef FROM pg_indexes WHERE schemaname = 'public'"
+    " ORDER BY 1, 2",
+    "triggers": "SELECT tgrelid::regclass::text, tgname, tgenabled, pg_get_triggerdef(oid)"
+    " FROM pg_trigger WHERE NOT tgisinternal ORDER BY 1, 2",
+    "functions": "SELECT proname, pg_get_functiondef(oid) FROM pg_proc"
+    " WHERE pronamespace = 'public'::regnamespace ORDER BY 1",
+}
+
+
+def catalogue(url: str) -> dict[str, list[tuple[Any, ...]]]:
+    connection = psycopg2.connect(url)
+    try:
+        return {name: query(connection, text) for name, text in CATALOGUE.items()}
+    finally:
+        connection.close()
+
+
+@pytest.fixture
+def second_database_url(postgres_url: str) -> Iterator[str]:
+    name = f"test_{uuid.uuid4().hex}"
+    admin = psycopg2.connect(postgres_url)
+    admin.set_isolation_level(ISOLATION_LEVEL_AUTOCOMMIT)
+    with admin.cursor() as cursor:
+        cursor.execute(f"CREATE DATABASE {name}")
+        yield make_dsn(**{**parse_dsn(postgres_url), "dbname": name})
+        cursor.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    admin.close()
+
+
+def test_migrations_from_nothing_equal_the_schema(
+    database_url: str, second_database_url: str
+) -> None:
+    connection = connect(database_url, "test")
+    assert migrate(connection) == [name for _, name, _ in migrations()]
+    query(connection, "DROP TABLE migration")
+    connection.close()
+    whole = psycopg2.connect(second_database_url)
+    query(whole, sql("schema"))
+    whole.close()
+    migrated, stated = catalogue(database_url), catalogue(second_database_url)
+    for name in CATALOGUE:
+        assert migrated[name] == stated[name], name
+    assert len(stated["triggers"]) >= 10
+
+
+def test_migrations_go_on_where_they_were_interrupted(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = migrations()
+    broken = [*real[:1], (real[1][0], real[1][1], real[1][2] + "; SELECT 1 / 0"), *real[2:]]
+    connection = connect(database_url, "test")
+    monkeypatch.setattr(migrations_module, "migrations", lambda: broken)
+    with pytest.raises(psycopg2.errors.DivisionByZero):
+        migrate(connection)
+    assert query(connection, "SELECT number FROM migration") == [(real[0][0],)]
+    assert query(connection, "SELECT to_regclass('registry_snapshot')") == [(None,)]
+    monkeypatch.setattr(migrations_module, "migrations", lambda: real)
+    assert migrate(connection) == [name for _, name, _ in real[1:]]
+    assert migrate(connection) == []
+    connection.close()
+
+
+def test_two_migrate_at_once(database_url: str) -> None:
+    done: list[list[str] | BaseException] = []
+
+    def run() -> None:
+        connection = connect(database_url, "test")
+        try:
+            done.append(migrate(connection))
+        except BaseException as err:
+            done.append(err)
+        finally:
+            connection.close()
+
+    threads = [threading.Thread(target=run) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not [d for d in done if isinstance(d, BaseException)]
+    names = [name for d in done if not isinstance(d, BaseException) for name in d]
+    assert sorted(names) == sorted(name for _, name, _ in migrations())
+
+
+def test_a_migration_of_other_text_is_refused(database_url: str) -> None:
+    connection = connect(database_url, "test")
+    migrate(connection)
+    query(connection, "UPDATE migration SET hash = 'x' WHERE number = 1")
+    with pytest.raises(Conflict, match="other text"):
+        migrate(connection)
+    connection.close()
+
+
+# --- what the database itself refuses ------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        "entry",
+        "lines",
+        "delta",
+        "transition",
+        "lane_note",
+        "equivocation",
+        "accounting",
+        "outbox",
+        "status",
+    ],
+)
+def test_append_only(ledger: StoredLedger, table: str) -> None:
+    column = {"entry": "data", "lines": "data", "delta": "holders", "transition": "data"}
+    name = column.get(table, "log_index")
+    for statement in (
+        f"UPDATE {table} SET {name} = {name}",
+        f"DELETE FROM {table}",
+        f"TRUNCATE {table}",
+    ):
+        with pytest.raises(psycopg2.errors.RestrictViolation, match="append-only"):
+            ledger.rows(statement)
+
+
+def test_checkpoints_cannot_be_deleted(ledger: StoredLedger) -> None:
+    for statement in ("DELETE FROM checkpoint", "TRUNCATE checkpoint"):
+        with pytest.raises(psycopg2.errors.RestrictViolation):
+            ledger.rows(statement)
+
+
+def test_a_second_genesis_is_refused(ledger: StoredLedger) -> None:
+    keys = (str(world.CHECKPOINT.key), str(world.OPERATOR.key))
+    with pytest.raises(Refused, match="holds a ledger already"):
+        create_ledger(ledger.connection, world.ORIGIN, *keys)
+
+
+def test_no_ledger(database_url: str) -> None:
+    connection = connect(database_url, "test")
+    with pytest.raises(Unavailable) as caught:
+        Store(connection)
+    assert caught.value.code == "not-initialised"
+    migrate(connection)
+    with pytest.raises(Unavailable) as caught:
+        Store(connection)
+    assert caught.value.code == "not-initialised"
+    connection.close()
+
+
+def test_unreachable() -> None:
+    with pytest.raises(Unavailable, match="PostgreSQL"):
+        connect("postgresql://127.0.0.1:1/none", "test")
+
+
+# --- offsets -------------------------------------------------------------------------------------
+
+
+def test_offsets_begin_at_nothing_and_follow(ledger: StoredLedger) -> None:
+    record = ledger.make(ledger.issued(NUMBER))
+    assert ledger.store.offsets(TOPIC, [0, 1]) == {0: (0, None), 1: (0, None)}
+    assert ledger.send(record) == {"logged": 1}
+    found = ledger.store.offsets(TOPIC, [0])
+    assert found[0][0] == 1
+    assert found[0][1] is not None
+    assert len(found[0][1]) == 32
+    ledger.check()
+
+
+def test_records_below_the_next_offset_are_passed_over(ledger: StoredLedger) -> None:
+    records = [ledger.make(ledger.issued(f"n{i}")) for i in range(4)]
+    batch = [ledger.store.open(Fetched(0, i, r)) for i, r in enumerate(records)]
+    assert ledger.store.apply(TOPIC, batch[:3]).outcomes == {"logged": 3}
+    size = ledger.rows("SELECT next_index FROM allocation")
+    assert ledger.store.apply(TOPIC, batch[:3]).outcomes == {}
+    assert ledger.rows("SELECT next_index FROM allocation") == size
+    # one batch with a repetition, as Faust may give after a rebalance
+    assert ledger.store.apply(TOPIC, [batch[1], batch[3], batch[2]]).outcomes == {"logged": 1}
+    assert ledger.rows("SELECT count(*) FROM accounting") == [(4,)]
+    ledger.check()
+
+
+@pytest.mark.parametrize(("places", "got"), [([1], 1), ([0, 2], 2), ([0, 1, 3], 3)])
+def test_a_jump_takes_nothing(ledger: StoredLedger, places: list[int], got: int) -> None:
+    batch = [ledger.store.open(Fetched(0, o, b"x")) for o in places]
+    want = got - 1 if len(places) > 1 else 0
+    with pytest.raises(Conflict, match=f"partition 0: want offset {want}, got {got}") as caught:
+        ledger.store.apply(TOPIC, batch)
+    assert caught.value.code == "offset-jump"
+    assert ledger.store.offsets(TOPIC, [0])[0] == (0, None)
+    assert ledger.rows("SELECT count(*) FROM accounting") == [(0,)]
+
+
+def test_a_partition_nobody_began_is_a_jump(ledger: StoredLedger) -> None:
+    with pytest.raises(Conflict, match="want offset None, got 0"):
+        ledger.store.apply(TOPIC, [ledger.store.open(Fetched(7, 0, b"x"))])
+
+
+def test_another_topic_id(ledger: StoredLedger) -> None:
+    ledger.send(b"x")
+    with pytest.raises(Conflict, match="this topic's id is U") as caught:
+        ledger.store.offsets("U" * 22, [0])
+    assert caught.value.code == "topic-changed"
+    with pytest.raises(Conflict, match="want offset None"):
+        ledger.store.apply("U" * 22, [ledger.store.open(Fetched(0, 0, b"x"))])
+
+
+def test_a_zombie_doubles_nothing(ledger: StoredLedger) -> None:
+    zombie = Store(connect(ledger.url, "zombie", writes=True))
+    records = [ledger.make(ledger.issued(f"n{i}")) for i in range(9)]
+    stores = [ledger.store, zombie]
+    counted = 0
+    for begin in range(0, 9, 3):
+        for store in stores:
+            batch = [
+                store.open(Fetched(0, i, records[i])) for i in range(max(0, begin - 2), begin + 3)
+            ]
+            counted += store.apply(TOPIC, batch).outcomes.get("logged", 0)
+        stores.reverse()
+    assert counted == 9
+    zombie.connection.close()
+    assert ledger.counts() == {"admitted": 9}
+    ledger.check()
+
+
+def test_two_workers_apply_the_same_at_the_same_moment(ledger: StoredLedger) -> None:
+    other = Store(connect(ledger.url, "other", writes=True))
+    records = [ledger.make(ledger.issued(f"n{i}")) for i in range(24)]
+    taken: list[int] = []
+    failed: list[BaseException] = []
+
+    def run(store: Store) -> None:
+        try:
+            for begin in range(0, 24, 4):
+                batch = [store.open(Fetched(0, i, records[i])) for i in range(begin, begin + 4)]
+                taken.append(store.apply(TOPIC, batch).outcomes.get("logged", 0))
+        except BaseException as err:
+            failed.append(err)
+
+    threads = [threading.Thread(target=run, args=(s,)) for s in (ledger.store, other)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    other.connection.close()
+    # whoever is behind passes over; whoever falls out of step stops and reads on from the table
+    assert all(isinstance(err, Conflict) and err.code == "offset-jump" for err in failed)
+    assert sum(taken) <= 24
+    done = ledger.store.offsets(TOPIC, [0])[0][0]
+    assert done == sum(taken)
+    ledger.offsets[0] = done
+    if records[done:]:
+        ledger.send(*records[done:])
+    assert ledger.counts() == {"admitted": 24}
+    ledger.check()
+
+
+# --- the registry changes between open and apply -------------------------------------------------
+
+
+def test_a_key_revoked_meanwhile(ledger: StoredLedger) -> None:
+    opened = ledger.store.open(ledger.fetched(ledger.make(ledger.issued(NUMBER))))
+    key, owner = world.bundle_signer("a"), world.registry_signer("a")
+    ledger.registrar.change(
+        f"key/{key.key.key_id}", world.key_change(key, "bundle", "a", revoked=True), owner
+    )
+    assert ledger.store.apply(TOPIC, [opened]).outcomes == {"dead-letter": 1}
+    assert ledger.rows("SELECT code FROM outbox") == [("key-revoked",)]
+    ledger.check()
+
+
+def test_a_key_added_meanwhile(ledger: StoredLedger) -> None:
+    new, owner, old = (
+        world.bundle_signer("a", "new"),
+        world.registry_signer("a"),
+        world.bundle_signer("a"),
+    )
+    lines = ledger.issued(NUMBER)
+    header = ledger.producers["a", 0].header(lines, ledger.now())
+    record = format_record(world.make_note(header, new), lines)
+    opened = ledger.store.open(ledger.fetched(record))
+    before = ledger.store.open(ledger.fetched(record))
+    ledger.registrar.change(
+        f"key/{new.key.key_id}", world.key_change(new, "bundle", "a"), owner, old, new
+    )
+    assert ledger.store.apply(TOPIC, [opened]).outcomes == {"logged": 1}
+    assert ledger.store.apply(TOPIC, [before]).outcomes == {"repeat": 1}
+    ledger.check()
+
+
+def test_a_type_changed_meanwhile(ledger: StoredLedger) -> None:
+    opened = ledger.store.open(ledger.fetched(ledger.make(ledger.issued(NUMBER))))
+    ledger.registrar.set_type(("a", ["renewed"], "own"))
+    assert ledger.store.apply(TOPIC, [opened]).outcomes == {"logged": 1}
+    assert ledger.counts() == {"act-not-authorised": 1}
+    ledger.check()
+
+
+# --- every record ends in exactly one outcome ----------------------------------------------------
+
+
+def test_every_outcome_has_one_row_and_its_message(ledger: StoredLedger) -> None:
+    producer = ledger.producers["a", 0]
+    opened_by = producer.previous
+    first = ledger.make(ledger.issued("n1"))
+    second_lines = ledger.issued("n2")
+    second = ledger.make(second_lines)
+    late = world.make_record(
+        ledger.issued("n3"), producer=producer.producer, sequence=9, previous=bytes(32)
+    )
+    same_number = world.make_record(
+        ledger.issued("n4"), producer=producer.producer, previous=opened_by
+    )
+    stranger = world.make_record(ledger.issued("n5"), producer="f" * 32, previous=opened_by)
+    damaged = first[:-2] + b"]\n"
+    offsets = {}
+    for name, record in {
+        "logged": first,
+        "repeat": first,
+        "out-of-sequence": late,
+        "equivocation": same_number,
+        "fenced": stranger,
+        "dead-letter": damaged,
+    }.items():
+        offsets[name] = ledger.offsets[0]
+        assert ledger.send(record) == {name: 1}, name
+    again = ledger.offsets[0]
+    assert ledger.send(same_number, second) == {"equivocation": 1, "logged": 1}
+    index = ledger.outcome(offsets["logged"])[1]
+    assert index is not None
+    assert ledger.outcome(offsets["logged"]) == ("logged", index, None)
+    assert ledger.outcome(offsets["repeat"]) == ("repeat", index, 0)
+    assert ledger.outcome(offsets["out-of-sequence"]) == ("out-of-sequence", None, 1)
+    assert ledger.outcome(offsets["equivocation"]) == ("equivocation", index + 1, 2)
+    assert ledger.outcome(offsets["fenced"]) == ("fenced", None, 3)
+    assert ledger.outcome(offsets["dead-letter"]) == ("dead-letter", None, 4)
+    assert ledger.outcome(again) == ("equivocation", None, 5)  # logged once
+    box = ledger.rows("SELECT number, outcome, code, notice IS NULL, record FROM outbox ORDER BY 1")
+    assert box == [
+        (0, "repeat", None, True, None),  # its receipt is sent again, no notice
+        (1, "out-of-sequence", "out-of-sequence", False, None),
+        (2, "equivocation", "equivocation", False, None),
+        (3, "fenced", "fenced", False, None),
+        (4, "dead-letter", "lines-do-not-match-note", True, damaged),
+        (5, "equivocation", "equivocation", False, None),
+    ]
+    notice = ledger.rows("SELECT notice FROM outbox WHERE number = 1")[0][0]
+    assert b'"want_epoch":0,"want_sequence":1' in notice
+    assert ledger.rows("SELECT count(*) FROM accounting") == [(8,)]
+    assert ledger.rows("SELECT next_outbox FROM allocation") == [(6,)]
+    ledger.check()
+
+
+def test_one_batch_with_everything_in_it(ledger: StoredLedger) -> None:
+    record = ledger.make(ledger.issued("n1", "n2"))
+    other = ledger.make(ledger.issued("b1", issuer="b"), "b")
+    batch = [b"", record, None, other, record, b"\x00" * 100, record]
+    assert ledger.send(*batch) == {"dead-letter": 3, "logged": 2, "repeat": 2}
+    ledger.check()
+
+
+def test_hostile_bytes_are_all_accounted_for(ledger: StoredLedger) -> None:
+    """Good records with bytes flipped, cut, doubled; nothing stops the store."""
+    rng = random.Random(20261124)
+    base = ledger.make(ledger.issued("n1", "n2", claims={"note": "甲\u202e乙"}))
+    sent = 0
+    for _ in range(8):
+        batch: list[bytes | None] = []
+        for _ in range(24):
+            data = bytearray(base)
+            for _ in range(rng.randrange(1, 4)):
+                at = rng.randrange(len(data))
+                match rng.randrange(4):
+                    case 0:
+                        data[at] ^= 1 << rng.randrange(8)
+                    case 1:
+                        del data[at : at + rng.randrange(40)]
+                    case 2:
+                        data[at:at] = rng.randbytes(rng.randrange(8))
+                    case _:
+                        data[at : at + 1] = b"\x00"
+                if not data:
+                    break
+            batch.append(bytes(data))
+        sent += len(batch)
+        ledger.send(*batch)
+    assert ledger.rows("SELECT count(*) FROM accounting") == [(sent,)]
+    assert ledger.rows("SELECT count(*) FROM accounting WHERE outcome = 'logged'")[0][0] <= 1
+    ledger.check()
+
+
+# --- the turn ------------------------------------------------------------------------------------
+
+
+def hold_idle(connection: Any) -> None:
+    """Take the turn and freeze between two statements."""
+    cursor = connection.cursor()
+    cursor.execute(sql("lock_allocation"))
+
+
+def hold_in_copy(connection: Any) -> None:
+    """Take the turn and freeze in the middle of a COPY, as a stopped process would."""
+    cursor = connection.cursor()
+    cursor.execute(sql("lock_allocation"))
+
+    class Frozen(io.RawIOBase):
+        def readable(self) -> bool:
+            return True
+
+        def read(self, size: int = -1, /) -> bytes:
+            time.sleep(30)
+            return b""
+
+    thread = threading.Thread(target=_copy, args=(cursor, Frozen()), name="frozen", daemon=True)
+    thread.start()
+    time.sleep(0.2)
+
+
+def _copy(cursor: Any, source: Any) -> None:
+    with contextlib.suppress(psycopg2.Error):
+        cursor.copy_expert("COPY entry (log_index, data) FROM STDIN (FORMAT binary)", source)
+
+
+@pytest.mark.parametrize("freeze", [hold_idle, hold_in_copy])
+def test_a_frozen_holder_of_the_turn_is_ended(
+    ledger: StoredLedger, freeze: Callable[[Any], None]
+) -> None:
+    holder = connect(ledger.url, "frozen", writes=True)
+    freeze(holder)
+    begun = time.monotonic()
+    assert ledger.send(ledger.make(ledger.issued(NUMBER))) == {"logged": 1}
+    waited = time.monotonic() - begun
+    assert waited < 6
+    assert ledger.sequencing.append_status(ledger.sequencing.head()) is not None
+    holders = ledger.rows(
+        "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'certledger-frozen'"
+    )
+    assert holders == [(0,)]
+    ledger.check()
+
+
+def test_a_failure_in_the_middle_leaves_nothing(
+    ledger: StoredLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger.send(ledger.make(ledger.issued("n0")))
+    tables = "entry lines delta transition certificate holder lane lane_note accounting outbox"
+    before = {t: ledger.rows(f"SELECT * FROM {t} ORDER BY 1, 2") for t in tables.split()}
+    registry, counts = ledger.store._registry, ledger.counts()
+    batch = [
+        ledger.store.open(Fetched(0, 1 + i, value))
+        for i, value in enumerate(
+            [ledger.make(ledger.issued("n1", holder_pseudonym=f"1:{7:064x}")), b"junk"]
+        )
+    ]
+    for name in ("_copy_entries", "_copy_certificates", "_copy_lanes", "_add_tallies", "copy"):
+        real = getattr(store_module, name)
+
+        def fail(*args: Any, real: Any = real) -> None:
+            real(*args)
+            raise RuntimeError("injected")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(store_module, name, fail)
+            with pytest.raises(RuntimeError, match="injected"):
+                ledger.store.apply(TOPIC, batch)
+        after = {t: ledger.rows(f"SELECT * FROM {t} ORDER BY 1, 2") for t in tables.split()}
+        assert after == before, name
+        assert (ledger.store._registry, ledger.counts()) == (registry, counts)
+    # the same connection and the same opened records go on
+    assert ledger.store.apply(TOPIC, batch).outcomes == {"logged": 1, "dead-letter": 1}
+    ledger.check()
+
+
+def test_a_lost_connection_is_unavailable(ledger: StoredLedger) -> None:
+    pid = ledger.connection.info.backend_pid
+    opened = ledger.store.open(ledger.fetched(ledger.make(ledger.issued(NUMBER))))
+    ledger.rows("SELECT pg_terminate_backend(%s)", pid)
+    with pytest.raises(Unavailable) as caught:
+        ledger.store.apply(TOPIC, [opened])
+    assert caught.value.code == "unreachable"
+    store = Store(connect(ledger.url, "again", writes=True))
+    assert store.apply(TOPIC, [opened]).outcomes == {"logged": 1}
+    store.connection.close()
+    ledger.check()
+
+
+# --- events --------------------------------------------------------------------------------------
+
+
+def test_refused_events(ledger: StoredLedger) -> None:
+    issued = ledger.event("issued", NUMBER)
+    lines = [
+        issued,
+        issued,
+        ledger.event("issued", NUMBER),
+        ledger.event("reinstated", NUMBER),
+        ledger.event("renewed", "never-issued"),
+        ledger.event("issued", "n2", type_code="no-such-type"),
+        ledger.event("issued", "n3", issuer="b"),
+        b'{"not":"an event"}',
+        b"{}" * 40_000,
+        b"\xff\xfe",
+        ledger.event("suspended", NUMBER, reason_code="x"),
+    ]
+    assert ledger.send(ledger.make(lines)) == {"logged": 1}
+    assert ledger.counts() == {
+        "admitted": 2,
+        "repeat": 1,
+        "already-issued": 1,
+        "invalid-transition": 1,
+        "not-issued": 1,
+        "unknown-type": 1,
+        "act-not-authorised": 1,
+        "malformed-event": 1,
+        "line-too-large": 1,
+        "not-canonical": 1,
+    }
+    again = world.make_event("issued", NUMBER, change="1", claims={"a": "b"})
+    assert ledger.send(ledger.make([issued, again])) == {"logged": 1}
+    assert ledger.counts()["repeat"] == 2
+    assert ledger.counts()["event-id-conflict"] == 1
+    ledger.check()
+
+
+def test_a_wrong_previous_and_a_wrong_signing_time_refuse_all_and_use_the_number(
+    ledger: StoredLedger,
+) -> None:
+    producer = ledger.producers["a", 0]
+    lines = ledger.issued("n1", "n2")
+    header = producer.header(lines, ledger.now(), previous=bytes(32))
+    assert ledger.send(format_record(world.make_note(header), lines)) == {"logged": 1}
+    assert ledger.counts() == {"wrong-previous": 2}
+    producer.previous = note_hash(header.text())
+    producer.sequence = 1
+    ahead = producer.make(ledger.issued("n3"), ledger.now() + 3600 * 1_000_000)
+    assert ledger.send(ahead) == {"logged": 1}
+    assert ledger.counts()["signing-time"] == 1
+    assert ledger.send(ledger.make(ledger.issued("n4"))) == {"logged": 1}
+    assert ledger.counts()["admitted"] == 1
+    ledger.check()
+
+
+def test_holders_and_corrections(ledger: StoredLedger) -> None:
+    one, two = (f"1:{n:064x}" for n in (1, 2))
+    issued = ledger.event("issued", NUMBER, holder_pseudonym=one)
+    wrong = ledger.event("suspended", NUMBER, reason_code="error")
+    ledger.send(ledger.make([issued, wrong]))
+    wrong_id = make_event_id("a", "test/register", NUMBER, "suspended", "2")
+    ledger.send(
+        ledger.make(
+            [
+                ledger.event(
+                    "corrected", NUMBER, corrects=wrong_id, correction="void", reason_code="error"
+                ),
+                ledger.event("amended", NUMBER, holder_pseudonym=two),
+                ledger.event(
+                    "corrected", NUMBER, corrects="f" * 32, correction="void", reason_code="error"
+                ),
+            ]
+        )
+    )
+    assert ledger.counts() == {"admitted": 4, "unknown-event": 1}
+    assert sorted(r[0] for r in ledger.rows("SELECT acts FROM holder")) == [1, 2]
+    assert ledger.rows("SELECT holder FROM certificate") == [(two,)]
+    # what came back from the tables is what the rules left: a third act builds on it
+    ledger.send(ledger.make([ledger.event("amended", NUMBER, holder_pseudonym=one)]))
+    assert sorted(r[0] for r in ledger.rows("SELECT acts FROM holder")) == [2, 3]
+    ledger.check()
+
+
+def test_two_departments_act_on_one_certificate(ledger: StoredLedger) -> None:
+    ledger.send(ledger.make(ledger.issued(NUMBER)))
+    other = Store(connect(ledger.url, "other", writes=True))
+    renewed = ledger.store.open(
+        ledger.fetched(ledger.make([ledger.event("renewed", NUMBER)]), partition=0)
+    )
+    revoked = other.open(
+        ledger.fetched(
+            ledger.make([ledger.event("revoked", NUMBER, revocation_kind="penalty")], "b"),
+            partition=1,
+        )
+    )
+    begin = threading.Barrier(2)
+
+    def run(store: Store, checked: Any) -> None:
+        begin.wait()
+        store.apply(TOPIC, [checked])
+
+    threads = [
+        threading.Thread(target=run, args=pair)
+        for pair in ((ledger.store, renewed), (other, revoked))
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    other.connection.close()
+    # either the renewal came first, or the revocation and then the renewal is impossible
+    counts = ledger.counts()
+    assert counts in ({"admitted": 3}, {"admitted": 2, "invalid-transition": 1})
+    ledger.send(ledger.make([ledger.event("renewed", NUMBER)]))
+    assert ledger.counts()["invalid-transition"] == counts.get("invalid-transition", 0) + 1
+    ledger.check()
+
+
+def test_registry_changes_by_notes(ledger: StoredLedger) -> None:
+    book = ledger.registrar.book
+    note = book.note("department/c", world.department_change("c"), world.OPERATOR)
+    index = ledger.store.change_registry(note)
+    assert index is not None
+    assert ledger.store.change_registry(note) is None
+    other = book.note("department/c", world.department_change("c", 2), world.OPERATOR)
+    size = ledger.rows("SELECT next_index FROM allocation")
+    with pytest.raises(LedgerError) as caught:
+        ledger.store.change_registry(other)
+    assert caught.value.code == "registry-conflict"
+    fresh = book.note("department/d", world.department_change("d"), world.OPERATOR)
+    at = len(fresh) - 9
+    with pytest.raises(LedgerError):
+        ledger.store.change_registry(fresh[:at] + bytes([fresh[at] ^ 1]) + fresh[at + 1 :])
+    assert ledger.rows("SELECT next_index FROM allocation") == size
+    ledger.check()
+
+
+def test_a_transaction_is_ended_after_its_time(ledger: StoredLedger) -> None:
+    """What PostgreSQL does to a writer that takes too long reads as unavailable, not as a bug."""
+    query(ledger.connection, "SET transaction_timeout = '100ms'")
+    with pytest.raises(Unavailable), transaction(ledger.connection) as cursor:
+        cursor.execute("SELECT pg_sleep(2)")
