@@ -1,4 +1,4 @@
-"""PostgreSQL's binary COPY: rows of fields that are encoded already."""
+"""PostgreSQL's binary COPY: rows of fields that are encoded already, or of a fixed layout."""
 
 from __future__ import annotations
 
@@ -16,11 +16,9 @@ bigint = struct.Struct("!q").pack
 integer = struct.Struct("!i").pack
 
 
-def copy(
-    cursor: Cursor, table: str, columns: str, rows: Iterable[Sequence[bytes | None]]
-) -> None:
+def copy(cursor: Cursor, table: str, columns: str, rows: Iterable[Sequence[bytes | None]]) -> None:
     """COPY `rows` into a table; `bigint` and `integer` encode numbers, text is UTF-8 bytes."""
-    parts = [_HEADER]
+    parts = []
     add = parts.append
     for row in rows:
         add(_count(len(row)))
@@ -30,8 +28,13 @@ def copy(
             else:
                 add(_length(len(field)))
                 add(field)
-    if len(parts) == 1:
-        return
-    add(b"\xff\xff")
-    data = io.BytesIO(b"".join(parts))
-    cursor.copy_expert(f"COPY {table} ({columns}) FROM STDIN (FORMAT binary)", data, 1 << 20)
+    copy_packed(cursor, table, columns, parts)
+
+
+def copy_packed(cursor: Cursor, table: str, columns: str, parts: list[bytes]) -> None:
+    """COPY rows whose fields already stand behind their count and lengths; `parts` joined are
+    whole rows. For many rows of one layout: one `struct` packs what has a fixed size.
+    """
+    if parts:
+        data = io.BytesIO(b"".join((_HEADER, *parts, b"\xff\xff")))
+        cursor.copy_expert(f"COPY {table} ({columns}) FROM STDIN (FORMAT binary)", data, 1 << 20)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,9 +22,13 @@ from ..receipt import format_notice
 from ..registry import Registry, apply_note, format_record, genesis_records
 from ..topics import lane_key
 from .connection import transaction, turn
-from .copying import bigint, copy, integer
+from .copying import bigint, copy, copy_packed, integer
 from .rows import pack_lines, read_origin, read_registry
 from .statements import sql
+
+# Rows of binary COPY: the number of fields, then each field behind its length.
+_transition_row = struct.Struct("!hi32siiiqiii16si32si").pack  # `data` follows
+_holder_row = struct.Struct("!hi32siqi32s").pack
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +72,7 @@ class Store:
         self._load = load
         with transaction(connection) as cursor:
             cursor.execute(sql("create_changed"))
+            cursor.execute(sql("create_bound"))
             origin = read_origin(cursor)
             cursor.execute(sql("read_allocation"))
             row = cursor.fetchone()
@@ -206,8 +212,7 @@ class Store:
     ) -> int:
         _copy_entries(cursor, taken)
         _copy_certificates(cursor, taken, view)
-        for key, (acts, link) in taken.holders.items():
-            cursor.execute(sql("upsert_holder"), {"key": key, "acts": acts, "link": link})
+        _copy_holders(cursor, taken)
         _copy_lanes(cursor, taken)
         _add_tallies(cursor, taken, view)
         rows = []
@@ -420,23 +425,20 @@ def _copy_entries(cursor: Cursor, turn: Turn) -> None:
             for b in turn.logged
         ),
     )
-    copy(
+    parts: list[bytes] = []
+    for b in turn.logged:
+        for a in b.admitted:
+            event, data = a.event, a.transition
+            head = _transition_row(
+                7, 32, a.key, 4, a.ordinal, 8, b.index, 4, a.position,
+                16, bytes.fromhex(event.id), 32, event.line_hash, len(data),
+            )  # fmt: skip
+            parts += (head, data)
+    copy_packed(
         cursor,
         "transition",
         "map_key, ordinal, log_index, position, event_id, line_hash, data",
-        (
-            (
-                a.key,
-                integer(a.ordinal),
-                bigint(b.index),
-                integer(a.position),
-                bytes.fromhex(a.event.id),
-                a.event.line_hash,
-                a.transition,
-            )
-            for b in turn.logged
-            for a in b.admitted
-        ),
+        parts,
     )
 
 
@@ -457,6 +459,18 @@ def _copy_certificates(cursor: Cursor, turn: Turn, view: _View) -> None:
         cursor.execute(sql("update_changed"))
         if cursor.rowcount != len(changed):
             raise Conflict("registry-conflict", "a current state vanished under the turn")
+
+
+def _copy_holders(cursor: Cursor, turn: Turn) -> None:
+    if turn.holders:
+        parts = [
+            _holder_row(3, 32, key, 8, acts, 32, link)
+            for key, (acts, link) in turn.holders.items()
+        ]
+        copy_packed(cursor, "bound", "map_key, acts, link", parts)
+        cursor.execute(sql("upsert_holders"))
+        if cursor.rowcount != len(parts):
+            raise Conflict("registry-conflict", "holders' records were not all written")
 
 
 def _copy_lanes(cursor: Cursor, turn: Turn) -> None:
