@@ -47,7 +47,7 @@ _DEPARTMENTS = (
     (APPROVALS, "临江新区行政审批局", "Linjiang New Area Approvals Bureau", 5, 1),
 )
 _AUTHORITY = {
-    item[0]: _code(f"11512100MB{item[3]:07d}") for item in _DEPARTMENTS
+    item[0]: _code(f"11511300MB{item[3]:07d}") for item in _DEPARTMENTS
 }
 
 
@@ -388,13 +388,13 @@ class _Life:
         rng = self.rng
         if self.kind.personal:
             born = date(1962, 1, 1) + timedelta(days=rng.randrange(15_000))
-            body = f"512101{born:%Y%m%d}{rng.randrange(1000):03d}"
+            body = f"511302{born:%Y%m%d}{rng.randrange(1000):03d}"
             name = rng.choice(_SURNAMES) + "".join(rng.choices(_GIVEN, k=rng.choice((1, 2))))
             number = body + str(ric.calc_check_digit(body))
             claims = {"certificate_name": self.kind.zh, "certificate_name_en": self.kind.en}
             return {"scheme": "111", "number": number}, claims, {"holder_name": name}
         (word, word_en), (trade, trade_en) = rng.choice(_WORDS), rng.choice(_TRADES)
-        number = _code(f"91512101MA{rng.randrange(10**7):07d}")
+        number = _code(f"91511302MA{rng.randrange(10**7):07d}")
         claims = {
             "certificate_name": self.kind.zh,
             "certificate_name_en": self.kind.en,
