@@ -1,4 +1,4 @@
-"""The turn under a machine: producers that crash, take over, repeat and lie; turns that are lost."""
+"""The turn under a machine: producers that crash, take over, repeat, lie; turns that are lost."""
 
 from __future__ import annotations
 

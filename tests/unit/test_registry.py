@@ -1,0 +1,407 @@
+"""Registry notes: what is accepted, and every refusal with its code."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from ledger import canonical, merkle
+from ledger.errors import LedgerError, Refused
+from ledger.note import MAX_NOTE, MemorySigner, sign
+from ledger.registry import (
+    BUNDLE_ROLE,
+    NO_RECORD,
+    REGISTRY_ROLE,
+    Registry,
+    apply_note,
+    genesis_records,
+    granted,
+    key_active,
+    lane_record,
+    leaves,
+    note_text,
+    tree_root,
+)
+from tests.world import (
+    CHECKPOINT,
+    OPERATOR,
+    ORIGIN,
+    Book,
+    bundle_signer,
+    department_change,
+    key_change,
+    registry_signer,
+    signer,
+    type_change,
+)
+
+
+def make_book() -> Book:
+    book = Book()
+    book.add_department("a", lanes=2)
+    book.add_department("b")
+    book.set_type([("a", ["issued"], "own")], name="T")
+    return book
+
+
+OWNER, BUNDLER = registry_signer("a"), bundle_signer("a")
+NEW = bundle_signer("a", "second")
+NEW_OWNER = registry_signer("a", "second")
+OTHER = registry_signer("b")
+
+
+def key_note(
+    book: Book,
+    key: MemorySigner,
+    *signers: MemorySigner,
+    role: str = BUNDLE_ROLE,
+    department: str = "a",
+    revoked: Any = False,
+    name: str | None = None,
+) -> bytes:
+    change = key_change(key, role, department, revoked)
+    return book.note(name or f"key/{key.key.key_id}", change, *signers)
+
+
+def raw(*lines: str, by: MemorySigner = OPERATOR) -> bytes:
+    return sign("".join(line + "\n" for line in lines).encode(), [by])
+
+
+def with_change(**changes: Any) -> Callable[[Book], bytes]:
+    return lambda book: book.note("department/c", {**department_change("c"), **changes}, OPERATOR)
+
+
+def with_grant(**changes: Any) -> Callable[[Book], bytes]:
+    grant = {"department": "a", "acts": ["issued"], "scope": "own", **changes}
+    return lambda book: book.note("type/U", {**type_change([]), "grants": [grant]}, OPERATOR)
+
+
+NAME = f"{ORIGIN}/registry/department/c"
+FORM = "certledger registry v1"
+NONE = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="
+BODY = canonical.format(department_change("c")).decode()
+
+REFUSED: dict[str, tuple[str, Callable[[Book], bytes]]] = {
+    "no note": ("malformed-note", lambda b: b"hello\n"),
+    "five lines": ("malformed-note", lambda b: raw(NAME, FORM, NONE, BODY, "more")),
+    "three lines": ("malformed-note", lambda b: raw(NAME, FORM, NONE)),
+    "another form": ("malformed-note", lambda b: raw(NAME, "certledger bundle v1", NONE, BODY)),
+    "another ledger": (
+        "foreign-ledger",
+        lambda b: raw("x/registry/department/c", FORM, NONE, BODY),
+    ),
+    "a checkpoint's origin": ("foreign-ledger", lambda b: raw(ORIGIN, FORM, NONE, BODY)),
+    "short hash": ("malformed-note", lambda b: raw(NAME, FORM, "AAAA", BODY)),
+    "hash with junk bits": ("malformed-note", lambda b: raw(NAME, FORM, NONE[:-2] + "B=", BODY)),
+    "spaced JSON": ("not-canonical", lambda b: raw(NAME, FORM, NONE, BODY.replace(":", ": ", 1))),
+    "no JSON": ("not-json", lambda b: raw(NAME, FORM, NONE, "{")),
+    "JSON list": ("malformed-note", lambda b: raw(NAME, FORM, NONE, "[]")),
+    "huge change": (
+        "too-large",
+        lambda b: raw(NAME, FORM, NONE, canonical.format({"a": "x" * 17_000}).decode()),
+    ),
+    "huge note": ("malformed-note", lambda b: raw("x" * MAX_NOTE)),
+    "wrong predecessor": (
+        "registry-conflict",
+        lambda b: sign(
+            note_text(ORIGIN, "department/a", NO_RECORD, department_change("a")), [OWNER]
+        ),
+    ),
+    "predecessor of a new record": (
+        "registry-conflict",
+        lambda b: sign(
+            note_text(ORIGIN, "department/c", b"1" * 32, department_change("c")), [OPERATOR]
+        ),
+    ),
+    "the ledger's record": ("registry-refused", lambda b: b.note("ledger", {}, OPERATOR)),
+    "the operator's record": ("registry-refused", lambda b: b.note("operator", {}, OPERATOR)),
+    "a lane's record": ("registry-refused", lambda b: b.note("lane/a/0", {}, OPERATOR)),
+    "no record": ("registry-refused", lambda b: b.note("", {}, OPERATOR)),
+    # departments
+    "department of a bad name": (
+        "malformed-note",
+        lambda b: b.note("department/a b", department_change("c"), OPERATOR),
+    ),
+    "department in a folder": (
+        "malformed-note",
+        lambda b: b.note("department/a/b", department_change("c"), OPERATOR),
+    ),
+    "department without lanes": ("malformed-note", with_change(lanes=0)),
+    "department with true lanes": ("malformed-note", with_change(lanes=True)),
+    "department with many lanes": ("malformed-note", with_change(lanes=1025)),
+    "department with a listed zone": ("malformed-note", with_change(time_zone=["Asia/Shanghai"])),
+    "department in another zone": ("malformed-note", with_change(time_zone="../etc/passwd")),
+    "department of no silence": ("malformed-note", with_change(silence_limit_seconds=0)),
+    "department of true silence": ("malformed-note", with_change(silence_limit_seconds=True)),
+    "department without names": ("malformed-note", with_change(names={})),
+    "department of a numbered name": ("malformed-note", with_change(names={"zh": 1})),
+    "department of a long language": ("malformed-note", with_change(names={"zho": "x"})),
+    "department with more": ("malformed-note", with_change(more=1)),
+    "department with a numbered code": ("malformed-note", with_change(authority_code=1)),
+    "department not by the operator": (
+        "registry-signature",
+        lambda b: b.note("department/c", department_change("c"), OWNER),
+    ),
+    "department changed by another": (
+        "registry-signature",
+        lambda b: b.note("department/a", department_change("a", 2), OTHER),
+    ),
+    "department changed by its bundle key": (
+        "registry-signature",
+        lambda b: b.note("department/a", department_change("a", 2), BUNDLER),
+    ),
+    "department changed by the operator": (
+        "not-yet-supported",
+        lambda b: b.note("department/a", department_change("a", 2), OPERATOR),
+    ),
+    "lanes changed": (
+        "not-yet-supported",
+        lambda b: b.note("department/a", department_change("a", 3), OWNER),
+    ),
+    # keys
+    "key of no department": (
+        "unknown-department",
+        lambda b: key_note(b, bundle_signer("z"), OWNER, department="z"),
+    ),
+    "key of a listed department": (
+        "malformed-note",
+        lambda b: b.note("key/x", {**key_change(NEW, "bundle", "a"), "department": ["a"]}, OWNER),
+    ),
+    "key of a listed role": (
+        "malformed-note",
+        lambda b: b.note("key/x", {**key_change(NEW, "bundle", "a"), "role": ["bundle"]}, OWNER),
+    ),
+    "key of another role": (
+        "malformed-note",
+        lambda b: key_note(b, NEW, OWNER, NEW, BUNDLER, role="witness"),
+    ),
+    "key that is none": (
+        "malformed-key",
+        lambda b: b.note("key/x", {**key_change(NEW, "bundle", "a"), "vkey": "x+y+z"}, OWNER),
+    ),
+    "key that is a number": (
+        "malformed-note",
+        lambda b: b.note("key/x", {**key_change(NEW, "bundle", "a"), "vkey": 7}, OWNER),
+    ),
+    "key under another id": (
+        "malformed-note",
+        lambda b: key_note(b, NEW, OWNER, NEW, BUNDLER, name="key/" + "0" * 64),
+    ),
+    "bundle key as registry key": (
+        "registry-refused",
+        lambda b: key_note(b, NEW, OWNER, NEW, role=REGISTRY_ROLE),
+    ),
+    "another department's key name": (
+        "registry-refused",
+        lambda b: key_note(b, bundle_signer("b", "second"), OWNER, department="a"),
+    ),
+    "the operator's own key": (
+        "key-in-use",
+        lambda b: key_note(b, _renamed(OPERATOR), OWNER, BUNDLER),
+    ),
+    "the checkpoint key": (
+        "key-in-use",
+        lambda b: key_note(b, _renamed(CHECKPOINT), OWNER, BUNDLER),
+    ),
+    "another department's key": (
+        "key-in-use",
+        lambda b: key_note(b, _renamed(bundle_signer("b")), OWNER, BUNDLER),
+    ),
+    "no proof of possession": ("registry-signature", lambda b: key_note(b, NEW, OWNER, BUNDLER)),
+    "new key not by the department": (
+        "registry-signature",
+        lambda b: key_note(b, NEW, OTHER, NEW, BUNDLER),
+    ),
+    "new key by the operator": (
+        "not-yet-supported",
+        lambda b: key_note(b, NEW, OPERATOR, NEW, BUNDLER),
+    ),
+    "new key without the previous": ("not-yet-supported", lambda b: key_note(b, NEW, OWNER, NEW)),
+    "new key revoked": (
+        "malformed-note",
+        lambda b: key_note(b, NEW, OWNER, NEW, BUNDLER, revoked=True),
+    ),
+    "first registry key without the operator": (
+        "registry-signature",
+        lambda b: _first_registry_key(b),
+    ),
+    "revoked by another": (
+        "registry-signature",
+        lambda b: key_note(b, BUNDLER, OTHER, revoked=True),
+    ),
+    "revoked from earlier": ("not-yet-supported", lambda b: key_note(b, BUNDLER, OWNER, revoked=1)),
+    "revoked from later": ("malformed-note", lambda b: key_note(b, BUNDLER, OWNER, revoked=999)),
+    "not revoked": ("malformed-note", lambda b: key_note(b, BUNDLER, OWNER, revoked=False)),
+    "the last registry key revoked": (
+        "registry-refused",
+        lambda b: key_note(b, OWNER, OWNER, role=REGISTRY_ROLE, revoked=True),
+    ),
+    "revoked twice": ("registry-refused", lambda b: _revoked_twice(b)),
+    # types
+    "type of a bad name": (
+        "malformed-number",
+        lambda b: b.note("type/a b", type_change([]), OPERATOR),
+    ),
+    "type not by the operator": (
+        "registry-signature",
+        lambda b: b.note("type/U", type_change([]), OWNER),
+    ),
+    "type granted to nobody": ("unknown-department", with_grant(department="z")),
+    "type granted to a number": ("malformed-note", with_grant(department=5)),
+    "type granted to a list": ("malformed-note", with_grant(department=["a"])),
+    "type for no acts": ("malformed-note", with_grant(acts=[])),
+    "type for unsorted acts": ("malformed-note", with_grant(acts=["renewed", "issued"])),
+    "type for doubled acts": ("malformed-note", with_grant(acts=["issued", "issued"])),
+    "type for unknown acts": ("malformed-note", with_grant(acts=["destroyed"])),
+    "type for numbered acts": ("malformed-note", with_grant(acts=[1, "issued"])),
+    "type for listed acts": ("malformed-note", with_grant(acts=[["issued"]])),
+    "type for mapped acts": ("malformed-note", with_grant(acts=[{}])),
+    "type of another scope": ("malformed-note", with_grant(scope="all")),
+    "type of a listed scope": ("malformed-note", with_grant(scope=["own"])),
+    "type with a longer grant": ("malformed-note", with_grant(until=None)),
+    "type with a grant twice": (
+        "malformed-note",
+        lambda b: b.note("type/U", type_change([("a", ["issued"], "own")] * 2), OPERATOR),
+    ),
+    "type with a number of grants": (
+        "malformed-note",
+        lambda b: b.note("type/U", {**type_change([]), "grants": 1}, OPERATOR),
+    ),
+    "type with too many grants": (
+        "malformed-note",
+        lambda b: b.note("type/U", {**type_change([]), "grants": [1] * 513}, OPERATOR),
+    ),
+}
+
+
+def _renamed(key: MemorySigner) -> MemorySigner:
+    """The same private key under the name of a's bundle keys."""
+    return MemorySigner(BUNDLER.key.name, key._private)
+
+
+def _first_registry_key(book: Book) -> bytes:
+    book.change("department/c", department_change("c"), OPERATOR)
+    key = registry_signer("c")
+    return key_note(book, key, key, role=REGISTRY_ROLE, department="c")
+
+
+def _revoked_twice(book: Book) -> bytes:
+    change = key_change(BUNDLER, BUNDLE_ROLE, "a", True)
+    book.change(f"key/{BUNDLER.key.key_id}", change, OWNER)
+    return key_note(book, BUNDLER, OWNER, revoked=True)
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refused(name: str) -> None:
+    code, make = REFUSED[name]
+    book = make_book()
+    note = make(book)
+    before = tree_root(book.registry.records.values())
+    with pytest.raises(LedgerError) as refused:
+        apply_note(book.registry, note, book.index)
+    assert refused.value.code == code, refused.value.message
+    assert tree_root(book.registry.records.values()) == before
+
+
+def test_the_same_note_again_changes_nothing_and_an_older_one_conflicts() -> None:
+    book = make_book()
+    first = book.note("department/a", department_change("a", 2), OWNER)
+    book.change("department/a", department_change("a", 2), OWNER)
+    assert apply_note(book.registry, first, book.index) is None
+    book.change("department/a", {**department_change("a", 2), "contact": "elsewhere"}, OWNER)
+    with pytest.raises(Refused, match="registry-conflict"):
+        apply_note(book.registry, first, book.index)
+
+
+def test_a_false_signature_beside_a_true_one_is_refused() -> None:
+    book = make_book()
+    good = book.note("department/c", department_change("c"), OPERATOR)
+    line = good.split(b"\n")[-2]
+    false = line[:-10] + (b"A" if line[-10:-9] != b"A" else b"B") + line[-9:]
+    with pytest.raises(Refused, match="registry-signature"):
+        apply_note(book.registry, good + false + b"\n", book.index)
+
+
+def test_keys_rotate_and_are_valid_by_index() -> None:
+    book = make_book()
+    made = book.index
+    book.change(f"key/{NEW.key.key_id}", key_change(NEW, BUNDLE_ROLE, "a"), OWNER, NEW, BUNDLER)
+    value = book.registry.value(f"key/{NEW.key.key_id}")
+    assert value is not None
+    assert not key_active(value, made - 1)
+    assert key_active(value, made)
+    revoked = book.index
+    book.change(f"key/{NEW.key.key_id}", key_change(NEW, BUNDLE_ROLE, "a", True), OWNER)
+    value = book.registry.value(f"key/{NEW.key.key_id}")
+    assert value is not None
+    assert key_active(value, revoked - 1)
+    assert not key_active(value, revoked)
+
+
+def test_a_registry_key_is_rotated_before_it_is_revoked() -> None:
+    book = make_book()
+    name = f"key/{NEW_OWNER.key.key_id}"
+    book.change(name, key_change(NEW_OWNER, REGISTRY_ROLE, "a"), OWNER, NEW_OWNER)
+    book.change(f"key/{OWNER.key.key_id}", key_change(OWNER, REGISTRY_ROLE, "a", True), OWNER)
+    with pytest.raises(Refused, match="registry-signature"):
+        apply_note(
+            book.registry,
+            book.note("department/a", department_change("a", 2), OWNER),
+            book.index,
+        )
+    book.change("department/a", department_change("a", 2), NEW_OWNER)
+
+
+def test_grants_are_closed_and_never_forgotten() -> None:
+    book = make_book()
+    begun = book.index - 1
+    book.set_type([("b", ["issued"], "any"), ("b", ["revoked"], "own")], name="T")
+    value = book.registry.value("type/T")
+    assert value is not None
+    ended = book.index - 1
+    assert granted(value, "a", "issued", begun - 1) is None
+    assert granted(value, "a", "issued", begun) == "own"
+    assert granted(value, "a", "issued", ended - 1) == "own"
+    assert granted(value, "a", "issued", ended) is None
+    assert granted(value, "b", "issued", ended) == "any"
+    assert granted(value, "b", "revoked", ended) == "own"
+    assert granted(value, "b", "renewed", ended) is None
+    book.set_type([("b", ["issued"], "any"), ("b", ["revoked"], "own")], name="T")
+    same = book.registry.value("type/T")
+    assert same is not None
+    assert same["grants"] == value["grants"], "a grant that stays keeps its first index"
+
+
+def test_the_tree_does_not_depend_on_the_order_of_records() -> None:
+    book = make_book()
+    records = [*book.registry.records.values(), lane_record("a", 0, 5, {"epoch": 0})]
+    assert leaves(records) == leaves(reversed(records))
+    assert tree_root(records) == tree_root(list(reversed(records)))
+    backwards = Registry(ORIGIN, dict(reversed(list(book.registry.records.items()))))
+    assert backwards.keys("a", BUNDLE_ROLE) == book.registry.keys("a", BUNDLE_ROLE)
+    assert tree_root([]) == merkle.EMPTY_ROOT
+
+
+def test_genesis_needs_two_keys_under_their_roles() -> None:
+    good = (str(CHECKPOINT.key), str(OPERATOR.key))
+    genesis_records(ORIGIN, *good)
+    shared = MemorySigner(OPERATOR.key.name, CHECKPOINT._private)
+    for checkpoint, operator, code in (
+        (*reversed(good), "registry-refused"),
+        (str(signer("elsewhere").key), good[1], "registry-refused"),
+        (good[0], str(shared.key), "key-in-use"),
+        ("x", good[1], "malformed-key"),
+    ):
+        with pytest.raises(LedgerError) as refused:
+            genesis_records(ORIGIN, checkpoint, operator)
+        assert refused.value.code == code
+
+
+def test_unknown_departments_have_no_lanes() -> None:
+    book = make_book()
+    assert book.registry.departments() == ["a", "b"]
+    assert book.registry.lanes("a") == 2
+    assert book.registry.lanes("z") == 0
+    assert book.registry.keys("z", BUNDLE_ROLE) == []
