@@ -66,7 +66,7 @@ def _leaves(parser: argparse.ArgumentParser) -> list[argparse.ArgumentParser]:
 def main(argv: Sequence[str] | None = None) -> None:
     """Run one command and exit with its code: 2 usage, 4 cannot reach, 130 Ctrl-C."""
     args: Any = build_parser().parse_args(argv)
-    env = Environment((args.data or default_data()).expanduser().absolute())
+    env = Environment(Path(args.data or default_data()).expanduser().absolute())
     try:
         code = int(args.run(args, env))
         sys.stdout.flush()

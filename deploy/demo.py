@@ -34,7 +34,7 @@ _SAMPLE = 4_000
 # What to show, in this order, as far as the town has it.
 _WANTED = ("in-force", "expired", "suspended", "revoked-penalty", "revoked-annulled",
            "transferred", "not-yet-valid")
-_SHOWN = 5
+_SHOWN = 4
 
 
 def add_commands(commands: Any) -> None:
