@@ -108,15 +108,13 @@ def run(args: Any, env: Env) -> int:
 
 
 def _verify(args: Any, env: Env) -> int:
-    trust = load_trust(args.trust or env.trust)
     if is_file(args.subject):
-        return show(check_path(args, trust), args.json)
-    return show(_ask(args, env, trust)[0], args.json)
+        return show(check_path(args, load_trust(args.trust or env.trust)), args.json)
+    return show(_ask(args, env)[0], args.json)
 
 
 def _evidence(args: Any, env: Env) -> int:
-    trust = load_trust(args.trust or env.trust)
-    answer, evidence = _ask(args, env, trust)
+    answer, evidence = _ask(args, env)
     if evidence is None or answer.refused is not None:
         return show(answer, args.json)
     data = format_evidence(evidence) + b"\n"
@@ -127,10 +125,11 @@ def _evidence(args: Any, env: Env) -> int:
     return 0
 
 
-def _ask(args: Any, env: Env, trust: Trust) -> tuple[Answer, Evidence | None]:
+def _ask(args: Any, env: Env) -> tuple[Answer, Evidence | None]:
     """The answer from the ledger's store, checked as any evidence is, and its evidence."""
     try:
         with _view(env) as view:
+            trust = load_trust(args.trust or env.trust)
             looked = view.find(args.subject, args.type, args.issuer)
             if len(looked.matches) > 1:
                 return _ambiguous(looked), None
@@ -293,8 +292,8 @@ def _dates(event: dict[str, Any]) -> str:
 
 
 def _receipt(args: Any, env: Env) -> int:
-    trust = load_trust(args.trust or env.trust)
     with _view(env) as view:
+        trust = load_trust(args.trust or env.trust)
         index = _bundle_index(args.subject, view)
         data = view.receipt(index)
         checkpoint = trust.check_checkpoint(view.checkpoint)
