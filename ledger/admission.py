@@ -30,6 +30,9 @@ LOGGED, REPEAT, OUT_OF_SEQUENCE, FENCED, EQUIVOCATION, DEAD_LETTER, SKIPPED = (
     "skipped",
 )
 
+# Transitions that the corrections of one bundle may fold, all together: under a second of the turn.
+MAX_FOLDED = 32_768
+
 
 @dataclass(frozen=True, slots=True)
 class Opened:
@@ -215,6 +218,7 @@ class Turn:
         self.certificates: dict[bytes, tuple[Event, Certificate]] = {}
         self.holders: dict[bytes, tuple[int, bytes]] = {}
         self._equivocations: set[bytes] = set()
+        self._folding = 0
         self._types: dict[str, Mapping[str, Any] | None] = {}
         self._transitions: dict[bytes, list[Transition]] = {}  # of this turn, by certificate
 
@@ -321,6 +325,7 @@ class Turn:
         in_time = lane.signing_time <= signed <= self.now + AHEAD
         refusal = "wrong-previous" if wrong_previous else None if in_time else "signing-time"
         index = self.next_index
+        self._folding = 0
         admitted: list[Admitted] = []
         holders: dict[bytes, None] = {}
         codes: list[str] = []
@@ -396,7 +401,8 @@ class Turn:
         if item.kind == events.CORRECTED:
             if before is None:
                 raise Refused("not-issued")
-            if standing.count > lifecycle.MAX_CORRECTABLE:
+            self._folding += standing.count
+            if standing.count > lifecycle.MAX_CORRECTABLE or self._folding > MAX_FOLDED:
                 raise Refused("history-too-long")
             history = [*self.view.history(key), *self._transitions.get(key, [])]
             _check_may_correct(history, transition, standing, scope)

@@ -117,7 +117,9 @@ CODES: dict[str, Code] = {
     "correction-breaks-history": _row(
         "What remains after the correction is no possible life cycle.", Refused, 422
     ),
-    "history-too-long": _row("The history is too long to be corrected.", Refused, 422),
+    "history-too-long": _row(
+        "The histories to correct are too long, alone or together in one bundle.", Refused, 422
+    ),
     # the registry
     "registry-conflict": _row("The record changed since: read it and decide again.", Conflict, 409),
     "registry-signature": _row("A needed signature is missing.", Refused, 403),

@@ -327,6 +327,16 @@ def test_each_bad_line_has_one_code(line: bytes, code: str) -> None:
     assert _code(line, canonical.loads) == _code(line, orjson.loads) == code
 
 
+@pytest.mark.parametrize("depth", [31, 200, 330, 500, 900, 960, 980, 990, 1000, 1030, 2000])
+@pytest.mark.parametrize("name", [b"type", b"id", b"time", b"specversion", b"data", b"source"])
+def test_deep_members_are_refused_alike(name: bytes, depth: int) -> None:
+    value = canonical.parse(EVENT, 65_536)
+    value[name.decode()] = "@"
+    line = canonical.format(value).replace(b'"@"', b"[" * depth + b"]" * depth)
+    code = "malformed-event" if depth < canonical.MAX_DEPTH else "not-canonical"
+    assert _code(line, canonical.loads) == _code(line, orjson.loads) == code
+
+
 @given(st.binary(max_size=40))
 @example(b"\xed\xa0\x80")
 def test_names_from_a_command_line_are_refused_or_taken(data: bytes) -> None:
