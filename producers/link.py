@@ -21,6 +21,8 @@ from ledger.errors import LedgerError, Malformed, Unavailable
 from ledger.receipt import LANE_FORM, parse_message
 
 log = logging.getLogger(__name__)
+# kafka-python reports each lost connection as an error; who wants to see that sets logging up.
+logging.getLogger("kafka").addHandler(logging.NullHandler())
 
 MAX_REQUEST = 2 * 1024 * 1024
 _POLL_SECONDS = 0.2

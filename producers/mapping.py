@@ -200,6 +200,8 @@ class Binding:
         for rule in rules:
             nth = kinds[rule.kind] = kinds.get(rule.kind, -1) + 1
             item = {**plain, "event": rule.kind, "change_id": f"{change}#{nth}" if nth else change}
+            if "holder_pseudonym" not in events.FIELDS[rule.kind][0]:
+                item.pop("holder", None)
             if rule.time is not None:
                 item["time"] = self._moment(row, rule.time)
             for name, when in rule.days:
