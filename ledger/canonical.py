@@ -17,9 +17,27 @@ from .errors import Malformed
 MAX_INTEGER = 2**53 - 1
 MAX_DEPTH = 32
 
-_encode = json.JSONEncoder(
+Dump = Callable[[Any], bytes]
+"""Prints a value of the profile canonically."""
+
+_encoder = json.JSONEncoder(
     sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
-).encode
+)
+
+
+def _make_encode() -> Callable[[Any], str]:
+    """What `_encoder.encode` does, without making the C encoder anew for every value: that costs
+    more than the encoding of a small one.
+    """
+    make = getattr(json.encoder, "c_make_encoder", None)
+    escape = getattr(json.encoder, "c_encode_basestring", None)
+    if make is None or escape is None:
+        return _encoder.encode
+    encode = make(None, _encoder.default, escape, None, ":", ",", True, False, False)
+    return lambda value: "".join(encode(value, 0))
+
+
+_encode = _make_encode()
 
 
 def _no_float(text: str) -> NoReturn:
@@ -49,20 +67,24 @@ def parse(data: bytes, limit: int) -> Any:
     return value
 
 
-def parse_typed(data: bytes, limit: int, load: Callable[[bytes], Any] = loads) -> Any:
+def parse_typed(
+    data: bytes, limit: int, load: Callable[[bytes], Any] = loads, dump: Dump = encode
+) -> Any:
     """As `parse`, for a caller that checks the type of every member itself (no floats, small
     integers, ASCII names, bounded depth).
 
-    `load` may be a faster parser (orjson.loads): what it gives is printed again and compared, so
-    that duplicate members, escapes and white space cannot pass.
+    `load` and `dump` may be a faster library's (orjson, members sorted): what `load` gives is
+    printed again and compared, so that duplicate members, escapes and white space cannot pass.
     """
     if len(data) > limit:
         raise Malformed("too-large", f"{len(data)} bytes, at most {limit} are allowed")
     try:
-        check_text(data.decode())
+        text = data.decode()
+        if not text.isascii() and not unicodedata.is_normalized("NFC", text):
+            raise Malformed("not-canonical", "text is not in Unicode normalisation form C")
         value = load(data)
-        same = _encode(value).encode() == data
-    except (ValueError, RecursionError) as err:
+        same = dump(value) == data
+    except (ValueError, TypeError, RecursionError) as err:  # TypeError: orjson cannot print it
         raise Malformed("not-json", f"not JSON of the ledger's profile: {_short(err)}") from err
     if not same:
         raise Malformed("not-canonical")

@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import sha256
 from typing import Any
 
@@ -70,6 +71,9 @@ _CODE = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?")
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _SOURCE = re.compile(r"[!-~]{1,255}")
 _ENVELOPE = {"data", "id", "source", "specversion", "time", "type"}
+_WITH_RECORDED = _ENVELOPE | {"recordedtime"}
+_NEEDED = {kind: frozenset((*_REQUIRED, *needed)) for kind, (_, needed) in FIELDS.items()}
+_KINDS = {TYPE_PREFIX + kind + TYPE_SUFFIX: kind for kind in FIELDS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,15 +91,14 @@ class Event:
     number: str
     data: Mapping[str, Any]
     line_hash: bytes  # leaf hash of the line in its bundle
-
-    @property
-    def key(self) -> bytes:
-        """The certificate's map key."""
-        return identity.certificate_key(self.type_code, self.issuer, self.number)
+    key: bytes  # the certificate's map key
 
 
 def parse_event(
-    line: bytes, line_hash: bytes, load: Callable[[bytes], Any] = canonical.loads
+    line: bytes,
+    line_hash: bytes,
+    load: Callable[[bytes], Any] = canonical.loads,
+    dump: canonical.Dump = canonical.encode,
 ) -> Event:
     """The event in `line`; Malformed: `line-too-large`, `not-canonical`, `malformed-event`.
 
@@ -105,7 +108,7 @@ def parse_event(
     if len(line) > MAX_LINE:
         raise Malformed("line-too-large")
     try:
-        return _event(canonical.parse_typed(line, MAX_LINE, load), line_hash)
+        return _event(canonical.parse_typed(line, MAX_LINE, load, dump), line_hash)
     except LedgerError:
         pass  # the code is found slowly, by one parser, with every limit of the profile
     try:
@@ -119,7 +122,7 @@ def _event(value: Any, line_hash: bytes) -> Event:
     if type(value) is not dict:
         raise Malformed("malformed-event", "an event line is a JSON object")
     names = value.keys()
-    if not names >= _ENVELOPE or names - _ENVELOPE - {"recordedtime"}:
+    if names != _ENVELOPE and names != _WITH_RECORDED:
         wrong = sorted((names ^ _ENVELOPE) - {"recordedtime"})
         raise Malformed("malformed-event", f"members missing or not allowed: {wrong[:6]}")
     event_id = _match(value, "id", _ID, "32 lower-case hex digits")
@@ -131,42 +134,47 @@ def _event(value: Any, line_hash: bytes) -> Event:
     if type(data) is not dict:
         raise Malformed("malformed-event", "data is an object")
     check_data(kind, data)
-    time = _text(value, "time")
     moment = _moment(value, "time")
     if "recordedtime" in value:
         _moment(value, "recordedtime")
+    type_code = data["certificate_type_code"]
+    issuer = data["issuing_authority_code"]
+    number = data["certificate_number"]
     return Event(
-        id=event_id,
-        kind=kind,
-        source=source,
-        time=time,
-        moment=moment,
-        recordedtime=value.get("recordedtime"),
-        type_code=data["certificate_type_code"],
-        issuer=data["issuing_authority_code"],
-        number=data["certificate_number"],
-        data=data,
-        line_hash=line_hash,
+        event_id,
+        kind,
+        source,
+        value["time"],
+        moment,
+        value.get("recordedtime"),
+        type_code,
+        issuer,
+        number,
+        data,
+        line_hash,
+        identity.certificate_key(type_code, issuer, number),
     )
 
 
 def check_data(kind: str, data: dict[str, Any]) -> None:
     """None when `data` says what an event of this kind may and must say."""
-    allowed, needed = FIELDS[kind]
+    allowed, _ = FIELDS[kind]
+    needed = _NEEDED[kind]
     names = data.keys()
-    if names - allowed:
+    if not names <= allowed:
         raise Malformed(
             "malformed-event", f"{kind} does not take {', '.join(sorted(names - allowed)[:6])}"
         )
-    missing = [name for name in (*_REQUIRED, *sorted(needed)) if name not in names]
-    if missing:
+    if not names >= needed:
+        missing = sorted(needed - names)
         raise Malformed("malformed-event", f"{kind} needs {', '.join(missing)}")
     try:
         identity.check_type(_text(data, "certificate_type_code"))
         identity.check_department(_text(data, "issuing_authority_code"))
         identity.check_number(_text(data, "certificate_number"))
-        for name in names - set(_REQUIRED):
-            _CHECKS[name](data, name)
+        for name in data:
+            if name not in _REQUIRED:
+                _CHECKS[name](data, name)
     except LedgerError as err:
         raise Malformed("malformed-event", err.message) from err
     if "commitments" in data and "salt_key_version" not in data:
@@ -222,11 +230,11 @@ def make_commitment(salt: bytes, field: str, value: str) -> str:
 
 
 def _kind(text: Any) -> str:
-    if type(text) is str and text.startswith(TYPE_PREFIX) and text.endswith(TYPE_SUFFIX):
-        kind = text[len(TYPE_PREFIX) : -len(TYPE_SUFFIX)]
-        if kind in FIELDS:
-            return kind
-    raise Malformed("malformed-event", f"unknown event type {str(text)[:80]!r}")
+    kind = _KINDS.get(text) if type(text) is str else None
+    if kind is not None:
+        return kind
+    shown = text[:80] if type(text) is str else type(text).__name__  # a deep list has no str()
+    raise Malformed("malformed-event", f"unknown event type {shown!r}")
 
 
 def _text(value: Mapping[str, Any], name: str) -> str:
@@ -257,22 +265,24 @@ def _check_day(data: Mapping[str, Any], name: str) -> None:
 
 
 def _check_claims(data: Mapping[str, Any], name: str) -> None:
-    _check_members(data, name, lambda value: True, "a string")
-
-
-def _check_commitments(data: Mapping[str, Any], name: str) -> None:
-    _check_members(data, name, lambda value: bool(_HASH.fullmatch(value)), "64 hex digits")
-
-
-def _check_members(
-    data: Mapping[str, Any], name: str, good: Callable[[str], bool], form: str
-) -> None:
     members = data[name]
     if type(members) is not dict or not members:
         raise Malformed("malformed-event", f"{name} is an object with members, or left out")
     for key, value in members.items():
-        if not _NAME.fullmatch(key) or type(value) is not str or not good(value):
-            raise Malformed("malformed-event", f"{name}.{key[:64]} is {form}")
+        if type(value) is not str or len(key) > 64 or not _is_name(key):
+            raise Malformed("malformed-event", f"{name}.{key[:64]} is a string")
+
+
+def _check_commitments(data: Mapping[str, Any], name: str) -> None:
+    _check_claims(data, name)
+    for key, value in data[name].items():
+        if not _HASH.fullmatch(value):
+            raise Malformed("malformed-event", f"{name}.{key[:64]} is 64 hex digits")
+
+
+@lru_cache(maxsize=4096)  # registers repeat their columns
+def _is_name(key: str) -> bool:
+    return _NAME.fullmatch(key) is not None
 
 
 def _check_version(data: Mapping[str, Any], name: str) -> None:

@@ -6,6 +6,7 @@ import hmac
 import re
 import unicodedata
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import sha256
 
 from .errors import Malformed
@@ -19,15 +20,19 @@ _GB = re.compile(
 )
 _DEPARTMENT = re.compile(r"[a-zA-Z0-9](?:[a-zA-Z0-9._-]{0,61}[a-zA-Z0-9])?")
 _TYPE = re.compile(r"[a-zA-Z0-9](?:[a-zA-Z0-9._-]{0,126}[a-zA-Z0-9])?")
+_TO_FOLD = re.compile("[\u3000\uff01-\uff5e]")
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\u2028\u2029]")  # Cc, Cs, Zl, Zp
 _PSEUDONYM = re.compile(r"([1-9][0-9]{0,5}):([0-9a-f]{64})")
 
 
+@lru_cache(maxsize=1024)  # few, and every event names one
 def check_department(text: str) -> None:
     """None for a department id: 1 to 63 of A-Z a-z 0-9 . _ -, beginning and ending in one of 36."""
     if not _DEPARTMENT.fullmatch(text):
         raise Malformed("malformed-number", f"{text[:70]!r} is no department id")
 
 
+@lru_cache(maxsize=1024)
 def check_type(text: str) -> None:
     """None for a certificate type code: 1 to 128 of A-Z a-z 0-9 . _ -."""
     if not _TYPE.fullmatch(text):
@@ -41,11 +46,12 @@ def normalise_number(text: str) -> str:
     """
     if text.isascii():
         return text.strip()
-    folded = "".join(
-        chr(ord(c) - 0xFEE0) if "\uff01" <= c <= "\uff5e" else " " if c == "\u3000" else c
-        for c in text
-    )
-    return unicodedata.normalize("NFC", folded).strip()
+    if _TO_FOLD.search(text):
+        text = "".join(
+            chr(ord(c) - 0xFEE0) if "\uff01" <= c <= "\uff5e" else " " if c == "\u3000" else c
+            for c in text
+        )
+    return unicodedata.normalize("NFC", text).strip()
 
 
 def check_number(text: str) -> None:
@@ -56,7 +62,7 @@ def check_number(text: str) -> None:
         raise Malformed("malformed-number", "the certificate number is not in normalised form")
     if text.isascii() and text.isprintable():
         return
-    if any(unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") for c in text):
+    if _CONTROL.search(text):
         raise Malformed("malformed-number", "the certificate number holds control characters")
 
 
@@ -67,9 +73,18 @@ def map_key(kind: bytes, *parts: bytes) -> bytes:
 
 def certificate_key(type_code: str, issuer: str, number: str) -> bytes:
     """The status map's key of a certificate; `issuer` is the original one, for ever."""
-    return map_key(b"C", type_code.encode(), issuer.encode(), number.encode())
+    serial = number.encode()
+    prefix = _certificate_prefix(type_code, issuer)
+    return sha256(prefix + len(serial).to_bytes(2, "big") + serial).digest()
 
 
+@lru_cache(maxsize=1024)
+def _certificate_prefix(type_code: str, issuer: str) -> bytes:
+    parts = (type_code.encode(), issuer.encode())
+    return b"C" + b"".join(len(part).to_bytes(2, "big") + part for part in parts)
+
+
+@lru_cache(maxsize=16384)  # a turn asks for each several times
 def holder_key(pseudonym: str) -> bytes:
     """The status map's key of a holder, version of the pseudonym secret included."""
     version, digest = parse_pseudonym(pseudonym)

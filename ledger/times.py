@@ -82,6 +82,7 @@ def _in_range(moment: int, text: str) -> int:
     return moment
 
 
+@lru_cache(maxsize=8192)
 def _ordinal(text: str) -> int:
     try:
         return date.fromisoformat(text).toordinal() - _EPOCH_DAY
@@ -89,6 +90,7 @@ def _ordinal(text: str) -> int:
         raise Malformed("malformed-time", f"{text!r} is no day of the calendar") from err
 
 
+@lru_cache(maxsize=256)
 def _offset(text: str) -> int:
     if text == "Z":
         return 0
