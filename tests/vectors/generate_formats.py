@@ -1,0 +1,340 @@
+"""The examples in ledger/FORMATS.md: seeded keys, fixed times, every byte made by the code itself.
+
+`python tests/vectors/generate_formats.py --write` writes them between their markers; without
+`--write` it says whether anything would change (exit 1).
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # run as a script, too
+
+from ledger import canonical, identity, lifecycle, logtopic, merkle, tiles, times
+from ledger.admission import LoggedBundle, Opened, open_record
+from ledger.bundle import note_hash
+from ledger.checkpoint import Checkpoint, format_proof
+from ledger.entry import Source, format_genesis, format_registry, format_status
+from ledger.event import format_event, make_commitment, make_event_id, make_salt
+from ledger.note import MemorySigner, sign
+from ledger.receipt import format_lane, format_notice, format_receipt
+from ledger.registry import format_record, lane_record, leaves, record_hash, tree_root
+from tests.memory_view import MemoryView, check_log
+from tests.world import (
+    CHECKPOINT,
+    OPERATOR,
+    ORIGIN,
+    START,
+    TYPE,
+    Book,
+    Producer,
+    bundle_signer,
+    make_header,
+    make_record,
+    registry_signer,
+)
+
+FORMATS = Path(canonical.__file__).with_name("FORMATS.md")
+_BLOCK = re.compile(r"(<!-- example ([a-z-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+TOPIC = "Zm9yLXRoZS1leGFtcGxlcw"
+NUMBER = "湘长市监许 2023-0403/7"
+DEPARTMENT = "hn-scjg"
+SALT_KEY = bytes(range(32))
+SECRET = bytes(range(32, 64))
+
+
+def make_examples() -> dict[str, str]:
+    """The text of every example by its name."""
+    out: dict[str, str] = {}
+    value = {"b": [True, None, -1], "a": '名"\n', "A": {}}
+    out["canonical"] = canonical.format(value).decode()
+    lines = [b"one", b"two", b"three"]
+    leaf_hashes = [merkle.leaf_hash(line) for line in lines]
+    path = merkle.prove_inclusion(2, 3, merkle.in_memory(leaf_hashes))
+    out["merkle"] = _rows(
+        {
+            "leaves": "`one`, `two`, `three`",
+            "leaf hashes": ", ".join(value.hex() for value in leaf_hashes),
+            "root": merkle.root(leaf_hashes).hex(),
+            "path of leaf 2": ", ".join(value.hex() for value in path),
+            "root of no leaves": merkle.EMPTY_ROOT.hex(),
+        }
+    )
+    _identities(out)
+    _keys(out)
+    book = Book()
+    book.add_department(DEPARTMENT, lanes=2)
+    book.set_type([(DEPARTMENT, ["corrected", "issued", "revoked"], "own")])
+    entries = [format_genesis(ORIGIN, str(CHECKPOINT.key), str(OPERATOR.key), _time(0))]
+    entries += [format_registry(note, _time(n + 1)) for n, note in enumerate(book.notes)]
+    _registry(out, book)
+    view = MemoryView(book.registry, book.index, merkle.leaf_hash(entries[1]))
+    logged = _bundle(out, view, entries)
+    _status(out, book, view, entries, logged)
+    return out
+
+
+def _rows(rows: Mapping[str, str]) -> str:
+    return "\n".join(f"{name}: {value}" for name, value in rows.items())
+
+
+def _time(seconds: int) -> str:
+    return times.format_moment(START + seconds * times.SECOND)
+
+
+def _identities(out: dict[str, str]) -> None:
+    key = identity.certificate_key(TYPE, DEPARTMENT, NUMBER)
+    pseudonym = identity.make_pseudonym(SECRET, 1, "111", "11010519491231002X")
+    event_id = make_event_id(DEPARTMENT, "test/register", NUMBER, "issued", "1")
+    salt = make_salt(SALT_KEY, event_id, "holder_name")
+    out["identity"] = _rows(
+        {
+            "type, issuer, number": f"`{TYPE}`, `{DEPARTMENT}`, `{NUMBER}`",
+            "map key": key.hex(),
+            "its lane of 2": str(identity.lane_of(key, 2)),
+            "identifier": str(identity.Identifier(TYPE, "11430000006122244L", "20230000403", 1)),
+            "pseudonym secret": SECRET.hex(),
+            "pseudonym of 111 11010519491231002X": pseudonym,
+            "holder's map key": identity.holder_key(pseudonym).hex(),
+        }
+    )
+    out["commitment"] = _rows(
+        {
+            "event id": event_id,
+            "salt key": SALT_KEY.hex(),
+            "salt of holder_name": salt.hex(),
+            "commitment to holder_name 张三": make_commitment(salt, "holder_name", "张三"),
+        }
+    )
+
+
+def _keys(out: dict[str, str]) -> None:
+    keys: Sequence[MemorySigner] = (
+        CHECKPOINT,
+        OPERATOR,
+        registry_signer(DEPARTMENT),
+        bundle_signer(DEPARTMENT),
+    )
+    out["keys"] = "\n".join(str(key.key) for key in keys)
+    out["key-id"] = keys[-1].key.key_id
+
+
+def _registry(out: dict[str, str], book: Book) -> None:
+    out["registry-note"] = book.notes[0].decode()
+    out["registry-key-note"] = book.notes[1].decode()
+    out["registry-records"] = "\n".join(
+        f"{format_record(record).decode()}" for _, record in sorted(book.registry.records.items())
+    )
+    out["registry-hash"] = record_hash(book.registry.records[f"department/{DEPARTMENT}"]).hex()
+
+
+def _bundle(out: dict[str, str], view: MemoryView, entries: list[bytes]) -> LoggedBundle:
+    """Entries 5 and 6: a bundle of four events, and a second note for its number."""
+    pseudonym = identity.make_pseudonym(SECRET, 1, "111", "11010519491231002X")
+    issued_id = make_event_id(DEPARTMENT, "test/register", NUMBER, "issued", "1")
+    salt = make_salt(SALT_KEY, issued_id, "holder_name")
+    certificate = {
+        "certificate_type_code": TYPE,
+        "issuing_authority_code": DEPARTMENT,
+        "certificate_number": NUMBER,
+    }
+    revoked_id = make_event_id(DEPARTMENT, "test/register", NUMBER, "revoked", "2")
+    made: list[tuple[str, str, dict[str, Any]]] = [
+        (
+            "issued",
+            issued_id,
+            {
+                "valid_from": "2026-03-01+08:00",
+                "valid_until": "2031-02-28+08:00",
+                "holder_pseudonym": pseudonym,
+                "claims": {"area_code": "430100"},
+                "commitments": {"holder_name": make_commitment(salt, "holder_name", "张三")},
+                "salt_key_version": 1,
+            },
+        ),
+        ("revoked", revoked_id, {"revocation_kind": "deregistered", "reason_code": "ceased"}),
+        (
+            "corrected",
+            make_event_id(DEPARTMENT, "test/register", NUMBER, "corrected", "3"),
+            {"corrects": revoked_id, "correction": "void", "reason_code": "wrong-certificate"},
+        ),
+        ("renewed", make_event_id(DEPARTMENT, "test/register", NUMBER, "renewed", "4"), {}),
+    ]
+    lines = [
+        format_event(
+            kind=kind,
+            event_id=event_id,
+            source="test/register",
+            time="2026-03-01T08:00:00+08:00",
+            recordedtime="2026-02-28T17:30:00+08:00" if kind == "issued" else None,
+            data={**certificate, **data},
+        )
+        for kind, event_id, data in made
+    ]
+    out["events"] = "\n".join(line.decode() for line in lines)
+    lane = identity.lane_of(identity.certificate_key(TYPE, DEPARTMENT, NUMBER), 2)
+    producer = Producer(
+        DEPARTMENT, lane, merkle.leaf_hash(entries[1]), "00112233445566778899aabbccddeeff"
+    )
+    record = producer.make(lines, START + 5 * times.SECOND)
+    opened = open_record(record, view.registry)
+    assert isinstance(opened, Opened)
+    out["bundle-note"] = opened.bundle.note_bytes.decode()
+    out["bundle"] = _rows(
+        {
+            "note hash": opened.bundle.note_hash.hex(),
+            "record, first 8 bytes": record[:8].hex(" "),
+            "record, length": str(len(record)),
+            "leaf hashes of the lines": ", ".join(h.hex() for h in opened.bundle.line_hashes),
+        }
+    )
+    turn = view.turn(START + 5 * times.SECOND)
+    turn.take(Source(TOPIC, 0, 41), opened)
+    told = make_header(
+        [],
+        department=DEPARTMENT,
+        lane=lane,
+        producer=producer.producer,
+        previous=merkle.leaf_hash(entries[1]),
+        signed_at=_time(6),
+    )
+    lie = open_record(
+        make_record([], **{name: getattr(told, name) for name in told.__slots__}), view.registry
+    )
+    turn.take(Source(TOPIC, 0, 42), lie)
+    view.commit(turn)
+    check_log(view)
+    entries += view.entries
+    logged = view.logged[0]
+    _history(out, view, logged)
+    out["notice"] = format_notice(
+        told, note_hash(told.text()), "equivocation", "equivocation", "", None
+    ).decode()
+    return logged
+
+
+def _history(out: dict[str, str], view: MemoryView, logged: LoggedBundle) -> None:
+    key = logged.admitted[0].key
+    certificate = view.certificates[key]
+    link, rows = key, {"link 0 (the map key)": key.hex()}
+    for number, admitted in enumerate(logged.admitted, 1):
+        place = (logged.index, admitted.position)
+        link = lifecycle.link(link, *place, admitted.event.line_hash, admitted.transition)
+        rows[f"transition {number}"] = admitted.transition.decode()
+        rows[f"link {number}"] = link.hex()
+    assert link == certificate.link
+    record = certificate.standing.record(link)
+    rows["record"] = record.decode()
+    rows["record hash"] = lifecycle.record_hash(record).hex()
+    out["history"] = _rows(rows)
+    (holder, (count, holder_link)) = next(iter(view.holders.items()))
+    out["holder"] = _rows(
+        {
+            "holder's map key": holder.hex(),
+            "acts": str(count),
+            "link after them": holder_link.hex(),
+            "record hash": lifecycle.holder_record_hash(count, holder_link).hex(),
+        }
+    )
+    out["deltas"] = _rows(
+        {
+            "certificates": " ".join(part.hex() for pair in logged.certificates for part in pair),
+            "their root": merkle.root(
+                [merkle.leaf_hash(k + r) for k, r in logged.certificates]
+            ).hex(),
+            "holders": " ".join(part.hex() for pair in logged.holders for part in pair),
+        }
+    )
+
+
+def _status(
+    out: dict[str, str], book: Book, view: MemoryView, entries: list[bytes], logged: LoggedBundle
+) -> None:
+    records = list(book.registry.records.values())
+    records += [
+        lane_record(department, lane, state.index or 1, state.value())
+        for (department, lane), state in view.lanes.items()
+    ]
+    records.sort(key=lambda r: str(r["name"]))
+    out["lane-records"] = "\n".join(
+        leaf.decode() for leaf in leaves(records) if b'"name":"lane/' in leaf
+    )
+    out["registry-root"] = tree_root(records).hex()
+    entries.append(format_status(len(entries), tree_root(records), _time(7)))
+    for name, index in (
+        ("genesis", 0),
+        ("registry", 1),
+        ("bundle", 5),
+        ("equivocation", 6),
+        ("status", 7),
+    ):
+        out[f"entry-{name}"] = entries[index].decode()
+    hashes = [merkle.leaf_hash(entry) for entry in entries]
+    root = merkle.root(hashes)
+    signed = sign(Checkpoint(ORIGIN, len(entries), root).text(), [CHECKPOINT])
+    out["checkpoint"] = signed.decode()
+    out["leaf-hashes"] = "\n".join(f"{n} {value.hex()}" for n, value in enumerate(hashes))
+    tile = tiles.extend(0, hashes, lambda level, index: b"")[0, 0]
+    bundle = b"".join(len(entry).to_bytes(2, "big") + entry for entry in entries)
+    out["tiles"] = _rows(
+        {
+            "/tile/0/000.p/8": f"{len(tile)} bytes, SHA-256 {_sha(tile)}",
+            "/tile/entries/000.p/8": f"{len(bundle)} bytes, SHA-256 {_sha(bundle)}",
+            "its first 12 bytes": bundle[:12].hex(" "),
+        }
+    )
+    path = merkle.prove_inclusion(logged.index, len(entries), merkle.in_memory(hashes))
+    proof = format_proof(logged.index, path, signed)
+    out["proof"] = proof.decode()
+    out["receipt"] = format_receipt(logged.entry, proof).decode()
+    state = view.lanes[DEPARTMENT, logged.opened.bundle.header.lane]
+    out["lane"] = format_lane(
+        DEPARTMENT,
+        logged.opened.bundle.header.lane,
+        {**state.value(), "producer": state.producer},
+    ).decode()
+    record = logtopic.format_entries(0, entries)
+    out["log-topic"] = _rows(
+        {
+            "entries record": f"{len(record)} bytes, first 18: {record[:18].hex(' ')}",
+            "accounting record": logtopic.format_accounting(
+                [logtopic.Row(0, "equivocation", TOPIC, 0, 42, "equivocation", 6)]
+            ).decode(),
+        }
+    )
+
+
+def _sha(data: bytes) -> str:
+    return sha256(data).hexdigest()
+
+
+def render(text: str) -> str:
+    """The page with every example as it is made now; KeyError for a marker without an example."""
+    examples = make_examples()
+
+    def block(match: re.Match[str]) -> str:
+        body = examples[match[2]]
+        return f"{match[1]}```\n{body}{'' if body.endswith(chr(10)) else chr(10)}```\n{match[3]}"
+
+    return _BLOCK.sub(block, text)
+
+
+def main(arguments: Sequence[str]) -> int:
+    text = FORMATS.read_text()
+    made = render(text)
+    if made == text:
+        return 0
+    if "--write" not in arguments:
+        print("ledger/FORMATS.md would change: run with --write")
+        return 1
+    FORMATS.write_text(made)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
