@@ -164,12 +164,13 @@ def run_publish(args: Any, env: Environment) -> int:
                 if len(text) > _MOST_LINE:
                     raise Malformed("line-too-large", f"a line of over {_MOST_LINE} bytes")
                 plain = parse_plain(text)
-                if plain.keys() == {"code", "index", "position", "line"}:
-                    plain = plain["line"]  # as refused.ndjson has it
-                if type(plain) is dict and "specversion" in plain:
+                if plain.keys() == {"department", "code", "index", "position", "line"}:
+                    if type(plain["line"]) is not dict:
+                        raise Malformed("malformed-event", "line is no event")
+                    # as refused.ndjson has it
+                    plain = {"department": plain["department"], **plain["line"]}
+                if "specversion" in plain:
                     plain = unfold(plain)
-                if type(plain) is not dict:
-                    raise Malformed("malformed-event", "no event in this line")
                 department = plain.get("department")
                 if type(department) is not str:
                     raise Malformed("malformed-event", "department says who publishes it")

@@ -116,9 +116,10 @@ class Register:
                     if cells:
                         yield start, cells
         except UnicodeDecodeError as err:
+            line = self._undecodable(encoding)
             raise Malformed(
                 "usage",
-                f"{self.path}: after line {line}: bytes {err.object[err.start : err.start + 4]!r} "
+                f"{self.path}: line {line}: bytes {err.object[err.start : err.start + 4]!r} "
                 f"are not {self.mapping.encoding}; the mapping's `encoding` says how the file is "
                 "written",
             ) from err
@@ -132,6 +133,17 @@ class Register:
             raise Malformed("usage", f"{self.path}: after line {line}: not CSV: {err}") from err
         except OSError as err:
             raise Malformed("usage", f"{self.path}: {err.strerror or err}") from err
+
+
+    def _undecodable(self, encoding: str) -> int:
+        """The first line that is not of the encoding; a newline is never part of a character."""
+        with _open(self.path) as file:
+            for number, line in enumerate(file, 1):
+                try:
+                    line.decode(encoding)
+                except UnicodeDecodeError:
+                    return number
+        return 0
 
 
 class _Counted(io.RawIOBase):

@@ -449,6 +449,8 @@ class Publisher:
             signed = times.parse_moment(state.signed_at) if state.signed_at else 0
             lane = _Lane(number, state, signed, beat_at=time.monotonic())
             self._lanes.append(lane)
+            if state.epoch and state is not self._spool.lanes.get(number):
+                lane.closed.append(_Batch(0.0))  # an empty bundle fences the old producer now
             for spooled in waiting:
                 self._resume(lane, spooled)
             if lane.flights:
@@ -790,8 +792,8 @@ class Publisher:
             except ValueError:
                 said = lines[result.position].decode("utf-8", "replace")
             row = {
-                "code": result.code, "index": result.index, "position": result.position,
-                "line": said,
+                "department": result.department, "code": result.code, "index": result.index,
+                "position": result.position, "line": said,
             }
             out.append(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE))
         return b"".join(out)

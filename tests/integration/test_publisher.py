@@ -190,7 +190,9 @@ elif step == "before-release":
     Spool.release = lambda self, hashes: die()
 publisher = Publisher(load_publisher_config(data, department), kafka, linger_seconds=0.05)
 calls = [
-    publisher.issued(sys.argv[6], f"K{n}", change_id=f"issue K{n}", time=datetime(2026, 3, 1, tzinfo=UTC))
+    publisher.issued(
+        sys.argv[6], f"K{n}", change_id=f"issue K{n}", time=datetime(2026, 3, 1, tzinfo=UTC)
+    )
     for n in range(20)
 ]
 for call in calls:
@@ -464,7 +466,8 @@ _MAPPING = {
     "number": {"columns": ["no"]},
     "time": {"column": "day", "calendar": ["iso", "yyyymmdd"]},
     "rules": [
-        {"when": {"what": ["new"]}, "event": "issued", "valid_from": {"column": "day"}},
+        {"when": {"what": ["new"]}, "event": "issued", "valid_from": {
+            "column": "day", "calendar": ["iso", "yyyymmdd"]}},
         {"when": {"what": ["gone"]}, "event": "revoked", "revocation_kind": "deregistered"},
         {"when": {"what": ["held"]}, "event": "suspended", "reason_code": "x"},
     ],
@@ -548,7 +551,7 @@ def test_import_reports_and_its_leftovers_can_be_mended(pharmacies: Import) -> N
     ("damage", "message"),
     [
         (lambda data: data[:-12], "truncated or damaged"),
-        (lambda data: b"no,what,day\n\xff\xfe,new,2020-01-01\n", "after line 1"),
+        (lambda data: b"no,what,day\n\xff\xfe,new,2020-01-01\n", "line 2: bytes"),
         (lambda data: b"no,what\nA1,new\n", "no column 'day'"),
         (lambda data: b"", "is empty"),
         (lambda data: b'no,what,day\n"A1,new,2020-01-01\n', "not CSV"),
