@@ -257,7 +257,8 @@ class Fold:
         self._check_deltas(place, value, rows["delta"])
         self._check_accounted(place, value["source"], "logged", rows["accounting"])
         try:
-            header = parse_header(parse_note(note).text)
+            text = parse_note(note).text
+            header = parse_header(text)
         except LedgerError as err:
             self._report.add("bundle-note", place, err.message)
             self._pass_over(index, rows)
@@ -268,7 +269,7 @@ class Fold:
             self._tallies[code] += sum(runs[1::2])
         lane = (header.department, header.lane)
         self._find_lane(lane, header)
-        self._check_lane_note(place, header, note, rows["lane-note"])
+        self._check_lane_note(place, header, note_hash(text), rows["lane-note"])
         source = Source(**value["source"])
         came_from = (source.topic_id, source.partition)
         if self.lane_places.setdefault(lane, came_from) != came_from:
@@ -523,7 +524,7 @@ class Fold:
                 )
 
     def _check_lane_note(
-        self, place: str, header: Header, note: bytes, rows: Sequence[Row]
+        self, place: str, header: Header, text_hash: bytes, rows: Sequence[Row]
     ) -> None:
         expected = (
             header.department,
@@ -531,7 +532,7 @@ class Fold:
             header.epoch,
             header.sequence,
             header.producer,
-            note_hash(parse_note(note).text),
+            text_hash,
         )
         if [row[1:] for row in rows] != [expected]:
             self._report.add(

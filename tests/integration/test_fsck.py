@@ -9,7 +9,7 @@ import io
 import json
 import uuid
 from argparse import Namespace
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from typing import Any
@@ -21,13 +21,17 @@ from psycopg2.extensions import make_dsn, parse_dsn
 
 from consumers import fsck, fsck_commands
 from consumers.fsck_report import KINDS, Finding
-from ledger import merkle, tiles, times
+from ledger import logtopic, merkle, tiles, times, topics
 from ledger.bundle import format_record
 from ledger.checkpoint import Checkpoint
 from ledger.note import sign
 from ledger.postgres.migrate import migrate
 from ledger.postgres.sequencing import Head, Sequencing
 from ledger.postgres.store import Fetched, Store, create_ledger
+from streams.kafka_topics import create_topics, describe_topic
+from streams.logwriter import LogWriter, make_producer
+from streams.relay import Relay
+from streams.sequencer import Sequencer
 from tests import world
 
 TOPIC = "T" * 22
@@ -37,7 +41,9 @@ HOLDERS = tuple(f"1:{number:064x}" for number in range(8))
 class Ledger:
     """A small ledger through the real store and the sequencer's steps."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, topic_id: str = TOPIC) -> None:
+        self.topic_id = topic_id
+        self.tap: Callable[[int, bytes | None], None] = lambda partition, value: None
         connection = psycopg2.connect(url)
         migrate(connection)
         keys = (str(world.CHECKPOINT.key), str(world.OPERATOR.key))
@@ -45,7 +51,7 @@ class Ledger:
         connection.close()
         self.connect(url)
         self.offsets = [0, 0]
-        self.store.offsets(TOPIC, [0, 1])
+        self.store.offsets(topic_id, [0, 1])
         self.book = world.Book()
         self.producers: dict[tuple[str, int], world.Producer] = {}
         self.change = 0
@@ -94,7 +100,8 @@ class Ledger:
         for value in values:
             batch.append(self.store.open(Fetched(partition, self.offsets[partition], value)))
             self.offsets[partition] += 1
-        return self.store.apply(TOPIC, batch).outcomes
+            self.tap(partition, value)
+        return self.store.apply(self.topic_id, batch).outcomes
 
     def publish(self, lines: list[bytes], department: str = "a") -> bytes:
         """One bundle on lane 0 of a department; its record."""
@@ -107,8 +114,8 @@ class Ledger:
         self.change += 1
         return world.make_event(kind, number, change=str(self.change), **members)
 
-    def checkpoint(self) -> int:
-        """Steps 6 and 7 but for the log topic; the size that is published."""
+    def checkpoint(self) -> None:
+        """Steps 6 and 7 but for the log topic; what is published."""
         was = self.sequencing.head()
         size = self.sequencing.append_status(was)
         assert size is not None
@@ -125,7 +132,6 @@ class Ledger:
         text = Checkpoint(world.ORIGIN, head.size, head.root).text()
         self.sequencing.keep_checkpoint(size, sign(text, [world.CHECKPOINT]))
         self.sequencing.publish(size)
-        return size
 
     def damage(self, *statements: str) -> None:
         """Change rows behind the triggers' backs, each statement exactly one row."""
@@ -535,3 +541,139 @@ def test_time_that_goes_back_is_found(ledger: Ledger) -> None:
     earlier = times.format_moment(times.parse_moment(time) - 3600 * times.SECOND)
     ledger.damage(reword(319, time, earlier))
     assert "time" in [f.kind for f in check(ledger.connection)]
+
+
+# --- with Kafka ----------------------------------------------------------------------------------
+
+
+class PublishedLedger(Ledger):
+    """The same ledger with its records in Kafka, and the sequencer and relay behind it."""
+
+    def __init__(self, url: str, bootstrap: str) -> None:
+        create_topics(bootstrap, 2)
+        super().__init__(url, describe_topic(bootstrap, topics.EVENTS)[0])
+        self.producer: Any = make_producer(bootstrap, "test")
+        self.tap = self.produce
+        self.sequencer = Sequencer(
+            self.sequencing, LogWriter(bootstrap, self.sequencing), world.CHECKPOINT, world.ORIGIN
+        )
+        self.sequencer.start()
+        self.relay = Relay(self.sequencing, self.producer)
+
+    def produce(self, partition: int, value: bytes | None) -> None:
+        self.producer.send(topics.EVENTS, key=b"k", value=value, partition=partition).get(10)
+
+    def checkpoint(self) -> None:
+        assert self.sequencer.round() is not None
+        while self.relay.round():
+            pass
+
+
+@pytest.fixture(scope="module")
+def kafka_topics() -> Iterator[str]:
+    """The ledger's topics under names of their own, so that offsets begin at 0."""
+    suffix = uuid.uuid4().hex
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("EVENTS", "LOG", "RECEIPTS", "LANES", "DEAD_LETTERS"):
+            patch.setattr(topics, name, f"{getattr(topics, name)}.{suffix}")
+        yield suffix
+
+
+@pytest.fixture(scope="module")
+def published(
+    postgres_url: str, kafka_bootstrap: str, kafka_topics: str
+) -> Iterator[PublishedLedger]:
+    name = f"fsck_{uuid.uuid4().hex}"
+    execute(postgres_url, f"CREATE DATABASE {name}")
+    made = None
+    try:
+        made = PublishedLedger(make_dsn(postgres_url, dbname=name), kafka_bootstrap)
+        fill(made)
+        yield made
+    finally:
+        if made is not None:
+            made.producer.close(timeout=5)
+            made.connection.close()
+        execute(postgres_url, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def test_ledger_with_kafka_is_clean(published: PublishedLedger, kafka_bootstrap: str) -> None:
+    checked: dict[str, int] = {}
+    assert fsck.run(published.connection, kafka_bootstrap, checked=checked) == []
+    assert checked["intake records"] == sum(published.offsets)
+    assert checked["receipts"] == 307  # 306 bundles below the head, one of them repeated
+    assert checked["log topic checkpoints"] == 4
+
+
+KAFKA_DAMAGE: dict[str, tuple[str, str, str]] = {
+    "last record's hash": (
+        flip("intake", "last_record", "partition = 0"), "intake", "/0"
+    ),
+    "dead letter": (flip("outbox", "record", "code = 'lines-do-not-match-note'", 300),
+                    "intake-record", "/0/"),
+    "out of sequence, said to be fenced": (
+        "WITH a AS (UPDATE accounting SET outcome = 'fenced' WHERE outcome = 'out-of-sequence' "
+        "RETURNING 1) UPDATE outbox SET outcome = 'fenced' WHERE outcome = 'out-of-sequence'",
+        "intake-record", "/0/",
+    ),
+    "checkpoint gone": ("DELETE FROM checkpoint WHERE size = 10", "checkpoint", "checkpoint 10"),
+    "next offset beyond the topic": (
+        "UPDATE intake SET next_offset = next_offset + 5 WHERE partition = 0", "intake", "/0"
+    ),
+    "rolled-back head": (
+        "UPDATE head SET size = 12, root = (SELECT root FROM head)", "log-topic", ""
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", KAFKA_DAMAGE)
+def test_damage_is_found_beside_kafka(
+    published: PublishedLedger, kafka_bootstrap: str, name: str
+) -> None:
+    statement, kind, place = KAFKA_DAMAGE[name]
+    undo = copy_tables(published, "intake", "outbox", "accounting", "checkpoint", "head")
+    published.damage(statement)
+    try:
+        found = fsck.run(published.connection, kafka_bootstrap)
+    finally:
+        undo()
+    assert [f for f in found if f.kind == kind and place in f.place], found
+
+
+def copy_tables(ledger: Ledger, *names: str) -> Callable[[], None]:
+    """What puts tables back as they are now."""
+
+    def execute_all(statements: list[str]) -> None:
+        with ledger.connection, ledger.connection.cursor() as cursor:
+            cursor.execute("SET LOCAL session_replication_role = replica")
+            for statement in statements:
+                cursor.execute(statement)
+
+    execute_all([f"CREATE TEMPORARY TABLE kept_{n} AS SELECT * FROM {n}" for n in names])
+    back = [
+        statement
+        for n in names
+        for statement in (
+            f"DELETE FROM {n}",
+            f"INSERT INTO {n} SELECT * FROM kept_{n}",
+            f"DROP TABLE kept_{n}",
+        )
+    ]
+    return lambda: execute_all(back)
+
+
+def test_noise_in_the_log_topic_is_found(published: PublishedLedger, kafka_bootstrap: str) -> None:
+    send = published.producer.send
+    entry = bytes(published.one("SELECT data FROM entry WHERE log_index = 8")[0])
+    forged = Checkpoint(world.ORIGIN, 12, bytes(32)).text()
+    send(topics.LOG, key=logtopic.ENTRIES, value=logtopic.format_entries(7, [entry])).get(10)
+    send(topics.LOG, key=logtopic.ENTRIES, value=logtopic.format_entries(8, [entry])).get(10)
+    send(topics.LOG, key=logtopic.CHECKPOINT, value=sign(forged, [world.CHECKPOINT])).get(10)
+    send(topics.LOG, key=logtopic.CHECKPOINT, value=sign(forged, [world.OPERATOR])).get(10)
+    found = fsck.run(published.connection, kafka_bootstrap)
+    assert [f.kind for f in found] == ["log-topic"] * 3
+    assert [f.message for f in found] == [
+        "entry 7: a later record says otherwise",
+        "another root was signed for size 12",
+        f"no signature by {world.ORIGIN} ({world.CHECKPOINT.key.key_hash.hex()})",
+    ]
