@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 from ledger import merkle, tiles
 from ledger.checkpoint import Checkpoint
-from ledger.errors import CODES, LedgerError, Unavailable
+from ledger.errors import CODES, LedgerError, ProofError, Unavailable
 from ledger.keys import load_key
 from ledger.note import Signer, sign
 from ledger.postgres.connection import connect, transaction
@@ -57,7 +57,9 @@ class Sequencer:
     def start(self) -> None:
         """Compare with the log topic, then finish what a crash may have left."""
         head = self._store.head()
-        self._writer.check(head, tiles.subtree_reader(self._store.tile), self._signer.key)
+        subtree = tiles.subtree_reader(self._store.tile)
+        _check_head(head, subtree)
+        self._writer.check(head, subtree, self._signer.key)
         published = self._store.published()
         if head.size and (published is None or published[0] < head.size):
             self._publish(head)
@@ -76,11 +78,20 @@ class Sequencer:
 
     def _advance(self, was: Head, size: int) -> Head:
         leaves = list(self._store.read_back(was.size, size))
-        changed = tiles.extend(was.size, leaves, self._store.tile)
+        edge: dict[tuple[int, int], bytes] = {}
+
+        def stored(level: int, index: int) -> bytes:
+            if (level, index) not in edge:
+                edge[level, index] = self._store.tile(level, index)
+            return edge[level, index]
+
+        # What the tree grows from is what was signed before, or no root comes out of it.
+        _check_head(was, tiles.subtree_reader(stored))
+        changed = tiles.extend(was.size, leaves, stored)
 
         def read(level: int, index: int) -> bytes:
             found = changed.get((level, index))
-            return self._store.tile(level, index) if found is None else found
+            return stored(level, index) if found is None else found
 
         head = Head(size, merkle.tree_root(size, tiles.subtree_reader(read)))
         self._store.advance(was, head, changed)
@@ -95,6 +106,14 @@ class Sequencer:
         self._step("log topic written")
         self._store.publish(head.size)
         log.info("published checkpoint of %d leaves", head.size)
+
+
+def _check_head(head: Head, subtree: merkle.Subtree) -> None:
+    """None when the tiles' right edge hashes to the head: ProofError otherwise."""
+    if merkle.tree_root(head.size, subtree) != head.root:
+        raise ProofError(
+            "stored-bytes-damaged", f"the tiles do not hash to the tree head of {head.size} leaves"
+        )
 
 
 def run(settings: Settings, stop: threading.Event, step: Step = no_step) -> None:

@@ -212,3 +212,17 @@ def damage(url: str, statement: str, *parameters: Any) -> None:
             assert cursor.rowcount == 1, (statement, cursor.rowcount)
     finally:
         connection.close()
+
+
+def reset(url: str) -> None:
+    """An empty database again, much quicker than making a new one; nobody is left connected."""
+    connection = psycopg2.connect(url)
+    try:
+        query(
+            connection,
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid()",
+        )
+        query(connection, "DROP SCHEMA public CASCADE; CREATE SCHEMA public")
+    finally:
+        connection.close()
