@@ -212,7 +212,7 @@ def _tolerate(parse: Callable[[bytes], Any], data: bytes) -> None:
 
 
 @pytest.mark.parametrize("name", PARSERS)
-@settings(max_examples=80)
+@settings(max_examples=30)
 @given(data=st.data())
 def test_random_and_mutated_bytes(name: str, data: st.DataObject) -> None:
     parse, good = PARSERS[name]
@@ -250,7 +250,7 @@ MEMBERS = sorted({name for allowed, _ in FIELDS.values() for name in allowed})
 @given(
     st.sampled_from(sorted(FIELDS)), st.dictionaries(st.sampled_from(MEMBERS), any_json), any_json
 )
-@settings(max_examples=400)
+@settings(max_examples=150)
 def test_events_of_any_members(kind: str, data: dict[str, Any], time: Any) -> None:
     value = {
         "data": {**canonical.parse(EVENT, 65_536)["data"], **data},
@@ -283,7 +283,7 @@ def _code(line: bytes, load: Callable[[bytes], Any]) -> str:
 
 
 @given(st.data())
-@settings(max_examples=300)
+@settings(max_examples=100)
 def test_the_code_of_a_line_does_not_depend_on_the_parser(data: st.DataObject) -> None:
     at = data.draw(st.integers(0, len(EVENT)))
     put = data.draw(
