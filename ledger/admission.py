@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from . import canonical, event as events, identity, lifecycle, merkle, times
 from .bundle import AHEAD, Bundle, bundle_key_name, parse_record
@@ -53,7 +53,10 @@ class DeadLetter:
 
 
 def open_record(
-    value: bytes | None, registry: Registry, load: Callable[[bytes], Any] = canonical.loads
+    value: bytes | None,
+    registry: Registry,
+    load: Callable[[bytes], Any] = canonical.loads,
+    dump: canonical.Dump = canonical.encode,
 ) -> Opened | DeadLetter:
     """Everything about a record that needs no shared state: form, root, signature, event lines.
 
@@ -73,7 +76,7 @@ def open_record(
             parsed.append("line-too-large")
             continue
         try:
-            parsed.append(events.parse_event(line, line_hash, load))
+            parsed.append(events.parse_event(line, line_hash, load, dump))
         except LedgerError as err:
             parsed.append(err.code)
     return Opened(bundle, key, tuple(parsed))
@@ -160,8 +163,7 @@ class View(Protocol):
     def holder(self, key: bytes) -> tuple[int, bytes]: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Admitted:
+class Admitted(NamedTuple):
     """One admitted event as it is stored: its place, its certificate, its transition."""
 
     key: bytes
@@ -216,10 +218,13 @@ class Turn:
         self.lanes: dict[tuple[str, int], Lane] = {}
         self.notes: dict[tuple[str, int, int, int], Recorded] = {}
         self.certificates: dict[bytes, tuple[Event, Certificate]] = {}
+        self.records: dict[bytes, bytes] = {}  # of `certificates`, after their last bundle
         self.holders: dict[bytes, tuple[int, bytes]] = {}
         self._equivocations: set[bytes] = set()
         self._folding = 0
         self._types: dict[str, Mapping[str, Any] | None] = {}
+        self._lanes = 0  # of the department whose bundle is taken
+        self._scopes: dict[tuple[str, str], str | None] = {}  # granted in it, by type and act
         self._transitions: dict[bytes, list[Transition]] = {}  # of this turn, by certificate
 
     def take(self, source: Source, record: Opened | DeadLetter) -> Accounted:
@@ -326,6 +331,8 @@ class Turn:
         refusal = "wrong-previous" if wrong_previous else None if in_time else "signing-time"
         index = self.next_index
         self._folding = 0
+        self._lanes = self.registry.lanes(header.department)
+        self._scopes = {}
         admitted: list[Admitted] = []
         holders: dict[bytes, None] = {}
         codes: list[str] = []
@@ -378,7 +385,8 @@ class Turn:
 
     def _record_hash(self, key: bytes) -> bytes:
         certificate = self.certificates[key][1]
-        return lifecycle.record_hash(certificate.standing.record(certificate.link))
+        record = self.records[key] = certificate.standing.record(certificate.link)
+        return lifecycle.record_hash(record)
 
     def _admit(
         self, opened: Opened, index: int, position: int, item: Event, holders: dict[bytes, None]
@@ -392,7 +400,7 @@ class Turn:
             same = before.event_ids.get(item.id)
             if same is not None:
                 raise Refused("repeat" if same == item.line_hash else "event-id-conflict")
-        if identity.lane_of(key, self.registry.lanes(department)) != header.lane:
+        if identity.lane_of(key, self._lanes) != header.lane:
             raise Refused("wrong-lane")
         standing = Standing() if before is None else before.standing
         scope = self._check_authority(department, item, standing, index)
@@ -429,12 +437,15 @@ class Turn:
 
     def _check_authority(self, department: str, item: Event, standing: Standing, index: int) -> str:
         """The scope in which the department may do this, *own* or *any*; Refused otherwise."""
-        if item.type_code not in self._types:
-            self._types[item.type_code] = self.registry.value(f"type/{item.type_code}")
-        value = self._types[item.type_code]
-        if value is None:
-            raise Refused("unknown-type", f"no certificate type {item.type_code!r}")
-        scope = granted(value, department, item.kind, index)
+        asked = (item.type_code, item.kind)
+        if asked not in self._scopes:
+            if item.type_code not in self._types:
+                self._types[item.type_code] = self.registry.value(f"type/{item.type_code}")
+            value = self._types[item.type_code]
+            if value is None:
+                raise Refused("unknown-type", f"no certificate type {item.type_code!r}")
+            self._scopes[asked] = granted(value, department, item.kind, index)
+        scope = self._scopes[asked]
         if scope is None:
             raise Refused("act-not-authorised")
         if item.kind == events.ISSUED:

@@ -9,10 +9,9 @@ import hmac
 import json
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import sha256
-from typing import Any
+from typing import Any, NamedTuple
 
 from . import canonical, identity, times
 from .errors import LedgerError, Malformed
@@ -76,8 +75,7 @@ _NEEDED = {kind: frozenset((*_REQUIRED, *needed)) for kind, (_, needed) in FIELD
 _KINDS = {TYPE_PREFIX + kind + TYPE_SUFFIX: kind for kind in FIELDS}
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(NamedTuple):
     """A checked event line. Days and moments keep the department's own spelling."""
 
     id: str

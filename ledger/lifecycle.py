@@ -110,9 +110,23 @@ class Transition:
 
     def members(self) -> dict[str, Any]:
         """The transition as JSON members, those that say nothing left out."""
-        out = {}
-        for member, (attribute, _) in _MEMBERS.items():
-            value = getattr(self, attribute)
+        out: dict[str, Any] = {
+            "event": self.kind,
+            "id": self.id,
+            "by": self.by,
+            "key": self.key,
+            "time": self.time,
+            "version": self.version,
+        }
+        for member, value in (
+            ("valid_from", self.valid_from),
+            ("valid_until", self.valid_until),
+            ("reason", self.reason),
+            ("revocation", self.revocation),
+            ("corrects", self.corrects),
+            ("correction", self.correction),
+            ("transfer_to", self.transfer_to),
+        ):
             if value is not None:
                 out[member] = value
         return out
@@ -216,10 +230,25 @@ class Standing:
 
     def record(self, last_link: bytes) -> bytes:
         """The canonical record: current state and, through the link, the whole history."""
-        members = {
-            name: value for name in self.__slots__ if (value := getattr(self, name)) is not None
+        members: dict[str, Any] = {
+            "state": self.state,
+            "version": self.version,
+            "highest": self.highest,
+            "responsible": self.responsible,
+            "since": self.since,
+            "count": self.count,
+            "link": last_link.hex(),
         }
-        members["link"] = last_link.hex()
+        for name, value in (
+            ("valid_from", self.valid_from),
+            ("valid_until", self.valid_until),
+            ("reason", self.reason),
+            ("revocation", self.revocation),
+            ("suspended_until", self.suspended_until),
+            ("transfer_to", self.transfer_to),
+        ):
+            if value is not None:
+                members[name] = value
         return canonical.encode(members)
 
 
@@ -260,26 +289,32 @@ def step(standing: Standing, t: Transition) -> Standing:
         if t.start is None:
             raise Refused("invalid-transition", "a suspension needs its first day")
         _check_dates(t.start, t.valid_until)
-    changes: dict[str, Any] = {"state": after, "count": standing.count + 1}
-    if after != standing.state or t.kind in (ISSUED, RENEWED):
-        changes["since"] = t.time
-        changes["reason"] = t.reason
-        changes["revocation"] = t.revocation
-        changes["suspended_until"] = t.valid_until if t.kind == SUSPENDED else None
-        changes["transfer_to"] = t.transfer_to
+    begins = after != standing.state or t.kind in (ISSUED, RENEWED)  # something new holds
+    version, highest = standing.version, standing.highest
+    first, until = standing.valid_from, standing.valid_until
     if t.kind in VERSION_ACTS:
-        until, first = t.valid_until, t.valid_from
-        if t.kind == AMENDED:
-            until = standing.valid_until if until is None else until
-            first = standing.valid_from if first is None else first
-        changes["version"] = t.version
-        changes["highest"] = max(standing.highest, t.version)
-        changes["valid_from"] = first
-        changes["valid_until"] = until = None if until == OPEN else until
+        version, highest = t.version, max(highest, t.version)
+        if t.kind != AMENDED or t.valid_from is not None:
+            first = t.valid_from
+        if t.kind != AMENDED or t.valid_until is not None:
+            until = t.valid_until
+        until = None if until == OPEN else until
         _check_dates(_begin(standing, t), until)
-    if t.kind in (ISSUED, TRANSFERRED_IN):
-        changes["responsible"] = t.by
-    return Standing(*[changes.get(name, getattr(standing, name)) for name in Standing.__slots__])
+    suspended_until = t.valid_until if t.kind == SUSPENDED else None
+    return Standing(
+        state=after,
+        version=version,
+        highest=highest,
+        responsible=t.by if t.kind in (ISSUED, TRANSFERRED_IN) else standing.responsible,
+        valid_from=first,
+        valid_until=until,
+        since=t.time if begins else standing.since,
+        reason=t.reason if begins else standing.reason,
+        revocation=t.revocation if begins else standing.revocation,
+        suspended_until=suspended_until if begins else standing.suspended_until,
+        transfer_to=t.transfer_to if begins else standing.transfer_to,
+        count=standing.count + 1,
+    )
 
 
 def _suspension_over(standing: Standing, t: Transition) -> bool:

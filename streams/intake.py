@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from hashlib import sha256
+from typing import Any
 
 import orjson
 from kafka import KafkaConsumer, TopicPartition
@@ -28,13 +29,19 @@ MAX_EVENTS_PER_TURN = 8192
 MAX_RECORDS_PER_TURN = 256
 
 
+def dump(value: Any) -> bytes:
+    """What `ledger.canonical` prints, by the library that the worker parses with."""
+    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+
+
 class Intake:
     """One worker's way into the ledger. `open` and `apply` may run in two threads, one each."""
 
     def __init__(self, settings: Settings) -> None:
         self._kafka = settings.kafka
         self.topic_id, self.partitions = describe_topic(settings.kafka, topics.EVENTS)
-        self._store = Store(connect(settings.postgres, "worker", writes=True), orjson.loads)
+        connection = connect(settings.postgres, "worker", writes=True)
+        self._store = Store(connection, orjson.loads, dump)
 
     def positions(self, partitions: Iterable[int]) -> dict[int, int]:
         """Where to read on, per partition: PostgreSQL's next offset, checked against the topic.

@@ -18,7 +18,7 @@ integer = struct.Struct("!i").pack
 
 def copy(cursor: Cursor, table: str, columns: str, rows: Iterable[Sequence[bytes | None]]) -> None:
     """COPY `rows` into a table; `bigint` and `integer` encode numbers, text is UTF-8 bytes."""
-    parts = []
+    parts: list[bytes] = []
     add = parts.append
     for row in rows:
         add(_count(len(row)))

@@ -66,10 +66,13 @@ class Store:
     """
 
     def __init__(
-        self, connection: Connection, load: Callable[[bytes], Any] = canonical.loads
+        self,
+        connection: Connection,
+        load: Callable[[bytes], Any] = canonical.loads,
+        dump: canonical.Dump = canonical.encode,
     ) -> None:
         self.connection = connection
-        self._load = load
+        self._library = (load, dump)
         with transaction(connection) as cursor:
             cursor.execute(sql("create_changed"))
             cursor.execute(sql("create_bound"))
@@ -110,7 +113,7 @@ class Store:
         """Step 4 for one record, by the registry as last seen; may run beside `apply`."""
         index, registry = self._registry
         return Checked(
-            fetched, admission.open_record(fetched.value, registry, self._load), index
+            fetched, admission.open_record(fetched.value, registry, *self._library), index
         )
 
     def apply(self, topic_id: str, batch: Sequence[Checked]) -> Applied:
@@ -128,7 +131,7 @@ class Store:
                     c.fetched,
                     c.opened
                     if c.registry_index == registry_index
-                    else admission.open_record(c.fetched.value, registry, self._load),
+                    else admission.open_record(c.fetched.value, registry, *self._library),
                 )
                 for c in accepted
             ]
@@ -446,7 +449,7 @@ def _copy_certificates(cursor: Cursor, turn: Turn, view: _View) -> None:
     new: list[tuple[bytes | None, ...]] = []
     changed: list[tuple[bytes | None, ...]] = []
     for key, (item, certificate) in turn.certificates.items():
-        record = certificate.standing.record(certificate.link)
+        record = turn.records[key]
         holder = None if certificate.holder is None else certificate.holder.encode()
         if key in view.certificates:
             changed.append((key, record, holder))
