@@ -7,6 +7,7 @@ waits for it sends again, and a repeat is answered with the same receipt.
 from __future__ import annotations
 
 import logging
+import socket
 import threading
 import time
 from collections.abc import Callable
@@ -27,6 +28,7 @@ logging.getLogger("kafka").addHandler(logging.NullHandler())
 MAX_REQUEST = 2 * 1024 * 1024
 _POLL_SECONDS = 0.2
 _BLOCK_SECONDS = 10
+_CONNECT_SECONDS = 5
 
 Listener = Callable[[bytes], None]
 
@@ -42,6 +44,7 @@ class Link:
         self._producer: Any = None
         self._producer_lock = threading.Lock()
         self._consumer: Any = None
+        _check_reachable(self._bootstrap)
         try:
             self._producer = self._make_producer()
             self._consumer = self._make_consumer(topics.RECEIPTS)
@@ -91,7 +94,8 @@ class Link:
 
     def lanes(self, department: str) -> dict[int, dict[str, Any]]:
         """The last known states of a department's lanes (receipt.format_lane); maybe stale."""
-        states: dict[int, dict[str, Any]] = {}
+        last: dict[bytes, bytes | None] = {}
+        prefix = topics.lane_key(department, 0)[:-1]
         consumer = None
         try:
             consumer = self._make_consumer(topics.LANES)
@@ -102,16 +106,19 @@ class Link:
                 if time.monotonic() > deadline:
                     raise Unavailable("unreachable", f"{topics.LANES} cannot be read to its end")
                 for records in consumer.poll(timeout_ms=200).values():
-                    for record in records:
-                        state = _lane_state(record.value, department)
-                        if state is not None:
-                            states[state["lane"]] = state
+                    deadline = time.monotonic() + _BLOCK_SECONDS
+                    last.update(
+                        (record.key, record.value)
+                        for record in records
+                        if record.key is not None and record.key.startswith(prefix)
+                    )
         except KafkaError as err:
             raise Unavailable("unreachable", f"{topics.LANES}: {err}") from err
         finally:
             if consumer is not None:
                 consumer.close()
-        return states
+        found = [_lane_state(value, department) for value in last.values()]
+        return {state["lane"]: state for state in found if state is not None}
 
     def close(self) -> None:
         """Send nothing more, listen no more."""
@@ -200,6 +207,20 @@ class Link:
                     listener = self._listeners.get(department)
                     if listener is not None and record.value is not None:
                         listener(record.value)
+
+
+def _check_reachable(bootstrap: list[str]) -> None:
+    """None when one of the addresses takes a connection, in less time than Kafka's client needs."""
+    problem = "no address"
+    for place in bootstrap:
+        host, _, port = place.rpartition(":")
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), _CONNECT_SECONDS).close()
+        except (OSError, ValueError, OverflowError) as err:
+            problem = f"{place}: {err}"
+        else:
+            return
+    raise Unavailable("unreachable", f"no Kafka answers at {problem}")
 
 
 def _lane_state(data: bytes | None, department: str) -> dict[str, Any] | None:
