@@ -58,12 +58,15 @@ def format_moment(moment: int) -> str:
 
 @lru_cache(maxsize=8192)  # registers repeat their days
 def parse_day(text: str) -> tuple[int, int]:
-    """(first instant, first instant after) of a day with offset, in microseconds."""
+    """(first instant, first instant after) of a day with offset, in microseconds.
+
+    A day's edge may lie beyond what a moment in UTC can say: registers write 9999-12-31 for ever.
+    """
     match = _DAY.fullmatch(text)
     if not match:
         raise Malformed("malformed-time", f"{text[:40]!r} is no day like 2016-12-01+08:00")
-    start = _in_range(_ordinal(match[1]) * DAY - _offset(match[2]), text)
-    return start, _in_range(start + DAY, text)
+    start = _ordinal(match[1]) * DAY - _offset(match[2])
+    return start, start + DAY
 
 
 def day_start(text: str) -> int:

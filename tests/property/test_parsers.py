@@ -315,7 +315,6 @@ def _with(member: bytes) -> bytes:
             EVENT.replace(b"2026-03-01T08:00:00+08:00", b"2026-03-01T08:00:60+08:00"),
             "malformed-event",
         ),
-        (EVENT.replace(b"2026-03-01+08:00", b"9999-12-31Z"), "malformed-event"),
         (EVENT.replace("湘J".encode(), "e\u0301J".encode()), "not-canonical"),
         (EVENT.replace("湘J".encode(), "\u0085J".encode()), "malformed-event"),
         (b"\xff" + EVENT, "not-canonical"),

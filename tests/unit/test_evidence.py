@@ -180,9 +180,11 @@ def build_cases() -> Iterator[tuple[str, Callable[[LedgerBuilder], Answer], str,
     yield (
         "no end",
         case(issued={"valid_until": None}, at=moment("9999-12-31T00:00:00Z")),
-        ("valid"),
+        "valid",
         "in-force",
     )
+    for_ever = case(issued={"valid_until": "9999-12-31Z"}, at=moment("9999-12-31T23:00:00Z"))
+    yield "a register's for ever", for_ever, "valid", "in-force"
     unknown = {"valid_from": "unknown"}
     early = moment("2026-02-15T00:00:00Z")
     yield "unknown start", case(issued=unknown, at=early), "cannot-decide", "start-unknown"
