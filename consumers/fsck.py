@@ -60,14 +60,14 @@ def run(
 
 
 def _check(tables: Scan, report: Report, topics: Topics | None) -> None:
-    allocation = tables.row("allocation")
+    allocation = tables.row("scan_allocation")
     if allocation is None:
         raise Unavailable("not-initialised")
     origin, next_index, ledger_time, registry_index, next_outbox = allocation
     key = _checkpoint_key(tables, report, origin)
     tree = Tree(tables, report, origin, key, next_index)
     fold = Fold(tables, report)
-    row = tables.row("last_entry")
+    row = tables.row("scan_last_entry")
     fold.last = -1 if row is None or row[0] is None else row[0]
     if fold.last >= next_index:
         report.add(
@@ -76,7 +76,7 @@ def _check(tables: Scan, report: Report, topics: Topics | None) -> None:
             f"the next index is {next_index}, the log ends with entry {fold.last}",
         )
     total = max(next_index, tree.size, fold.last + 1)
-    for number, block in enumerate(_blocks(tables.stream("entries"), total)):
+    for number, block in enumerate(_blocks(tables.stream("scan_entries"), total)):
         leaves = tree.block(number, block)
         for position, data in enumerate(block):
             leaf = leaves[position] if position < len(leaves) else None
@@ -104,7 +104,7 @@ def _check(tables: Scan, report: Report, topics: Topics | None) -> None:
 
 def _checkpoint_key(tables: Scan, report: Report, origin: str) -> VerifierKey | None:
     """The key that entry 0 names; the registry record's where entry 0 is damaged."""
-    row = tables.row("some_entries", begin=0, end=1)
+    row = tables.row("scan_some_entries", begin=0, end=1)
     try:
         value = parse_entry(row[1]) if row is not None else {}
         if value.get("kind") != GENESIS:
@@ -114,7 +114,7 @@ def _checkpoint_key(tables: Scan, report: Report, origin: str) -> VerifierKey | 
         return parse_vkey(value["checkpoint_vkey"])
     except LedgerError as err:
         report.add("genesis", "entry 0", err.message)
-    for name, data, _ in tables.rows("registry"):
+    for name, data, _ in tables.rows("scan_registry"):
         if name == "ledger":
             try:
                 return parse_vkey(canonical.parse(data, 1 << 20)["value"]["checkpoint_vkey"])

@@ -19,12 +19,12 @@ _ENTRY_OF = {LOGGED: "b", REPEAT: "b", EQUIVOCATION: "e"}
 
 def check_accounting(scan: Scan, report: Report, kinds: bytes) -> None:
     """Offsets 0 to next - 1 of each partition once each; `kinds` has each entry's first letter."""
-    intake = {(t, p): (offset, last) for t, p, offset, last in scan.rows("intake")}
+    intake = {(t, p): (offset, last) for t, p, offset, last in scan.rows("scan_intake")}
     if len({topic for topic, _ in intake}) > 1:
         report.add("intake", "topic ids", "records were taken from topics of several ids")
     wanted: dict[tuple[str, int], int] = dict.fromkeys(intake, 0)
     gaps: set[tuple[str, int]] = set()
-    for topic, partition, offset, outcome, index, _ in scan.stream("accounting"):
+    for topic, partition, offset, outcome, index, _ in scan.stream("scan_accounting"):
         report.count("records")
         place = f"{topic}/{partition}/{offset}"
         if (topic, partition) not in wanted:
@@ -70,13 +70,13 @@ def _check_entry(report: Report, kinds: bytes, place: str, outcome: str, index: 
 def check_outbox(scan: Scan, report: Report, registry: Registry, next_outbox: int) -> None:
     """Outbox numbers 0 to next - 1, each about its own accounting row; dead letters whole."""
     accounted = Merge(
-        scan.stream("accounted_outbox"),
+        scan.stream("scan_accounted_outbox"),
         lambda row: report.add(
             "outbox", f"outbox {row[0]}", f"is missing: it is about {row[1]}/{row[2]}/{row[3]}"
         ),
     )
     want = 0
-    for row in scan.stream("outbox"):
+    for row in scan.stream("scan_outbox"):
         report.count("messages")
         number = row[0]
         place = f"outbox {number}"
@@ -139,19 +139,19 @@ def _check_message(report: Report, registry: Registry, place: str, row: Row) -> 
 def check_positions(scan: Scan, report: Report, size: int, next_outbox: int) -> None:
     """What the log topic and the relays are said to hold is not more than there is."""
     published = 0
-    row = scan.row("published")
+    row = scan.row("scan_published")
     if row is not None and row[0] is not None:
         published = row[0]
-    known = scan.row("log_topic")
+    known = scan.row("scan_log_topic")
     if known is not None:
         _, last_offset, entries, outbox = known
         if entries > size or outbox > next_outbox or (entries and last_offset < 0):
             report.add("position", "log topic", f"{entries} entries and {outbox} messages noted")
-        elif entries and scan.row("checkpoint", size=entries) is None:
+        elif entries and scan.row("scan_checkpoint", size=entries) is None:
             report.add(
                 "checkpoint", f"checkpoint {entries}", "was written to the log topic and is missing"
             )
-    for name, position in scan.rows("relays"):
+    for name, position in scan.rows("scan_relays"):
         limit = next_outbox if name == "outbox" else published
         if not 0 <= position <= limit:
             report.add("position", f"relay {name}", f"stands at {position} of {limit}")

@@ -69,14 +69,14 @@ class Fold:
         self._moved: set[tuple[str, int]] = set()
         self._snapshots = False
         self._tallies: Counter[str] = Counter()
-        self._lines = self._merge("lines", "lines")
-        self._deltas = self._merge("deltas", "delta")
-        self._transitions = self._merge("transitions", "transition")
-        self._notes = self._merge("lane_notes", "lane-note")
-        self._equivocations = self._merge("equivocations", "equivocation")
-        self._accounted = self._merge("accounted_entries", "accounting")
-        self._statuses = self._merge("statuses", "status")
-        self._registry_snapshots = self._merge("snapshots", "registry-snapshot")
+        self._lines = self._merge("scan_lines", "lines")
+        self._deltas = self._merge("scan_deltas", "delta")
+        self._transitions = self._merge("scan_transitions", "transition")
+        self._notes = self._merge("scan_lane_notes", "lane-note")
+        self._equivocations = self._merge("scan_equivocations", "equivocation")
+        self._accounted = self._merge("scan_accounted_entries", "accounting")
+        self._statuses = self._merge("scan_statuses", "status")
+        self._registry_snapshots = self._merge("scan_snapshots", "registry-snapshot")
 
     def _merge(self, name: str, kind: str) -> Merge:
         return Merge(
@@ -212,7 +212,7 @@ class Fold:
 
     def _stand_in(self, index: int) -> bool:
         """Take the registry records that the tables ascribe to an entry that cannot be read."""
-        found = [row for row in self._scan.rows("registry") if row[2] == index]
+        found = [row for row in self._scan.rows("scan_registry") if row[2] == index]
         try:
             values = [canonical.parse(data, 1 << 20) for _, data, _ in found]
             if index == 0:
@@ -416,7 +416,7 @@ class Fold:
         link, history = key, []
         try:
             for _, index, position, line_hash, data in self._scan.rows(
-                "history", key=key, before=self._index
+                "scan_history", key=key, before=self._index
             ):
                 link = lifecycle.link(link, index, position, line_hash, data)
                 history.append(lifecycle.parse_transition(canonical.loads(data)))
@@ -659,13 +659,18 @@ class Fold:
 
     def note_at(self, department: str, lane: int, epoch: int, seq: int) -> Recorded | None:
         row = self._scan.row(
-            "note", department=department, lane=lane, epoch=epoch, sequence=seq, before=self._index
+            "scan_note",
+            department=department,
+            lane=lane,
+            epoch=epoch,
+            sequence=seq,
+            before=self._index,
         )
         return None if row is None else Recorded(row[0], row[1], row[2])
 
     def is_note_of_epoch(self, department: str, lane: int, epoch: int, note: bytes) -> bool:
         return self._scan.row(
-            "is_note",
+            "scan_is_note",
             department=department,
             lane=lane,
             epoch=epoch,
@@ -728,7 +733,7 @@ class Fold:
         if self.damaged or self._tainted:
             return
         self._tallies["certificates"] = len(self._certificates)
-        stored = Counter({name: count for name, count in self._scan.rows("tallies")})
+        stored = Counter({name: count for name, count in self._scan.rows("scan_tallies")})
         for name in sorted(self._tallies.keys() | stored.keys()):
             if stored[name] != self._tallies[name]:
                 self._report.add(
@@ -736,7 +741,9 @@ class Fold:
                 )
 
     def _check_certificates(self) -> None:
-        for key, type_code, issuer, number, record, holder in self._scan.stream("certificates"):
+        for key, type_code, issuer, number, record, holder in self._scan.stream(
+            "scan_certificates"
+        ):
             self._report.count("certificates")
             place = f"certificate {type_code}/{issuer}/{number}"
             kept = self._certificates.pop(key, None)
@@ -757,7 +764,7 @@ class Fold:
             self._report.add("certificate", f"certificate {key.hex()}", "its state is missing")
 
     def _check_holders(self) -> None:
-        for key, acts, link in self._scan.stream("holders"):
+        for key, acts, link in self._scan.stream("scan_holders"):
             self._report.count("holders")
             kept = self._holders.pop(key, None)
             if key in self._tainted:
@@ -777,7 +784,7 @@ class Fold:
 
     def _check_lanes(self) -> None:
         lanes = dict(self.lanes)
-        for department, number, *rest in self._scan.rows("lanes"):
+        for department, number, *rest in self._scan.rows("scan_lanes"):
             self._report.count("lanes")
             place = f"lane {department}/{number}"
             ours = lanes.pop((department, number), None)
@@ -796,7 +803,7 @@ class Fold:
 
     def _check_records(self) -> None:
         records = dict(self.registry.records)
-        for name, data, index in self._scan.rows("registry"):
+        for name, data, index in self._scan.rows("scan_registry"):
             self._report.count("registry records")
             ours = records.pop(name, None)
             place = f"registry record {name}"

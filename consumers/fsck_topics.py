@@ -134,7 +134,7 @@ def check_topics(
     """Everything the three topics hold, against the tables of `scan`."""
 
     def read(level: int, index: int) -> bytes:
-        row = scan.row("tile", level=level, index=index)
+        row = scan.row("scan_tile", level=level, index=index)
         return b"" if row is None else bytes(row[0])
 
     subtree = tiles.subtree_reader(read)
@@ -143,7 +143,7 @@ def check_topics(
     def is_ours(signed: bytes) -> bool:
         """Whether a checkpoint is the stored one of its size, or at least of the same tree."""
         checkpoint, _ = parse_checkpoint(signed)
-        stored = scan.row("checkpoint", size=checkpoint.size)
+        stored = scan.row("scan_checkpoint", size=checkpoint.size)
         if stored is not None and stored[0] == signed:
             return True
         try:
@@ -179,7 +179,7 @@ class _LogTopic:
         self._differing = set(damaged)  # reported already
 
     def check(self) -> None:
-        known = self._scan.row("log_topic")
+        known = self._scan.row("scan_log_topic")
         parts = self._found.parts.get(topics.LOG, [])
         if known is not None and known[1] >= 0:
             if self._found.ids.get(topics.LOG) != known[0]:
@@ -220,7 +220,7 @@ class _LogTopic:
         end = first + len(entries)
         if end > self._size:
             raise Refused("going-back", f"entries to {end - 1}, the tree here has {self._size}")
-        ours: dict[int, bytes] = dict(self._scan.rows("some_entries", begin=first, end=end))
+        ours: dict[int, bytes] = dict(self._scan.rows("scan_some_entries", begin=first, end=end))
         for index, entry in enumerate(entries, first):
             seen, self._entries[index] = self._entries[index], 1
             if index in ours and ours[index] != entry and index not in self._differing:
@@ -233,7 +233,7 @@ class _LogTopic:
         first, end = rows[0].number, rows[-1].number + 1
         if end > self._next_outbox:
             raise Refused("going-back", f"messages to {end - 1}, here are {self._next_outbox}")
-        ours = {row[0]: row for row in self._scan.rows("some_outbox", begin=first, end=end)}
+        ours = {row[0]: row for row in self._scan.rows("scan_some_outbox", begin=first, end=end)}
         for row in rows:
             self._messages[row.number] = 1
             if ours.get(row.number) != tuple(row):
@@ -249,7 +249,7 @@ class _LogTopic:
                 "going-back",
                 f"{checkpoint.size} leaves were signed, the tree here has {self._size}",
             )
-        if self._scan.row("checkpoint", size=checkpoint.size) is None:
+        if self._scan.row("scan_checkpoint", size=checkpoint.size) is None:
             self._report.add(
                 "checkpoint", f"checkpoint {checkpoint.size}", f"is missing; signed at {place}"
             )
@@ -290,7 +290,7 @@ def _check_receipts(
                     continue
                 report.count("receipts")
                 receipt = parse_receipt(value or b"", key)
-                row = scan.row("some_entries", begin=receipt.index, end=receipt.index + 1)
+                row = scan.row("scan_some_entries", begin=receipt.index, end=receipt.index + 1)
                 same = row is not None and row[1] == message["entry"].encode()
                 if not same and receipt.index not in damaged:
                     raise ProofError("proof-failed", f"entry {receipt.index} is another here")
@@ -303,9 +303,9 @@ def _check_receipts(
                 report.add("receipt", place, err.message)
             else:
                 sent[receipt.index] = 1
-    positions: dict[str, int] = dict(scan.rows("relays"))
+    positions: dict[str, int] = dict(scan.rows("scan_relays"))
     if whole and topics.RECEIPTS in found.parts:
-        for index, data in scan.stream("entries"):
+        for index, data in scan.stream("scan_entries"):
             if index >= min(positions.get("receipts", 0), size):
                 break
             if not sent[index] and index not in damaged and b'"kind":"bundle"' in data:
@@ -325,7 +325,7 @@ class _LaneState:
 def _check_intake(scan: Scan, report: Report, found: Topics, fold: Fold) -> None:
     topic_id = found.ids.get(topics.EVENTS)
     parts = {part.partition: part for part in found.parts.get(topics.EVENTS, [])}
-    for stored_id, partition, next_offset, last in scan.rows("intake"):
+    for stored_id, partition, next_offset, last in scan.rows("scan_intake"):
         place = f"{stored_id}/{partition}"
         if stored_id != topic_id:
             report.add("intake", place, f"the topic's id is {topic_id} now")
@@ -350,7 +350,10 @@ class _Partition:
 
     def check(self, part: Part, next_offset: int, last: bytes | None) -> None:
         rows = self._scan.stream(
-            "accounted_records", topic_id=self._topic_id, partition=part.partition, begin=part.begin
+            "scan_accounted_records",
+            topic_id=self._topic_id,
+            partition=part.partition,
+            begin=part.begin,
         )
         row = next(rows, None)
         for offset, _, value in self._found.read(part, next_offset):
@@ -437,7 +440,7 @@ class _Partition:
         """What the rules say of a record that is not logged, at this place of its partition."""
         header = bundle.header
         row = self._scan.row(
-            "note",
+            "scan_note",
             department=header.department,
             lane=header.lane,
             epoch=header.epoch,
@@ -460,7 +463,7 @@ class _Partition:
             and header.sequence == 0
             and (
                 self._scan.row(
-                    "is_note",
+                    "scan_is_note",
                     department=header.department,
                     lane=header.lane,
                     epoch=lane.epoch,

@@ -30,7 +30,7 @@ class Tree:
     ) -> None:
         self._report = report
         self._origin, self._key = origin, key
-        head = scan.row("head")
+        head = scan.row("scan_head")
         if head is None:
             report.add("head", "head", "there is no tree head")
         self.size: int = 0 if head is None else head[0]
@@ -38,14 +38,14 @@ class Tree:
         if self.size > allocated:
             report.add("head", "head", f"{self.size} leaves, {allocated} entries are allocated")
         self._tiles = Merge(
-            scan.stream("tiles"),
+            scan.stream("scan_tiles"),
             lambda row: report.add("tile", f"tile 0/{row[0]}", "lies outside the tree"),
         )
         self._upper: dict[tuple[int, int], bytes] = {
-            (level, index): data for level, index, data in scan.rows("upper_tiles")
+            (level, index): data for level, index, data in scan.rows("scan_upper_tiles")
         }
         self._checkpoints = Merge(
-            scan.stream("checkpoints"),
+            scan.stream("scan_checkpoints"),
             lambda row: report.add(
                 "checkpoint", f"checkpoint {row[0]}", f"no size of the tree, which has {self.size}"
             ),

@@ -19,7 +19,16 @@ from .statements import sql
 Row = tuple[Any, ...]
 
 _LARGE, _SMALL = 256, 4096  # rows fetched at once: with bodies, without
-_WITH_BODIES = frozenset({"entries", "lines", "deltas", "snapshots", "outbox", "accounted_records"})
+_WITH_BODIES = frozenset(
+    {
+        "scan_entries",
+        "scan_lines",
+        "scan_deltas",
+        "scan_snapshots",
+        "scan_outbox",
+        "scan_accounted_records",
+    }
+)
 
 
 class Scan:
@@ -30,25 +39,25 @@ class Scan:
         self._streams = 0
 
     def stream(self, name: str, **parameters: object) -> Iterator[Row]:
-        """The rows of statement scan_NAME, through a cursor of its own on the server."""
+        """The rows of statement NAME, through a cursor of its own on the server."""
         self._streams += 1
-        with self._connection.cursor(f"scan_{name}_{self._streams}") as cursor:
+        with self._connection.cursor(f"{name}_{self._streams}") as cursor:
             cursor.itersize = _LARGE if name in _WITH_BODIES else _SMALL
-            cursor.execute(sql(f"scan_{name}"), parameters or None)
+            cursor.execute(sql(name), parameters or None)
             for row in cursor:
                 yield tuple(bytes(v) if type(v) is memoryview else v for v in row)
 
     def rows(self, name: str, **parameters: object) -> list[Row]:
-        """All rows of statement scan_NAME, which gives few."""
+        """All rows of statement NAME, which gives few."""
         with self._connection.cursor() as cursor:
-            cursor.execute(sql(f"scan_{name}"), parameters or None)
+            cursor.execute(sql(name), parameters or None)
             return [
                 tuple(bytes(v) if type(v) is memoryview else v for v in row)
                 for row in cursor.fetchall()
             ]
 
     def row(self, name: str, **parameters: object) -> Row | None:
-        """The first row of statement scan_NAME, None where there is none."""
+        """The first row of statement NAME, None where there is none."""
         found = self.rows(name, **parameters)
         return found[0] if found else None
 

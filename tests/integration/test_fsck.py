@@ -7,6 +7,7 @@ from __future__ import annotations
 import copy
 import io
 import json
+import re
 import uuid
 from argparse import Namespace
 from collections.abc import Callable, Iterator
@@ -216,9 +217,19 @@ def template(postgres_url: str) -> Iterator[Ledger]:
         execute(postgres_url, f"DROP DATABASE {name} WITH (FORCE)")
 
 
+@pytest.fixture(scope="module")
+def mended(template: Ledger, postgres_url: str) -> Iterator[Ledger]:
+    """A copy of the filled ledger for tests that undo what they do."""
+    yield from copied(template, postgres_url)
+
+
 @pytest.fixture
 def ledger(template: Ledger, postgres_url: str) -> Iterator[Ledger]:
     """A copy of the filled ledger in a database of its own."""
+    yield from copied(template, postgres_url)
+
+
+def copied(template: Ledger, postgres_url: str) -> Iterator[Ledger]:
     name = f"fsck_{uuid.uuid4().hex}"
     source = parse_dsn(template.url)["dbname"]
     execute(postgres_url, f"CREATE DATABASE {name} TEMPLATE {source}")
@@ -246,6 +257,34 @@ def check(connection: Connection) -> list[Finding]:
     found = fsck.run(connection)
     assert all(f.kind in KINDS for f in found)
     return found
+
+
+def tables_in(statements: list[str]) -> list[str]:
+    """The tables that statements change."""
+    found = re.findall(r"(?:UPDATE|DELETE FROM|INSERT INTO) ([a-z_]+)", " ".join(statements))
+    return list(dict.fromkeys(found))
+
+
+def copy_tables(ledger: Ledger, *names: str) -> Callable[[], None]:
+    """What puts tables back as they are now."""
+
+    def execute_all(statements: list[str]) -> None:
+        with ledger.connection, ledger.connection.cursor() as cursor:
+            cursor.execute("SET LOCAL session_replication_role = replica")
+            for statement in statements:
+                cursor.execute(statement)
+
+    execute_all([f"CREATE TEMPORARY TABLE kept_{n} AS SELECT * FROM {n}" for n in names])
+    back = [
+        statement
+        for n in names
+        for statement in (
+            f"DELETE FROM {n}",
+            f"INSERT INTO {n} SELECT * FROM kept_{n}",
+            f"DROP TABLE kept_{n}",
+        )
+    ]
+    return lambda: execute_all(back)
 
 
 def flip(table: str, column: str, where: str, byte: int = 12) -> str:
@@ -482,10 +521,14 @@ DAMAGE: dict[str, tuple[list[str], str, str]] = {
 
 
 @pytest.mark.parametrize("name", DAMAGE)
-def test_damage_is_found_and_named(ledger: Ledger, name: str) -> None:
+def test_damage_is_found_and_named(mended: Ledger, name: str) -> None:
     statements, kind, place = DAMAGE[name]
-    ledger.damage(*statements)
-    found = check(ledger.connection)
+    undo = copy_tables(mended, *tables_in(statements))
+    mended.damage(*statements)
+    try:
+        found = check(mended.connection)
+    finally:
+        undo()
     named = [f for f in found if f.kind == kind and f.place.startswith(place)]
     assert named, f"{kind} at {place} not among {found}"
     assert len(found) <= 8, f"{len(found)} findings for one damage: {found}"
@@ -631,35 +674,13 @@ def test_damage_is_found_beside_kafka(
     published: PublishedLedger, kafka_bootstrap: str, name: str
 ) -> None:
     statement, kind, place = KAFKA_DAMAGE[name]
-    undo = copy_tables(published, "intake", "outbox", "accounting", "checkpoint", "head")
+    undo = copy_tables(published, *tables_in([statement]))
     published.damage(statement)
     try:
         found = fsck.run(published.connection, kafka_bootstrap)
     finally:
         undo()
     assert [f for f in found if f.kind == kind and place in f.place], found
-
-
-def copy_tables(ledger: Ledger, *names: str) -> Callable[[], None]:
-    """What puts tables back as they are now."""
-
-    def execute_all(statements: list[str]) -> None:
-        with ledger.connection, ledger.connection.cursor() as cursor:
-            cursor.execute("SET LOCAL session_replication_role = replica")
-            for statement in statements:
-                cursor.execute(statement)
-
-    execute_all([f"CREATE TEMPORARY TABLE kept_{n} AS SELECT * FROM {n}" for n in names])
-    back = [
-        statement
-        for n in names
-        for statement in (
-            f"DELETE FROM {n}",
-            f"INSERT INTO {n} SELECT * FROM kept_{n}",
-            f"DROP TABLE kept_{n}",
-        )
-    ]
-    return lambda: execute_all(back)
 
 
 def test_noise_in_the_log_topic_is_found(published: PublishedLedger, kafka_bootstrap: str) -> None:
