@@ -36,7 +36,9 @@ a first round:
 def build_parser() -> argparse.ArgumentParser:
     """The whole command line."""
     parser = argparse.ArgumentParser(
-        prog="certledger", description=_DESCRIPTION, epilog=_EPILOG,
+        prog="certledger",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -49,7 +51,10 @@ def build_parser() -> argparse.ArgumentParser:
     for leaf in _leaves(parser):
         if not any(action.dest == "data" for action in leaf._actions):
             leaf.add_argument(
-                "--data", type=Path, metavar="DIR", default=None,
+                "--data",
+                type=Path,
+                metavar="DIR",
+                default=None,
                 help="the stack's folder (default: $CERTLEDGER_DATA, else "
                 "~/.local/share/certledger)",
             )

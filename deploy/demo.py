@@ -32,8 +32,15 @@ _FOLDER = ".demo"
 _MARKER = "demo"  # in a folder that the demo made, wherever it is
 _SAMPLE = 4_000
 # What to show, in this order, as far as the town has it.
-_WANTED = ("in-force", "expired", "suspended", "revoked-penalty", "revoked-annulled",
-           "transferred", "not-yet-valid")
+_WANTED = (
+    "in-force",
+    "expired",
+    "suspended",
+    "revoked-penalty",
+    "revoked-annulled",
+    "transferred",
+    "not-yet-valid",
+)
 _SHOWN = 4
 
 
@@ -90,13 +97,17 @@ def _show(args: argparse.Namespace, env: Environment, began: float) -> None:
     archive = env.data / "certledger-verify.pyz"
     _run([sys.executable, "-m", "consumers.zipapp", "-o", str(archive)])
     offline = [sys.executable, "-I", str(archive)]
-    _run([*offline, str(evidence), "--trust", str(env.trust)], shown="python certledger-verify.pyz "
-         "answer.evidence.json --trust trust.json")
+    _run(
+        [*offline, str(evidence), "--trust", str(env.trust)],
+        shown="python certledger-verify.pyz answer.evidence.json --trust trust.json",
+    )
     _head("The same file with its last day moved: forged")
     forged = env.data / "forged.evidence.json"
     forged.write_bytes(_forge(evidence.read_bytes()))
-    code = _run([*offline, str(forged), "--trust", str(env.trust)],
-                shown="python certledger-verify.pyz forged.evidence.json --trust trust.json")
+    code = _run(
+        [*offline, str(forged), "--trust", str(env.trust)],
+        shown="python certledger-verify.pyz forged.evidence.json --trust trust.json",
+    )
     if code != 4:
         raise StackError(f"the forged file was not refused (exit code {code})")
     _head("What the ledger holds, and whether any of it was lost, doubled, forged or damaged")
@@ -164,9 +175,7 @@ def _examples(env: Environment) -> dict[str, dict[str, str]]:
                 if not steps:
                     continue
                 reason = lifecycle.answer([s.transition for s in steps], now).reason
-                found.setdefault(
-                    reason, {"number": number, "type": type_code, "issuer": issuer}
-                )
+                found.setdefault(reason, {"number": number, "type": type_code, "issuer": issuer})
     finally:
         connection.close()
     shown = [reason for reason in _WANTED if reason in found][:_SHOWN]

@@ -112,7 +112,10 @@ class Registration:
         return self._revoke(department, value["role"], key_id, value["vkey"], signer, since)
 
     def add_type(
-        self, code: str, names: Mapping[str, str], grants: Sequence[Mapping[str, Any]],
+        self,
+        code: str,
+        names: Mapping[str, str],
+        grants: Sequence[Mapping[str, Any]],
         standard_code: str = "",
     ) -> int | None:
         """Register or change a certificate type; None when it says this already."""
@@ -126,7 +129,9 @@ class Registration:
                 if g["until"] is None
             ]
             if (before["names"], before["code"], same) == (
-                change["names"], standard_code, change["grants"],
+                change["names"],
+                standard_code,
+                change["grants"],
             ):
                 return None
         return self._change(current, f"type/{code}", change, [self._operator()])
@@ -154,16 +159,22 @@ class Registration:
                 done.append(f"type {item['code']}")
         return done
 
-    def _add_key(
-        self, key: Signer, department: str, role: str, signers: Sequence[Signer]
-    ) -> int:
+    def _add_key(self, key: Signer, department: str, role: str, signers: Sequence[Signer]) -> int:
         change = {
-            "vkey": str(key.key), "role": role, "department": department, "revoked": False,
+            "vkey": str(key.key),
+            "role": role,
+            "department": department,
+            "revoked": False,
         }
         return self._change(self.read(), f"key/{key.key.key_id}", change, signers)
 
     def _revoke(
-        self, department: str, role: str, key_id: str, vkey: str, signer: Signer,
+        self,
+        department: str,
+        role: str,
+        key_id: str,
+        vkey: str,
+        signer: Signer,
         since: int | None = None,
     ) -> int:
         change = {

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from deploy.environment import Environment
-from deploy.registration import Registration, parse_grants, parse_names
+from deploy.registration import parse_grants, parse_names
 from ledger.keys import load_key
 from ledger.note import parse_vkey
 from ledger.registry import BUNDLE_ROLE, REGISTRY_ROLE, Registry
@@ -37,14 +37,22 @@ def _add_department(commands: Any) -> None:
         "--name en=Transport --zone Asia/Shanghai --silence-limit 86400 --lanes 2",
     )
     add.add_argument("id", help="short id of letters, digits, dot, hyphen; for ever")
-    add.add_argument("--name", action="append", required=True, metavar="LANG=TEXT",
-                     help="name in a language, repeatable: zh=交通运输局")
+    add.add_argument(
+        "--name",
+        action="append",
+        required=True,
+        metavar="LANG=TEXT",
+        help="name in a language, repeatable: zh=交通运输局",
+    )
     add.add_argument("--authority-code", default="", help="unified social credit code (GB 32100)")
     add.add_argument("--zone", default="Asia/Shanghai", help="IANA time zone of its days")
     add.add_argument("--contact", default="", help="whom to ask, shown with answers")
-    add.add_argument("--silence-limit", type=int, metavar="SECONDS",
-                     help="after this long without a bundle its answers are stale; left out: "
-                     "silent by nature")
+    add.add_argument(
+        "--silence-limit",
+        type=int,
+        metavar="SECONDS",
+        help="after this long without a bundle its answers are stale; left out: silent by nature",
+    )
     add.add_argument("--lanes", type=int, default=1, help="lanes that it publishes on (default 1)")
     add.set_defaults(run=run_department_add)
     listing = verbs.add_parser("list", help="list departments, their keys and lanes")
@@ -56,7 +64,8 @@ def _add_key(commands: Any) -> None:
     parser = commands.add_parser("key", help="add, rotate and revoke departments' keys")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     add = verbs.add_parser(
-        "add", help="register one more key file of a department",
+        "add",
+        help="register one more key file of a department",
         description="The key signs too (proof of possession), and so does the previous one.",
     )
     add.add_argument("department")
@@ -70,8 +79,9 @@ def _add_key(commands: Any) -> None:
     revoke = verbs.add_parser("revoke", help="revoke a key from the next log index on")
     revoke.add_argument("department")
     revoke.add_argument("key_id", help="64 hex digits, as `department list` shows")
-    revoke.add_argument("--since", type=int, metavar="INDEX",
-                        help="an earlier log index (not yet supported)")
+    revoke.add_argument(
+        "--since", type=int, metavar="INDEX", help="an earlier log index (not yet supported)"
+    )
     revoke.set_defaults(run=run_key_revoke)
 
 
@@ -87,21 +97,32 @@ def _add_type(commands: Any) -> None:
     add.add_argument("code", help="the type's code in the ledger")
     add.add_argument("--name", action="append", required=True, metavar="LANG=TEXT")
     add.add_argument("--standard-code", default="", help="21-character type code of GB/T 36904")
-    add.add_argument("--grant", action="append", required=True, metavar="DEPT:ACTS[:any]",
-                     help="who may do what: acts separated by commas; `any` lets it act on other "
-                     "departments' certificates; or one JSON list")
+    add.add_argument(
+        "--grant",
+        action="append",
+        required=True,
+        metavar="DEPT:ACTS[:any]",
+        help="who may do what: acts separated by commas; `any` lets it act on other "
+        "departments' certificates; or one JSON list",
+    )
     add.set_defaults(run=run_type_add)
 
 
 def run_department_add(args: argparse.Namespace, env: Environment) -> int:
     """certledger department add"""
     index = env.registration().add_department(
-        args.id, parse_names(args.name), authority_code=args.authority_code,
-        time_zone=args.zone, contact=args.contact, silence_limit_seconds=args.silence_limit,
+        args.id,
+        parse_names(args.name),
+        authority_code=args.authority_code,
+        time_zone=args.zone,
+        contact=args.contact,
+        silence_limit_seconds=args.silence_limit,
         lanes=args.lanes,
     )
-    print(f"{args.id} is registered up to log index {index}; its keys are in "
-          f"{env.data / 'departments' / args.id}")
+    print(
+        f"{args.id} is registered up to log index {index}; its keys are in "
+        f"{env.data / 'departments' / args.id}"
+    )
     return 0
 
 
@@ -157,6 +178,8 @@ def run_type_add(args: argparse.Namespace, env: Environment) -> int:
     index = env.registration().add_type(
         args.code, parse_names(args.name), parse_grants(args.grant), args.standard_code
     )
-    print(f"type {args.code} " + ("says this already" if index is None
-                                  else f"is registered at log index {index}"))
+    print(
+        f"type {args.code} "
+        + ("says this already" if index is None else f"is registered at log index {index}")
+    )
     return 0

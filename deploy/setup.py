@@ -38,8 +38,9 @@ def _prepare(settings: Settings) -> None:
     connection = connect(settings.postgres, "setup")
     try:
         migrate(connection)
-        create_topics(settings.kafka, int(os.environ.get("CERTLEDGER_PARTITIONS") or
-                                          DEFAULT_PARTITIONS))
+        create_topics(
+            settings.kafka, int(os.environ.get("CERTLEDGER_PARTITIONS") or DEFAULT_PARTITIONS)
+        )
         describe_topic(settings.kafka, topics.LOG)
         origin = _origin(data)
         checkpoint = _key(data, "checkpoint", origin)

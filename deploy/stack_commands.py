@@ -54,8 +54,10 @@ def run_up(args: argparse.Namespace, env: Environment) -> int:
     stack = Stack(env.data, worker_programs(args.workers), progress=say)
     stack.up(detach=args.detach)
     if args.detach:
-        say(f"the ledger runs in {env.data}; `certledger status` shows it, `certledger down` "
-            "stops it")
+        say(
+            f"the ledger runs in {env.data}; `certledger status` shows it, `certledger down` "
+            "stops it"
+        )
     return 0
 
 

@@ -113,7 +113,7 @@ def parse_header(text: bytes) -> Header:
 
 
 def format_record(note: bytes, lines: Sequence[bytes]) -> bytes:
-    """The Kafka record of a bundle: CLR1, length of the note (4 bytes), note, lines with newlines."""
+    """A bundle's Kafka record: CLR1, length of the note (4 bytes), note, lines with newlines."""
     body = b"".join(line + b"\n" for line in lines)
     return MAGIC + len(note).to_bytes(4, "big") + note + body
 

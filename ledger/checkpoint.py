@@ -1,4 +1,4 @@
-"""Checkpoints (C2SP tlog-checkpoint) without extension lines, and proofs under them (tlog-proof)."""
+"""Checkpoints (C2SP tlog-checkpoint) without extension lines, proofs under them (tlog-proof)."""
 
 from __future__ import annotations
 

@@ -401,7 +401,7 @@ def correct(history: Sequence[Transition], t: Transition) -> Standing:
         raise Refused("correction-breaks-history", err.message) from err
 
 
-# --- answers -------------------------------------------------------------------------------------
+# --- answers ---
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,7 @@ def node_hash(left: bytes, right: bytes) -> bytes:
 
 
 def levels(leaf_hashes: Sequence[bytes]) -> list[list[bytes]]:
-    """All complete subtrees over the leaves: element l holds the hashes of level l, leaves first."""
+    """All complete subtrees over the leaves: element l holds level l's hashes, leaves first."""
     rows = [list(leaf_hashes)]
     while len(rows[-1]) > 1:
         row = rows[-1]

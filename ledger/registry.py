@@ -119,7 +119,7 @@ def tree_root(records: Iterable[Mapping[str, Any]]) -> bytes:
     return merkle.root([merkle.leaf_hash(leaf) for leaf in leaves(records)])
 
 
-# --- notes -----------------------------------------------------------------------------------------
+# --- notes ---
 
 
 def operator_key_name(origin: str) -> str:
@@ -148,7 +148,7 @@ def note_text(origin: str, name: str, replaces: bytes, change: Mapping[str, Any]
 
 
 def genesis_records(origin: str, checkpoint_vkey: str, operator_vkey: str) -> dict[str, Any]:
-    """The records that entry 0 makes; Refused unless the keys are two, each under its role's name."""
+    """The records that entry 0 makes; Refused unless two keys, each under its role's name."""
     checkpoint, operator = parse_vkey(checkpoint_vkey), parse_vkey(operator_vkey)
     if (checkpoint.name, operator.name) != (origin, operator_key_name(origin)):
         raise Refused(

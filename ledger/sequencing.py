@@ -1,4 +1,4 @@
-"""Step 6, the pure part: what was stored is re-hashed with code of its own before anything is signed.
+"""Step 6, the pure part: what was stored is re-hashed by code of its own before signing.
 
 One flipped bit between hashing and storing has killed whole logs (5-faults: Yeti 2022, Nessie
 2024); here it stops the signing.
