@@ -1,4 +1,7 @@
--- Reads holders' records by map key (primary key).
+-- Reads holders' records by map key, all keys joined (primary key).
 SELECT map_key, acts, link
 FROM holder
-WHERE map_key = ANY(%(keys)s)
+WHERE map_key = ANY (ARRAY(
+    SELECT substring(%(keys)s::bytea FROM at FOR 32)
+    FROM generate_series(1, 32 * %(count)s, 32) AS at
+))
