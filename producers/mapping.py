@@ -6,6 +6,7 @@ A mapping is a JSON file; docs of its members are in `EXPLANATION`, shown by
 
 from __future__ import annotations
 
+import codecs
 import json
 import re
 import unicodedata
@@ -379,7 +380,7 @@ def _mapping(value: Any) -> Mapping:
     _text(value.get("description", "-"), "description")
     encoding = _text(value.get("encoding", "utf-8"), "encoding")
     try:
-        b"".decode(encoding)
+        codecs.lookup(encoding)
     except LookupError as err:
         raise _Wrong("encoding", f"no encoding {encoding!r} is known") from err
     delimiter = _text(value.get("delimiter", ","), "delimiter")

@@ -388,9 +388,11 @@ class _Life:
         rng = self.rng
         if self.kind.personal:
             born = date(1962, 1, 1) + timedelta(days=rng.randrange(15_000))
-            body = f"511302{born:%Y%m%d}{rng.randrange(1000):03d}"
+            # Nanchong: a city under one region code until 1993, a district under another since
+            region = "512901" if born.year < 1993 else "511302"
+            body = f"{region}{born:%Y%m%d}{rng.randrange(1000):03d}"
             name = rng.choice(_SURNAMES) + "".join(rng.choices(_GIVEN, k=rng.choice((1, 2))))
-            number = body + str(ric.calc_check_digit(body))
+            number = body + str(ric.calc_check_digit(body + "0"))
             claims = {"certificate_name": self.kind.zh, "certificate_name_en": self.kind.en}
             return {"scheme": "111", "number": number}, claims, {"holder_name": name}
         (word, word_en), (trade, trade_en) = rng.choice(_WORDS), rng.choice(_TRADES)

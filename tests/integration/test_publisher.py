@@ -251,15 +251,15 @@ def lose_spool(place: Place, name: str = "lost") -> Path:
 
 def test_a_lost_spool_needs_a_take_over(place: Place) -> None:
     with place.publisher() as p:
-        for n in range(5):
-            issue(p, f"{n}").result(20)
+        for call in [issue(p, f"{n}") for n in range(30)]:  # on both lanes
+            call.result(20)
     lose_spool(place)
     with pytest.raises(Conflict, match="take it over") as caught:
         place.publisher()
     assert caught.value.code == "fenced"
     with place.publisher(take_over=True) as p:
-        codes = [issue(p, f"{n}").result(20).code for n in range(10)]
-    assert codes == ["repeat"] * 5 + ["admitted"] * 5
+        codes = [call.result(20).code for call in [issue(p, f"{n}") for n in range(35)]]
+    assert codes == ["repeat"] * 30 + ["admitted"] * 5
     assert place.ledger.view.lanes[place.config.department, 0].epoch == 1
 
 
@@ -267,30 +267,30 @@ def test_an_older_copy_of_the_spool_is_not_gone_on_with(place: Place) -> None:
     import shutil
 
     with place.publisher() as p:
-        issue(p, "1").result(20)
-        issue(p, "4").result(20)
+        for call in [issue(p, f"{n}") for n in range(30)]:
+            call.result(20)
     shutil.copytree(place.config.folder / "spool", place.config.folder / "old")
     with place.publisher() as p:
-        for n in range(10, 20):
-            issue(p, f"{n}").result(20)
+        for call in [issue(p, f"{n}") for n in range(30, 60)]:
+            call.result(20)
     shutil.rmtree(place.config.folder / "spool")
     (place.config.folder / "old").rename(place.config.folder / "spool")
     with pytest.raises(Conflict, match="older copy"):
         place.publisher()
     with place.publisher(take_over=True) as p:
-        assert issue(p, "30").result(20).code == "admitted"
+        assert issue(p, "60").result(20).code == "admitted"
     assert "equivocation" not in {done.outcome for done in place.ledger.outcomes}
 
 
 def test_a_take_over_fences_the_old_producer(place: Place) -> None:
     old = place.publisher()
-    issue(old, "1").result(20)
-    issue(old, "4").result(20)
+    for call in [issue(old, f"{n}") for n in range(30)]:
+        call.result(20)
     spool = old._spool.folder
     moved = spool.with_name("moved")
     spool.rename(moved)  # the old process goes on in its open files
     with place.publisher(take_over=True) as new:
-        assert issue(new, "20").result(20).code == "admitted"
+        assert issue(new, "40").result(20).code == "admitted"
         late = [issue(old, f"late {n}") for n in range(8)]
         errors = [call.exception(20) for call in late]
         assert {getattr(err, "code", None) for err in errors} == {"fenced"}
@@ -298,7 +298,7 @@ def test_a_take_over_fences_the_old_producer(place: Place) -> None:
             issue(old, "more")
         with pytest.raises(Conflict):
             old.close()
-        assert issue(new, "21").result(20).code == "admitted"
+        assert issue(new, "41").result(20).code == "admitted"
     # what it had spooled is not lost: a take-over with that spool bundles it again
     (place.config.folder / "spool").rename(place.config.folder / "newer")
     moved.rename(spool)
