@@ -38,7 +38,6 @@ def add_commands(subparsers: Any) -> None:
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--no-kafka", action="store_true", help="check the database alone")
-    parser.add_argument("--data", metavar="DIR", default=argparse.SUPPRESS, help="the data folder")
     parser.set_defaults(run=run)
 
 
