@@ -102,8 +102,9 @@ def parse_moment(text: str, calendars: tuple[str, ...], zone: tzinfo) -> str:
         try:
             if len(text) > 10:
                 moment = datetime.fromisoformat(text)
-                return format_datetime(moment if moment.tzinfo else moment.replace(tzinfo=zone),
-                                       zone)
+                return format_datetime(
+                    moment if moment.tzinfo else moment.replace(tzinfo=zone), zone
+                )
         except (ValueError, OverflowError, LedgerError):
             pass
     days = tuple(name for name in calendars if name != MOMENT)

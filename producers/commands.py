@@ -44,16 +44,20 @@ examples:
   certledger import pharmacies.unmapped.csv --mapping mine.json    rows that were mended
   certledger import --explain                                      how a mapping is written
 """
-_PUBLISH = """\
+_PUBLISH = (
+    """\
 Publish events that a department already writes, one JSON object a line (- is standard input).
 
 Members:
-""" + "".join(f"  {name:<24} {what}\n" for name, what in PLAIN.items()) + """
+"""
+    + "".join(f"  {name:<24} {what}\n" for name, what in PLAIN.items())
+    + """
 A CloudEvents object ({"specversion": "1.0", "type": …, "time": …, "data": {…}}) is taken too, so
 that lines of refused.ndjson can be mended and given again. A line of a file without id and
 change_id gets an id from the file's content and its place, so that the same command again after a
 kill doubles nothing; a line of standard input gets a new one.
 """
+)
 _PUBLISH_EXAMPLES = """\
 example of a line:
   {"event": "issued", "department": "linjiang-market", "certificate_type_code": "business-licence",
@@ -70,22 +74,30 @@ def add_commands(commands: Any) -> None:
     """Add the room's commands to the command line's subparsers."""
     form = argparse.RawDescriptionHelpFormatter
     parser = commands.add_parser(
-        "import", help="publish a register's CSV file by a mapping", description=_IMPORT,
-        epilog=_IMPORT_EXAMPLES, formatter_class=form,
+        "import",
+        help="publish a register's CSV file by a mapping",
+        description=_IMPORT,
+        epilog=_IMPORT_EXAMPLES,
+        formatter_class=form,
     )
     parser.add_argument("file", metavar="FILE", type=Path, nargs="?", help="CSV, plain or .gz")
     parser.add_argument(
-        "--mapping", metavar="NAME|FILE",
+        "--mapping",
+        metavar="NAME|FILE",
         help=f"a mapping file, or one that comes with certledger: {', '.join(builtin())}",
     )
     parser.add_argument("--wait", action="store_true", help="wait for every receipt")
     parser.add_argument("--dry-run", action="store_true", help="publish nothing, only say what")
     parser.add_argument(
-        "--from-start", action="store_true",
+        "--from-start",
+        action="store_true",
         help="publish every row again, also those that an earlier run got answers for",
     )
     parser.add_argument(
-        "--report-dir", metavar="DIR", type=Path, default=Path(),
+        "--report-dir",
+        metavar="DIR",
+        type=Path,
+        default=Path(),
         help="where files with unmapped and refused rows go (default: here)",
     )
     parser.add_argument("--explain", action="store_true", help="how a mapping is written")
@@ -93,15 +105,20 @@ def add_commands(commands: Any) -> None:
     parser.set_defaults(run=run_import)
 
     parser = commands.add_parser(
-        "publish", help="publish events written as lines of JSON", description=_PUBLISH,
-        epilog=_PUBLISH_EXAMPLES, formatter_class=form,
+        "publish",
+        help="publish events written as lines of JSON",
+        description=_PUBLISH,
+        epilog=_PUBLISH_EXAMPLES,
+        formatter_class=form,
     )
     parser.add_argument("file", metavar="FILE", help="lines of JSON; - for standard input")
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
     parser.set_defaults(run=run_publish)
 
     parser = commands.add_parser(
-        "simulate", help="publish a generated town's events", formatter_class=form,
+        "simulate",
+        help="publish a generated town's events",
+        formatter_class=form,
         description="Publish the generated year of a town of five departments and wait for the "
         "receipts. One seed gives the same events, always: the second time they are repeats. "
         "A few are impossible, to be refused.",
@@ -137,7 +154,11 @@ def run_import(args: Any, env: Environment) -> int:
                 print(f"{report.unmapped:,} rows give none: see *.unmapped.csv")
         return 1 if report.unmapped else 0
     report = import_register(
-        env, register, args.report_dir, wait=args.wait, from_start=args.from_start,
+        env,
+        register,
+        args.report_dir,
+        wait=args.wait,
+        from_start=args.from_start,
         mapping_text=mapping_text(args.mapping),
     )
     if args.json:
@@ -190,8 +211,11 @@ def run_publish(args: Any, env: Environment) -> int:
             feed.put(lines, department, made)
         feed.wait()
     report = {
-        "lines": lines, "published": feed.published, "unusable": len(unusable),
-        "admitted": feed.admitted, "refused": feed.refused(),
+        "lines": lines,
+        "published": feed.published,
+        "unusable": len(unusable),
+        "admitted": feed.admitted,
+        "refused": feed.refused(),
         "seconds": round(time.monotonic() - begun, 2),
     }
     for number, message in unusable[:100]:
@@ -201,8 +225,10 @@ def run_publish(args: Any, env: Environment) -> int:
     if args.json:
         print(json.dumps(report))
     else:
-        print(f"{feed.published:,} published, {feed.admitted:,} admitted, "
-              f"{sum(feed.refused().values()):,} refused, {len(unusable):,} unusable")
+        print(
+            f"{feed.published:,} published, {feed.admitted:,} admitted, "
+            f"{sum(feed.refused().values()):,} refused, {len(unusable):,} unusable"
+        )
     return 1 if unusable else 0
 
 
@@ -220,8 +246,11 @@ def run_simulate(args: Any, env: Environment) -> int:
         feed.wait()
     seconds = time.monotonic() - begun
     report = {
-        "events": feed.published, "admitted": feed.admitted, "refused": feed.refused(),
-        "seconds": round(seconds, 2), "seed": seed,
+        "events": feed.published,
+        "admitted": feed.admitted,
+        "refused": feed.refused(),
+        "seconds": round(seconds, 2),
+        "seed": seed,
     }
     if args.json:
         print(json.dumps(report))
@@ -260,5 +289,3 @@ def _count(text: str) -> int:
     if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= 100_000_000:
         raise argparse.ArgumentTypeError("a number from 1")
     return int(text)
-
-

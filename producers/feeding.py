@@ -113,16 +113,25 @@ class Feed:
     """
 
     def __init__(
-        self, env: Environment, *, journal: Journal | None = None, window: int = 20_000,
-        progress: Progress | None = None, linger_seconds: float = 0.05, max_events: int = 1000,
+        self,
+        env: Environment,
+        *,
+        journal: Journal | None = None,
+        window: int = 20_000,
+        progress: Progress | None = None,
+        linger_seconds: float = 0.05,
+        max_events: int = 1000,
     ) -> None:
         self._env = env
         self._journal = journal
         self._window = window
         self._progress = progress
         self._options: dict[str, Any] = {
-            "linger_seconds": linger_seconds, "max_events": max_events, "window": window,
-            "take_over": True, "on_outcome": self._outcome,
+            "linger_seconds": linger_seconds,
+            "max_events": max_events,
+            "window": window,
+            "take_over": True,
+            "on_outcome": self._outcome,
         }
         self._link: Link | None = None
         self._publishers: dict[str, Publisher] = {}
@@ -195,7 +204,8 @@ class Feed:
     def refused(self) -> dict[str, int]:
         """Event counts by refusal code."""
         return {
-            code: count for code, count in sorted(self.codes.items())
+            code: count
+            for code, count in sorted(self.codes.items())
             if code not in (ADMITTED, REPEAT)
         }
 
@@ -209,8 +219,10 @@ class Feed:
 
     def wait(self) -> None:
         """Return when every event has its receipt; raises what stopped a publisher."""
-        while self._pending or self._deferred or any(
-            publisher.outstanding for publisher in self._publishers.values()
+        while (
+            self._pending
+            or self._deferred
+            or any(publisher.outstanding for publisher in self._publishers.values())
         ):
             self._idle()
 

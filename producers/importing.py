@@ -82,7 +82,8 @@ class Register:
                 place = cells[0].strip()
                 yield Row(
                     int(place) if place.isascii() and place.isdigit() else line,
-                    cells[len(LEADING) :], occurrence,
+                    cells[len(LEADING) :],
+                    occurrence,
                 )
                 continue
             key = hashlib.sha256("\x1f".join(cells).encode("utf-8", "surrogatepass")).digest()[:10]
@@ -134,7 +135,6 @@ class Register:
         except OSError as err:
             raise Malformed("usage", f"{self.path}: {err.strerror or err}") from err
 
-
     def _undecodable(self, encoding: str) -> int:
         """The first line that is not of the encoding; a newline is never part of a character."""
         with _open(self.path) as file:
@@ -184,8 +184,12 @@ class Report:
 
     def members(self) -> dict[str, Any]:
         return {
-            "rows": self.rows, "published": self.published, "unmapped": self.unmapped,
-            "admitted": self.admitted, "refused": self.refused or {}, "waiting": self.waiting,
+            "rows": self.rows,
+            "published": self.published,
+            "unmapped": self.unmapped,
+            "admitted": self.admitted,
+            "refused": self.refused or {},
+            "waiting": self.waiting,
             "seconds": round(self.seconds, 2),
         }
 
@@ -221,9 +225,17 @@ def draft_config(department: str, zone: Any) -> PublisherConfig:
     origin = "dry.run"
     signer = MemorySigner.from_seed("dry.run", bytes(32))
     return PublisherConfig(
-        folder=Path("/nonexistent"), origin=origin, department=department,
-        checkpoint_key=VerifierKey(origin, signer.key.public), zone=zone, lanes=1, signer=signer,
-        pseudonym_version=1, pseudonym_key=bytes(32), salt_key_version=1, salt_key=bytes(32),
+        folder=Path("/nonexistent"),
+        origin=origin,
+        department=department,
+        checkpoint_key=VerifierKey(origin, signer.key.public),
+        zone=zone,
+        lanes=1,
+        signer=signer,
+        pseudonym_version=1,
+        pseudonym_key=bytes(32),
+        salt_key_version=1,
+        salt_key=bytes(32),
     )
 
 
@@ -260,8 +272,14 @@ def dry_run(register: Register, report_folder: Path) -> tuple[Report, Counter[st
 
 
 def import_register(
-    env: Environment, register: Register, report_folder: Path, *, wait: bool,
-    mapping_text: str, from_start: bool = False, window: int = 20_000,
+    env: Environment,
+    register: Register,
+    report_folder: Path,
+    *,
+    wait: bool,
+    mapping_text: str,
+    from_start: bool = False,
+    window: int = 20_000,
 ) -> Report:
     """Publish a register's events; what an earlier run got answers for is not published again."""
     begun = time.monotonic()
@@ -306,9 +324,7 @@ def import_register(
     return report
 
 
-def open_journal(
-    env: Environment, what: str, *parts: str, from_start: bool = False
-) -> Journal:
+def open_journal(env: Environment, what: str, *parts: str, from_start: bool = False) -> Journal:
     """The journal of one input into one ledger."""
     name = hashlib.sha256(
         "\n".join((what, env.origin, env.checkpoint_vkey, *parts)).encode()
@@ -323,9 +339,7 @@ def _hook_department(item: dict[str, Any], mapping: Mapping) -> dict[str, Any]:
     return {"time_zone": mapping.zone.key, **item}
 
 
-def _write_refused(
-    register: Register, folder: Path, places: Sequence[tuple[int, str]]
-) -> None:
+def _write_refused(register: Register, folder: Path, places: Sequence[tuple[int, str]]) -> None:
     if not places:
         return
     codes: dict[int, list[str]] = {}
@@ -373,5 +387,3 @@ def explain_report(report: Report, folder: Path, source: Path, out: Any = None) 
             file=out,
         )
     print(f"{report.seconds:.1f} s", file=out)
-
-

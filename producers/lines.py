@@ -88,8 +88,8 @@ class LineMaker:
             )
         if plain.get("department", config.department) != config.department:
             raise Malformed(
-                "malformed-event", f"{plain['department']!r} cannot be published by "
-                f"{config.department}"
+                "malformed-event",
+                f"{plain['department']!r} cannot be published by {config.department}",
             )
         data: dict[str, Any] = {"issuing_authority_code": config.department}
         for name, value in plain.items():

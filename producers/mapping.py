@@ -33,7 +33,8 @@ _TEXT_FIELDS = ("reason_code", "revocation_kind", "transfer_to")
 _CLAIM = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _SOURCE = re.compile(r"[!-~]{1,200}")
 
-EXPLANATION = """\
+EXPLANATION = (
+    """\
 A mapping is a JSON object. A value VALUE is {"column": "…"}, {"column": "…", "table": {"as read":
 "as published", …}} or {"fixed": "…"}.
 
@@ -67,9 +68,12 @@ A mapping is a JSON object. A value VALUE is {"column": "…"}, {"column": "…"
                 "acts": ["issued", …] or "all", "scope": "own" | "any"}]}
 
 Calendars (one or a list, the first that fits is taken):
-""" + "".join(f"  {name:<13} {example}\n" for name, (_, example) in calendars.DAYS.items()) + """\
+"""
+    + "".join(f"  {name:<13} {example}\n" for name, (_, example) in calendars.DAYS.items())
+    + """\
   moment        2016-12-01T08:30:00+08:00; without an offset it is in time_zone
 """
+)
 
 Row = Sequence[str]
 _Read = Callable[[Row], str]
@@ -190,8 +194,11 @@ class Binding:
             )
         rules = [rule for rule in mapping.rules if self._fits(rule, row)]
         if not rules:
-            seen = {column: self._cell(row, column)[:60]
-                    for rule in mapping.rules for column, _ in rule.when}
+            seen = {
+                column: self._cell(row, column)[:60]
+                for rule in mapping.rules
+                for column, _ in rule.when
+            }
             raise Malformed("unmapped-row", f"no rule fits {seen}" if seen else "no rule fits")
         if not mapping.every:
             rules = rules[:1]
@@ -384,7 +391,7 @@ def _mapping(value: Any) -> Mapping:
     except LookupError as err:
         raise _Wrong("encoding", f"no encoding {encoding!r} is known") from err
     delimiter = _text(value.get("delimiter", ","), "delimiter")
-    if len(delimiter) != 1 or delimiter in "\r\n\"":
+    if len(delimiter) != 1 or delimiter in '\r\n"':
         raise _Wrong("delimiter", "one character")
     zone = _zone(value["time_zone"], "time_zone")
     number = value["number"]
@@ -484,9 +491,7 @@ def _rule(value: Any, path: str) -> _Rule:
         kind=kind,
         when=tuple(conditions),
         days=tuple(
-            (name, _when(value[name], f"{path}.{name}"))
-            for name in _DAY_FIELDS
-            if name in value
+            (name, _when(value[name], f"{path}.{name}")) for name in _DAY_FIELDS if name in value
         ),
         texts=tuple(texts),
         time=_when(value["time"], f"{path}.time", moment=True) if "time" in value else None,
@@ -576,8 +581,10 @@ def _type(value: Any, path: str, departments: Sequence[str]) -> dict[str, Any]:
     for n, grant in enumerate(_list(value["grants"], f"{path}.grants")):
         at = f"{path}.grants[{n}]"
         _members(grant, at, "departments acts", "scope")
-        acts = sorted(events.FIELDS) if grant["acts"] == "all" else sorted(
-            _texts(grant["acts"], f"{at}.acts")
+        acts = (
+            sorted(events.FIELDS)
+            if grant["acts"] == "all"
+            else sorted(_texts(grant["acts"], f"{at}.acts"))
         )
         for act in acts:
             if act not in events.FIELDS:

@@ -209,73 +209,138 @@ class Publisher:
     # --- the calls -------------------------------------------------------------------------------
 
     def issued(
-        self, type_code: str, number: str, *, valid_from: Day | None = None,
-        valid_until: Day | None = None, holder: tuple[str, str] | None = None,
+        self,
+        type_code: str,
+        number: str,
+        *,
+        valid_from: Day | None = None,
+        valid_until: Day | None = None,
+        holder: tuple[str, str] | None = None,
         **common: Unpack[Common],
     ) -> Future[EventReceipt]:
         """新发: the certificate begins. Without `valid_from` it begins at `time`."""
-        return self._say("issued", type_code, number, common, valid_from=valid_from,
-                         valid_until=valid_until, holder=holder)
+        return self._say(
+            "issued",
+            type_code,
+            number,
+            common,
+            valid_from=valid_from,
+            valid_until=valid_until,
+            holder=holder,
+        )
 
     def renewed(
-        self, type_code: str, number: str, *, valid_from: Day | None = None,
-        valid_until: Day | None = None, holder: tuple[str, str] | None = None,
+        self,
+        type_code: str,
+        number: str,
+        *,
+        valid_from: Day | None = None,
+        valid_until: Day | None = None,
+        holder: tuple[str, str] | None = None,
         **common: Unpack[Common],
     ) -> Future[EventReceipt]:
         """延续: a new version with new dates."""
-        return self._say("renewed", type_code, number, common, valid_from=valid_from,
-                         valid_until=valid_until, holder=holder)
+        return self._say(
+            "renewed",
+            type_code,
+            number,
+            common,
+            valid_from=valid_from,
+            valid_until=valid_until,
+            holder=holder,
+        )
 
     def amended(
-        self, type_code: str, number: str, *, valid_from: Day | None = None,
-        valid_until: Day | None = None, holder: tuple[str, str] | None = None,
+        self,
+        type_code: str,
+        number: str,
+        *,
+        valid_from: Day | None = None,
+        valid_until: Day | None = None,
+        holder: tuple[str, str] | None = None,
         **common: Unpack[Common],
     ) -> Future[EventReceipt]:
         """变更: a new version; dates that are left out stay as they were."""
-        return self._say("amended", type_code, number, common, valid_from=valid_from,
-                         valid_until=valid_until, holder=holder)
+        return self._say(
+            "amended",
+            type_code,
+            number,
+            common,
+            valid_from=valid_from,
+            valid_until=valid_until,
+            holder=holder,
+        )
 
     def suspended(
-        self, type_code: str, number: str, *, valid_from: Day | None = None,
-        valid_until: Day | None = None, **common: Unpack[Common],
+        self,
+        type_code: str,
+        number: str,
+        *,
+        valid_from: Day | None = None,
+        valid_until: Day | None = None,
+        **common: Unpack[Common],
     ) -> Future[EventReceipt]:
         """暂扣, with a `reason`; it ends with `reinstated` or after `valid_until`."""
-        return self._say("suspended", type_code, number, common, valid_from=valid_from,
-                         valid_until=valid_until)
+        return self._say(
+            "suspended", type_code, number, common, valid_from=valid_from, valid_until=valid_until
+        )
 
     def reinstated(
-        self, type_code: str, number: str, *, valid_from: Day | None = None,
+        self,
+        type_code: str,
+        number: str,
+        *,
+        valid_from: Day | None = None,
         **common: Unpack[Common],
     ) -> Future[EventReceipt]:
         """暂扣发还: a suspension ends."""
         return self._say("reinstated", type_code, number, common, valid_from=valid_from)
 
     def revoked(
-        self, type_code: str, number: str,
-        kind: Literal["annulled", "penalty", "deregistered"], *,
-        valid_from: Day | None = None, **common: Unpack[Common],
+        self,
+        type_code: str,
+        number: str,
+        kind: Literal["annulled", "penalty", "deregistered"],
+        *,
+        valid_from: Day | None = None,
+        **common: Unpack[Common],
     ) -> Future[EventReceipt]:
         """撤销 annulled, 吊销 penalty, 注销 deregistered: it ends for good."""
-        return self._say("revoked", type_code, number, common, valid_from=valid_from,
-                         revocation_kind=kind)
+        return self._say(
+            "revoked", type_code, number, common, valid_from=valid_from, revocation_kind=kind
+        )
 
     def expired(
-        self, type_code: str, number: str, *, valid_from: Day | None = None,
+        self,
+        type_code: str,
+        number: str,
+        *,
+        valid_from: Day | None = None,
         **common: Unpack[Common],
     ) -> Future[EventReceipt]:
         """过期失效, stated by the department; the dates alone say it too."""
         return self._say("expired", type_code, number, common, valid_from=valid_from)
 
     def transferred_out(
-        self, type_code: str, number: str, to: str, *, valid_from: Day | None = None,
+        self,
+        type_code: str,
+        number: str,
+        to: str,
+        *,
+        valid_from: Day | None = None,
         **common: Unpack[Common],
     ) -> Future[EventReceipt]:
         """转出 to department `to`."""
-        return self._say("transferred-out", type_code, number, common, valid_from=valid_from,
-                         transfer_to=to)
+        return self._say(
+            "transferred-out", type_code, number, common, valid_from=valid_from, transfer_to=to
+        )
 
     def transferred_in(
-        self, type_code: str, number: str, *, valid_from: Day | None = None,
+        self,
+        type_code: str,
+        number: str,
+        *,
+        valid_from: Day | None = None,
         **common: Unpack[Common],
     ) -> Future[EventReceipt]:
         """转入: this department is responsible from now on; `issuer` first issued it."""
@@ -284,19 +349,35 @@ class Publisher:
         return self._say("transferred-in", type_code, number, common, valid_from=valid_from)
 
     def corrected(
-        self, type_code: str, number: str, corrects: str, correction: Literal["void", "restate"],
-        *, valid_from: Day | None = None, valid_until: Day | None = None,
+        self,
+        type_code: str,
+        number: str,
+        corrects: str,
+        correction: Literal["void", "restate"],
+        *,
+        valid_from: Day | None = None,
+        valid_until: Day | None = None,
         **common: Unpack[Common],
     ) -> Future[EventReceipt]:
         """Puts event `corrects` right, with a `reason`: as if never said, or with other dates."""
-        return self._say("corrected", type_code, number, common, valid_from=valid_from,
-                         valid_until=valid_until, corrects=corrects, correction=correction)
+        return self._say(
+            "corrected",
+            type_code,
+            number,
+            common,
+            valid_from=valid_from,
+            valid_until=valid_until,
+            corrects=corrects,
+            correction=correction,
+        )
 
     def _say(
         self, kind: str, type_code: str, number: str, common: Mapping[str, Any], **members: Any
     ) -> Future[EventReceipt]:
         plain: dict[str, Any] = {
-            "event": kind, "certificate_type_code": type_code, "certificate_number": number,
+            "event": kind,
+            "certificate_type_code": type_code,
+            "certificate_number": number,
         }
         plain.update((name, value) for name, value in members.items() if value is not None)
         for name, value in common.items():
@@ -373,8 +454,10 @@ class Publisher:
         """
         deadline = time.monotonic() + timeout_seconds
         with self._cond:
-            while any(lane.open or lane.closed or lane.resend_from is not None or lane.sending
-                      for lane in self._lanes):
+            while any(
+                lane.open or lane.closed or lane.resend_from is not None or lane.sending
+                for lane in self._lanes
+            ):
                 if self._error is not None:
                     raise self._error
                 if not self._cond.wait(min(0.05, deadline - time.monotonic())) and (
@@ -441,8 +524,11 @@ class Publisher:
         old: dict[int, list[Spooled]] = {n: [] for n in range(self.config.lanes)}
         for spooled in self._spool.waiting():
             if spooled.header.lane not in old:
-                raise Conflict("fenced", f"the spool holds lane {spooled.header.lane}, which "
-                               f"{self.config.department} no longer has")
+                raise Conflict(
+                    "fenced",
+                    f"the spool holds lane {spooled.header.lane}, which "
+                    f"{self.config.department} no longer has",
+                )
             old[spooled.header.lane].append(spooled)
         for number, waiting in old.items():
             state = self._lane_state(number, hints.get(number), take_over)
@@ -462,7 +548,8 @@ class Publisher:
         while True:
             hints = self._link.lanes(self.config.department)
             lacking = [
-                number for number in range(self.config.lanes)
+                number
+                for number in range(self.config.lanes)
                 if number not in hints and number not in self._spool.lanes
             ]
             if not lacking:
@@ -475,9 +562,7 @@ class Publisher:
                 )
             time.sleep(0.3)
 
-    def _lane_state(
-        self, number: int, hint: dict[str, Any] | None, take_over: bool
-    ) -> LaneState:
+    def _lane_state(self, number: int, hint: dict[str, Any] | None, take_over: bool) -> LaneState:
         own = self._spool.lanes.get(number)
         if own is None:
             assert hint is not None
@@ -503,7 +588,10 @@ class Publisher:
             )
         log.warning("taking lane %s/%d over: %s", self.config.department, number, reason)
         return LaneState(
-            hint["epoch"] + 1, _new_producer(), 0, bytes.fromhex(hint["previous"]),
+            hint["epoch"] + 1,
+            _new_producer(),
+            0,
+            bytes.fromhex(hint["previous"]),
             hint["signed_at"],
         )
 
@@ -524,7 +612,10 @@ class Publisher:
         else:
             lane.closed.append(
                 _Batch(
-                    0.0, list(bundle.lines), ids, futures,
+                    0.0,
+                    list(bundle.lines),
+                    ids,
+                    futures,
                     size=sum(len(line) + 1 for line in bundle.lines),
                     replaces=spooled.note_hash,
                 )
@@ -630,9 +721,10 @@ class Publisher:
             states[lane.number] = (after, signing_time)
             records.append(record)
         try:
-            self._write_down("disclosures.ndjson", b"".join(
-                line for _, batch in work for line in batch.disclosures
-            ))
+            self._write_down(
+                "disclosures.ndjson",
+                b"".join(line for _, batch in work for line in batch.disclosures),
+            )
             spooled = self._spool.write(
                 records, [batch.replaces for _, batch in work if batch.replaces is not None]
             )
@@ -792,8 +884,11 @@ class Publisher:
             except ValueError:
                 said = lines[result.position].decode("utf-8", "replace")
             row = {
-                "department": result.department, "code": result.code, "index": result.index,
-                "position": result.position, "line": said,
+                "department": result.department,
+                "code": result.code,
+                "index": result.index,
+                "position": result.position,
+                "line": said,
             }
             out.append(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE))
         return b"".join(out)
@@ -825,9 +920,7 @@ class Publisher:
                     text_hash, (now + self._grace, CODES[code].error(code, message))
                 )
 
-    def _wanted(
-        self, lane: _Lane, flight: _Flight, notice: dict[str, Any], now: float
-    ) -> None:
+    def _wanted(self, lane: _Lane, flight: _Flight, notice: dict[str, Any], now: float) -> None:
         epoch, number = notice.get("want_epoch"), notice.get("want_sequence")
         if type(epoch) is not int or type(number) is not int:
             return
@@ -839,12 +932,15 @@ class Publisher:
             # Either an old notice, or the ledger forgot what it gave a receipt for.
             self._suspected.setdefault(
                 flight.spooled.note_hash,
-                (now + self._grace, Conflict(
-                    "out-of-sequence",
-                    f"the ledger wants epoch {epoch} number {number} of lane "
-                    f"{self.config.department}/{lane.number}; its receipt came and the spool let "
-                    "go of it",
-                )),
+                (
+                    now + self._grace,
+                    Conflict(
+                        "out-of-sequence",
+                        f"the ledger wants epoch {epoch} number {number} of lane "
+                        f"{self.config.department}/{lane.number}; its receipt came and the "
+                        "spool let go of it",
+                    ),
+                ),
             )
             return
         if lane.last_wanted[0] == number and now - lane.last_wanted[1] < _RESEND_SECONDS:

@@ -92,9 +92,7 @@ class Spool:
         with self._mutex:
             return list(self._waiting.values())
 
-    def write(
-        self, records: Sequence[bytes], release: Iterable[bytes] = ()
-    ) -> list[Spooled]:
+    def write(self, records: Sequence[bytes], release: Iterable[bytes] = ()) -> list[Spooled]:
         """Bundles on disk, all or none, and the lanes' states moved behind them.
 
         `release` names bundles whose lines the new ones carry again. One fsync for all.

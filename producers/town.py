@@ -36,7 +36,10 @@ def _code(body: str) -> str:
 
 
 MARKET, HOUSING, TRANSPORT, HEALTH, APPROVALS = (
-    "linjiang-market", "linjiang-housing", "linjiang-transport", "linjiang-health",
+    "linjiang-market",
+    "linjiang-housing",
+    "linjiang-transport",
+    "linjiang-health",
     "linjiang-approvals",
 )
 _DEPARTMENTS = (
@@ -46,9 +49,7 @@ _DEPARTMENTS = (
     (HEALTH, "临江市卫生健康委员会", "Linjiang Health Commission", 4, 1),
     (APPROVALS, "临江新区行政审批局", "Linjiang New Area Approvals Bureau", 5, 1),
 )
-_AUTHORITY = {
-    item[0]: _code(f"11511300MB{item[3]:07d}") for item in _DEPARTMENTS
-}
+_AUTHORITY = {item[0]: _code(f"11511300MB{item[3]:07d}") for item in _DEPARTMENTS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,29 +71,71 @@ class _Type:
 _LEVEL = {item[0]: 7000 + item[3] for item in _DEPARTMENTS}
 _TYPES = (
     _Type("business-licence", "营业执照", "Business licence", MARKET, 1, 0, movable=True),
-    _Type("food-business-licence", "食品经营许可证", "Food business licence", MARKET, 2, 5,
-          movable=True),
+    _Type(
+        "food-business-licence",
+        "食品经营许可证",
+        "Food business licence",
+        MARKET,
+        2,
+        5,
+        movable=True,
+    ),
     _Type("construction-permit", "建筑工程施工许可证", "Construction permit", HOUSING, 1, 2),
     _Type("presale-permit", "商品房预售许可证", "Pre-sale permit for housing", HOUSING, 2, 3),
-    _Type("road-transport-licence", "道路运输经营许可证", "Road transport licence",
-          TRANSPORT, 1, 4),
+    _Type(
+        "road-transport-licence", "道路运输经营许可证", "Road transport licence", TRANSPORT, 1, 4
+    ),
     _Type("vehicle-operation-permit", "道路运输证", "Vehicle operation permit", TRANSPORT, 2, 1),
-    _Type("driver-qualification", "道路运输从业人员从业资格证",
-          "Professional driver's qualification", TRANSPORT, 3, 6, personal=True),
-    _Type("hygiene-permit", "公共场所卫生许可证", "Hygiene permit for public places", HEALTH, 1, 4,
-          movable=True),
-    _Type("practising-doctor", "医师执业证书", "Practising doctor's certificate", HEALTH, 2, 0,
-          personal=True),
+    _Type(
+        "driver-qualification",
+        "道路运输从业人员从业资格证",
+        "Professional driver's qualification",
+        TRANSPORT,
+        3,
+        6,
+        personal=True,
+    ),
+    _Type(
+        "hygiene-permit",
+        "公共场所卫生许可证",
+        "Hygiene permit for public places",
+        HEALTH,
+        1,
+        4,
+        movable=True,
+    ),
+    _Type(
+        "practising-doctor",
+        "医师执业证书",
+        "Practising doctor's certificate",
+        HEALTH,
+        2,
+        0,
+        personal=True,
+    ),
 )
 _STREETS = ("滨江路", "解放街", "人民南路", "建设巷", "文庙街", "朝阳大道", "玉带桥街", "东风路")
 _TRADES = (
-    ("餐饮", "Catering"), ("运输", "Transport"), ("建筑", "Construction"), ("口腔诊所", "Dental"),
-    ("茶叶", "Tea"), ("五金", "Hardware"), ("百货", "Department Store"), ("宾馆", "Hotel"),
+    ("餐饮", "Catering"),
+    ("运输", "Transport"),
+    ("建筑", "Construction"),
+    ("口腔诊所", "Dental"),
+    ("茶叶", "Tea"),
+    ("五金", "Hardware"),
+    ("百货", "Department Store"),
+    ("宾馆", "Hotel"),
 )
 _WORDS = (
-    ("锦绣", "Jinxiu"), ("长乐", "Changle"), ("同心", "Tongxin"), ("宏远", "Hongyuan"),
-    ("春晖", "Chunhui"), ("安泰", "Antai"), ("蓉江", "Rongjiang"), ("德顺", "Deshun"),
-    ("百川", "Baichuan"), ("永和", "Yonghe"),
+    ("锦绣", "Jinxiu"),
+    ("长乐", "Changle"),
+    ("同心", "Tongxin"),
+    ("宏远", "Hongyuan"),
+    ("春晖", "Chunhui"),
+    ("安泰", "Antai"),
+    ("蓉江", "Rongjiang"),
+    ("德顺", "Deshun"),
+    ("百川", "Baichuan"),
+    ("永和", "Yonghe"),
 )
 _SURNAMES = "王李张刘陈杨赵黄周吴徐孙马朱胡郭何罗"
 _GIVEN = "伟芳娜敏静强磊洋艳勇杰娟涛超霞平刚桂英华文玉兰建国明"
@@ -102,9 +145,13 @@ def departments() -> list[dict[str, Any]]:
     """What must be registered before the town's events, as the registry's hook takes it."""
     return [
         {
-            "id": name, "names": {"zh": zh, "en": en}, "authority_code": _AUTHORITY[name],
-            "time_zone": ZONE, "contact": f"tel:+86-817-555-{number:04d}",
-            "silence_limit_seconds": None, "lanes": lanes,
+            "id": name,
+            "names": {"zh": zh, "en": en},
+            "authority_code": _AUTHORITY[name],
+            "time_zone": ZONE,
+            "contact": f"tel:+86-817-555-{number:04d}",
+            "silence_limit_seconds": None,
+            "lanes": lanes,
         }
         for name, zh, en, number, lanes in _DEPARTMENTS
     ]
@@ -118,7 +165,8 @@ def types() -> list[dict[str, Any]]:
         holders = [item.department] + ([APPROVALS] if item.movable else [])
         out.append(
             {
-                "code": item.code, "names": {"zh": item.zh, "en": item.en},
+                "code": item.code,
+                "names": {"zh": item.zh, "en": item.en},
                 "standard_code": item.standard_code,
                 "grants": [{"department": d, "acts": acts, "scope": "own"} for d in holders],
             }
@@ -151,15 +199,23 @@ class _Town:
         self._seed = seed
         self._mark = sha256(b"town %d" % seed).hexdigest()[:6].upper()
         self._stories = (
-            (40, self._plain), (11, self._renewed), (10, self._amended), (7, self._suspended),
-            (6, self._revoked), (5, self._expired), (4, self._moved), (4, self._restated),
-            (3, self._voided), (2, self._issued_again), (3, self._back_dated),
-            (2, self._unknown_start), (2, self._suspended_until), (1, self._returned),
+            (40, self._plain),
+            (11, self._renewed),
+            (10, self._amended),
+            (7, self._suspended),
+            (6, self._revoked),
+            (5, self._expired),
+            (4, self._moved),
+            (4, self._restated),
+            (3, self._voided),
+            (2, self._issued_again),
+            (3, self._back_dated),
+            (2, self._unknown_start),
+            (2, self._suspended_until),
+            (1, self._returned),
         )
 
-    def certificate(
-        self, number: int, start: datetime
-    ) -> list[tuple[datetime, dict[str, Any]]]:
+    def certificate(self, number: int, start: datetime) -> list[tuple[datetime, dict[str, Any]]]:
         """(published at, event) of the life of certificate `number`, in order."""
         rng = random.Random(f"{self._seed}/{number}")
         if number < len(self._stories) - 1:  # each story once at the very beginning
@@ -208,8 +264,12 @@ class _Town:
         life.issue()
         life.later(20, 200)
         kind, reason = life.rng.choice(
-            (("annulled", "false-documents"), ("penalty", "grave-offence"),
-             ("deregistered", "business-closed"), ("deregistered", "holder-asked"))
+            (
+                ("annulled", "false-documents"),
+                ("penalty", "grave-offence"),
+                ("deregistered", "business-closed"),
+                ("deregistered", "holder-asked"),
+            )
         )
         life.say("revoked", revocation_kind=kind, reason_code=reason)
 
@@ -239,9 +299,13 @@ class _Town:
         first = life.issue()
         life.later(3, 60)
         wrong = date.fromisoformat(str(first["valid_from"]))
-        life.say("corrected", corrects=life.id_of(first), correction="restate",
-                 reason_code="typing-error",
-                 valid_from=(wrong - timedelta(days=life.rng.randint(1, 20))).isoformat())
+        life.say(
+            "corrected",
+            corrects=life.id_of(first),
+            correction="restate",
+            reason_code="typing-error",
+            valid_from=(wrong - timedelta(days=life.rng.randint(1, 20))).isoformat(),
+        )
 
     def _voided(self, life: _Life) -> None:
         life.issue()
@@ -249,14 +313,19 @@ class _Town:
         life.change_address()
         amended = life.say("amended", reason_code="change-of-address")
         life.later(1, 20)
-        life.say("corrected", corrects=life.id_of(amended), correction="void",
-                 reason_code="wrong-certificate")
+        life.say(
+            "corrected",
+            corrects=life.id_of(amended),
+            correction="void",
+            reason_code="wrong-certificate",
+        )
 
     def _issued_again(self, life: _Life) -> None:
         first = life.issue()
         life.later(1, 20)
-        life.say("corrected", corrects=life.id_of(first), correction="void",
-                 reason_code="wrong-holder")
+        life.say(
+            "corrected", corrects=life.id_of(first), correction="void", reason_code="wrong-holder"
+        )
         life.later(1, 10)
         life.issue()
 
@@ -348,7 +417,9 @@ class _Life:
             self._add("revoked", self._serial, stranger, members)
         elif which == 5:
             members = {
-                "corrects": "0" * 32, "correction": "void", "reason_code": "typing-error",
+                "corrects": "0" * 32,
+                "correction": "void",
+                "reason_code": "typing-error",
             }
             self._add("corrected", self._serial, self.department, members)
         else:

@@ -57,7 +57,9 @@ class MiniLedger:
             bootstrap_servers=bootstrap, max_request_size=2 * 1024 * 1024
         )
         self._consumer: Any = KafkaConsumer(
-            bootstrap_servers=bootstrap, group_id=None, fetch_max_wait_ms=20,
+            bootstrap_servers=bootstrap,
+            group_id=None,
+            fetch_max_wait_ms=20,
             max_partition_fetch_bytes=2 * 1024 * 1024,
         )
         self._consumer.assign([TopicPartition(topics.EVENTS, n) for n in (0, 1)])
@@ -148,7 +150,11 @@ class MiniLedger:
             if done.want_epoch is not None and done.want_sequence is not None:
                 want = (done.want_epoch, done.want_sequence)
             value = format_notice(
-                header, done.bundle.note_hash, done.outcome, done.code or "", done.message or "",
+                header,
+                done.bundle.note_hash,
+                done.outcome,
+                done.code or "",
+                done.message or "",
                 want,
             )
         self._send(topics.RECEIPTS, header.department, header.lane, value)

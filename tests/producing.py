@@ -16,23 +16,31 @@ from tests.world import ALL_ACTS, CHECKPOINT, OPERATOR, ORIGIN, Book, key_change
 def enrol(book: Book, data: Path, **given: Any) -> PublisherConfig:
     """A new department: its folder in `data`, its record and keys in the registry."""
     change = {
-        "names": {"zh": "测试局"}, "authority_code": "", "time_zone": "Asia/Shanghai",
-        "contact": "", "silence_limit_seconds": None, "lanes": 1, **given,
+        "names": {"zh": "测试局"},
+        "authority_code": "",
+        "time_zone": "Asia/Shanghai",
+        "contact": "",
+        "silence_limit_seconds": None,
+        "lanes": 1,
+        **given,
     }
     name = change.pop("id", None) or f"d{secrets.token_hex(5)}"
     config = create_publisher_folder(
-        data, origin=ORIGIN, department=name, checkpoint_vkey=str(CHECKPOINT.key),
-        time_zone=change["time_zone"], lanes=change["lanes"],
+        data,
+        origin=ORIGIN,
+        department=name,
+        checkpoint_vkey=str(CHECKPOINT.key),
+        time_zone=change["time_zone"],
+        lanes=change["lanes"],
     )
     own, bundle = keys.load_key(config.folder / "registry.key"), config.signer
     book.change(f"department/{name}", change, OPERATOR)
-    book.change(
-        f"key/{own.key.key_id}", key_change(own, REGISTRY_ROLE, name), OPERATOR, own
-    )
+    book.change(f"key/{own.key.key_id}", key_change(own, REGISTRY_ROLE, name), OPERATOR, own)
     book.change(
         f"key/{bundle.key.key_id}",
         {"vkey": str(bundle.key), "role": BUNDLE_ROLE, "department": name, "revoked": False},
-        own, keys.load_key(config.folder / "bundle.key"),
+        own,
+        keys.load_key(config.folder / "bundle.key"),
     )
     return config
 
@@ -67,7 +75,9 @@ class TestEnvironment:
 
 
 def enrol_all(
-    book: Book, data: Path, departments: Sequence[Mapping[str, Any]],
+    book: Book,
+    data: Path,
+    departments: Sequence[Mapping[str, Any]],
     types: Sequence[Mapping[str, Any]],
 ) -> None:
     """Register what a mapping or the town declares, as deploy does."""
@@ -75,7 +85,8 @@ def enrol_all(
         enrol(book, data, **item)
     for item in types:
         change = {
-            "names": item["names"], "code": item.get("standard_code", ""),
+            "names": item["names"],
+            "code": item.get("standard_code", ""),
             "grants": item["grants"],
         }
         book.change(f"type/{item['code']}", change, OPERATOR)

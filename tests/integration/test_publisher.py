@@ -69,9 +69,15 @@ def issue(publisher: Publisher, number: str, **members: Any) -> Any:
 def test_every_typed_call_is_admitted(place: Place) -> None:
     with place.publisher() as p:
         first = p.issued(
-            TYPE, "川A-1", valid_from=date(2026, 1, 1), valid_until=date(2030, 12, 31),
-            holder=("001", "91510100MA61RQ5X0Y"), claims={"name": "甲"},
-            private={"owner": "王伟"}, identifier=None, change_id="1",
+            TYPE,
+            "川A-1",
+            valid_from=date(2026, 1, 1),
+            valid_until=date(2030, 12, 31),
+            holder=("001", "91510100MA61RQ5X0Y"),
+            claims={"name": "甲"},
+            private={"owner": "王伟"},
+            identifier=None,
+            change_id="1",
         ).result(20)
         assert first.code == "admitted"
         calls = [
@@ -80,8 +86,14 @@ def test_every_typed_call_is_admitted(place: Place) -> None:
             p.amended(TYPE, "川A-1", claims={"name": "乙"}),
             p.renewed(TYPE, "川A-1", valid_until="open"),
             p.expired(TYPE, "川A-1"),
-            p.corrected(TYPE, "川A-1", first.event_id, "restate", reason="typing-error",
-                        valid_from=date(2025, 12, 1)),
+            p.corrected(
+                TYPE,
+                "川A-1",
+                first.event_id,
+                "restate",
+                reason="typing-error",
+                valid_from=date(2025, 12, 1),
+            ),
             p.revoked(TYPE, "川A-1", "penalty", reason="grave-offence"),
             p.issued(TYPE, "川A-2", valid_from="unknown"),
             p.transferred_out(TYPE, "川A-2", "elsewhere"),
@@ -95,8 +107,14 @@ def test_every_typed_call_is_admitted(place: Place) -> None:
 
 def test_days_carry_the_departments_offset_and_private_facts_do_not_travel(place: Place) -> None:
     with place.publisher() as p:
-        p.issued(TYPE, "1", valid_from=date(2026, 1, 1), private={"owner": "王伟"},
-                 holder=("111", "11010519491231002X"), change_id="x").result(20)
+        p.issued(
+            TYPE,
+            "1",
+            valid_from=date(2026, 1, 1),
+            private={"owner": "王伟"},
+            holder=("111", "11010519491231002X"),
+            change_id="x",
+        ).result(20)
     line = place.ledger.view.logged[0].opened.bundle.lines[0]
     data = json.loads(line)["data"]
     assert data["valid_from"] == "2026-01-01+08:00"
@@ -203,15 +221,25 @@ publisher.close()
 
 def run_child(place: Place, step: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-c", _CHILD, str(_ROOT), str(place.data), place.config.department,
-         place.kafka, step, TYPE],
-        capture_output=True, text=True, timeout=90, check=False,
+        [
+            sys.executable,
+            "-c",
+            _CHILD,
+            str(_ROOT),
+            str(place.data),
+            place.config.department,
+            place.kafka,
+            step,
+            TYPE,
+        ],
+        capture_output=True,
+        text=True,
+        timeout=90,
+        check=False,
     )
 
 
-@pytest.mark.parametrize(
-    "step", ["before-fsync", "before-send", "after-send", "before-release"]
-)
+@pytest.mark.parametrize("step", ["before-fsync", "before-send", "after-send", "before-release"])
 def test_a_killed_publisher_goes_on_where_it_was(place: Place, step: str) -> None:
     killed = run_child(place, step)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
@@ -440,7 +468,9 @@ def run_command(env: TestEnvironment, capsys: pytest.CaptureFixture[str], *args:
 
 
 def test_simulate_is_a_repeat_the_second_time(
-    kafka_bootstrap: str, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    kafka_bootstrap: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     book = Book()
     enrol_all(book, tmp_path, town.departments(), town.types())
@@ -461,19 +491,30 @@ def test_simulate_is_a_repeat_the_second_time(
 
 
 _MAPPING = {
-    "format": "certledger mapping v1", "name": "pharmacies", "time_zone": "Asia/Shanghai",
-    "department": {"fixed": "PHARMACY"}, "type": {"fixed": "pharmacy"},
+    "format": "certledger mapping v1",
+    "name": "pharmacies",
+    "time_zone": "Asia/Shanghai",
+    "department": {"fixed": "PHARMACY"},
+    "type": {"fixed": "pharmacy"},
     "number": {"columns": ["no"]},
     "time": {"column": "day", "calendar": ["iso", "yyyymmdd"]},
     "rules": [
-        {"when": {"what": ["new"]}, "event": "issued", "valid_from": {
-            "column": "day", "calendar": ["iso", "yyyymmdd"]}},
+        {
+            "when": {"what": ["new"]},
+            "event": "issued",
+            "valid_from": {"column": "day", "calendar": ["iso", "yyyymmdd"]},
+        },
         {"when": {"what": ["gone"]}, "event": "revoked", "revocation_kind": "deregistered"},
         {"when": {"what": ["held"]}, "event": "suspended", "reason_code": "x"},
     ],
     "departments": [{"id": "PHARMACY", "names": {"en": "Pharmacies"}}],
-    "types": [{"code": "pharmacy", "names": {"en": "Pharmacy"},
-               "grants": [{"departments": ["PHARMACY"], "acts": "all"}]}],
+    "types": [
+        {
+            "code": "pharmacy",
+            "names": {"en": "Pharmacy"},
+            "grants": [{"departments": ["PHARMACY"], "acts": "all"}],
+        }
+    ],
 }
 
 
@@ -487,8 +528,15 @@ class Import:
 
     def run(self, path: Path, *options: str) -> Any:
         return run_command(
-            self.env, self.capsys, "import", str(path), "--mapping", str(self.mapping),
-            "--report-dir", str(self.folder), *options,
+            self.env,
+            self.capsys,
+            "import",
+            str(path),
+            "--mapping",
+            str(self.mapping),
+            "--report-dir",
+            str(self.folder),
+            *options,
         )
 
 
@@ -502,8 +550,13 @@ def pharmacies(
     mapping.write_text(text)
     value = json.loads(text)
     book = Book()
-    types = [{**kind, "grants": [{"department": department, "scope": "own",
-                                  "acts": sorted(events.FIELDS)}]} for kind in value["types"]]
+    types = [
+        {
+            **kind,
+            "grants": [{"department": department, "scope": "own", "acts": sorted(events.FIELDS)}],
+        }
+        for kind in value["types"]
+    ]
     departments = [{"time_zone": "Asia/Shanghai", **d} for d in value["departments"]]
     enrol_all(book, tmp_path, departments, types)
     env = TestEnvironment(tmp_path, kafka_bootstrap)
@@ -524,7 +577,9 @@ def test_import_reports_and_its_leftovers_can_be_mended(pharmacies: Import) -> N
     assert (report["rows"], report["published"], report["unmapped"]) == (8, 6, 2)
     assert report["admitted"] == 3
     assert report["refused"] == {
-        "already-issued": 1, "invalid-transition": 1, "not-issued": 1,
+        "already-issued": 1,
+        "invalid-transition": 1,
+        "not-issued": 1,
     }
     unmapped = pharmacies.folder / "list.unmapped.csv"
     lines = unmapped.read_text().splitlines()
@@ -591,9 +646,20 @@ def test_a_killed_import_goes_on_and_counts_the_same(pharmacies: Import) -> None
         rows += [f"B{n},held,2020-01-01", f"B{n},new,2020-01-02", f"B{n},held,2020-01-03"]
     path.write_text("\n".join(rows) + "\n")
     command = [
-        sys.executable, "-c", _IMPORTER, str(_ROOT), str(pharmacies.env.data),
-        pharmacies.env.kafka, "import", str(path), "--mapping", str(pharmacies.mapping),
-        "--report-dir", str(pharmacies.folder), "--wait", "--json",
+        sys.executable,
+        "-c",
+        _IMPORTER,
+        str(_ROOT),
+        str(pharmacies.env.data),
+        pharmacies.env.kafka,
+        "import",
+        str(path),
+        "--mapping",
+        str(pharmacies.mapping),
+        "--report-dir",
+        str(pharmacies.folder),
+        "--wait",
+        "--json",
     ]
     for moment in (600, 1800, 3200):
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
@@ -619,7 +685,8 @@ def test_publish_takes_lines_and_gives_refused_ones_back(
 ) -> None:
     env = TestEnvironment(place.data, place.kafka)
     base = {
-        "department": place.config.department, "certificate_type_code": TYPE,
+        "department": place.config.department,
+        "certificate_type_code": TYPE,
     }
     lines = [
         json.dumps({"event": "issued", "certificate_number": "1", **base}),
@@ -637,7 +704,9 @@ def test_publish_takes_lines_and_gives_refused_ones_back(
     assert {**again, "seconds": 0} == {**report, "seconds": 0}
     mended = place.data / "mended.ndjson"
     mended.write_text(
-        (place.config.folder / "refused.ndjson").read_text().replace("suspended", "issued")
+        (place.config.folder / "refused.ndjson")
+        .read_text()
+        .replace("suspended", "issued")
         .replace('"reason_code":"x"', '"claims":{"a":"b"}')
     )
     code, report = run_command(env, capsys, "publish", str(mended))

@@ -36,18 +36,39 @@ def mapping(**changes: Any) -> dict[str, Any]:
         "time": {"column": "허가", "calendar": ["iso", "yyyymmdd"]},
         "rows": "every-rule",
         "rules": [
-            {"event": "issued", "valid_from": {"column": "허가", "calendar": ["iso", "yyyymmdd"],
-                                               "empty": "unknown"}},
-            {"when": {"휴업": "present"}, "event": "suspended", "reason_code": "closed-for-now",
-             "time": {"column": "휴업", "calendar": "iso"},
-             "valid_until": {"column": "휴업끝", "empty": "leave-out"}},
-            {"when": {"폐업": "present"}, "event": "revoked", "revocation_kind": "deregistered",
-             "time": {"column": "폐업", "calendar": ["iso", "excel"]}},
+            {
+                "event": "issued",
+                "valid_from": {
+                    "column": "허가",
+                    "calendar": ["iso", "yyyymmdd"],
+                    "empty": "unknown",
+                },
+            },
+            {
+                "when": {"휴업": "present"},
+                "event": "suspended",
+                "reason_code": "closed-for-now",
+                "time": {"column": "휴업", "calendar": "iso"},
+                "valid_until": {"column": "휴업끝", "empty": "leave-out"},
+            },
+            {
+                "when": {"폐업": "present"},
+                "event": "revoked",
+                "revocation_kind": "deregistered",
+                "time": {"column": "폐업", "calendar": ["iso", "excel"]},
+            },
         ],
-        "departments": [{"id": "seoul", "names": {"ko": "서울"}},
-                        {"id": "busan", "names": {"ko": "부산"}}],
-        "types": [{"code": "clinic", "names": {"ko": "의원"},
-                   "grants": [{"departments": ["seoul", "busan"], "acts": "all"}]}],
+        "departments": [
+            {"id": "seoul", "names": {"ko": "서울"}},
+            {"id": "busan", "names": {"ko": "부산"}},
+        ],
+        "types": [
+            {
+                "code": "clinic",
+                "names": {"ko": "의원"},
+                "grants": [{"departments": ["seoul", "busan"], "acts": "all"}],
+            }
+        ],
     }
     return {**value, **changes}
 
@@ -101,13 +122,27 @@ def test_a_row_that_maps_to_nothing_says_why(row: list[str], reason: str) -> Non
         ({"rules": []}, "rules: at least one"),
         ({"rules": [{"event": "born"}]}, r"rules\[0\]\.event: one of"),
         ({"rules": [{"event": "suspended"}]}, r"rules\[0\]: suspended needs reason_code"),
-        ({"rules": [{"event": "expired", "valid_until": {"fixed": "open"}}]},
-         r"rules\[0\]\.valid_until: expired does not take it"),
-        ({"rules": [{"event": "issued", "valid_from": {"column": "허가", "calendar": "maya"}}]},
-         r"rules\[0\]\.valid_from\.calendar: 'maya' is none of"),
+        (
+            {"rules": [{"event": "expired", "valid_until": {"fixed": "open"}}]},
+            r"rules\[0\]\.valid_until: expired does not take it",
+        ),
+        (
+            {"rules": [{"event": "issued", "valid_from": {"column": "허가", "calendar": "maya"}}]},
+            r"rules\[0\]\.valid_from\.calendar: 'maya' is none of",
+        ),
         ({"time": {"column": "허가", "fixed": "x"}}, "time: either a column or fixed"),
-        ({"types": [{"code": "clinic", "names": {"ko": "x"}, "grants": [
-            {"departments": ["jeju"], "acts": "all"}]}]}, "'jeju' is not declared"),
+        (
+            {
+                "types": [
+                    {
+                        "code": "clinic",
+                        "names": {"ko": "x"},
+                        "grants": [{"departments": ["jeju"], "acts": "all"}],
+                    }
+                ]
+            },
+            "'jeju' is not declared",
+        ),
         ({"claims": {"Name": "이름"}}, r"claims\.Name"),
     ],
 )
@@ -149,8 +184,14 @@ def test_calendars(calendar: str, text: str, day: date) -> None:
 
 @pytest.mark.parametrize(
     ("calendar", "text"),
-    [("iso", "20180702"), ("iso", "2018-02-30"), ("roc", "2018/7/2"), ("yyyymmdd", "2018٠702"),
-     ("excel", "9999999"), ("ymd", "18/7/2")],
+    [
+        ("iso", "20180702"),
+        ("iso", "2018-02-30"),
+        ("roc", "2018/7/2"),
+        ("yyyymmdd", "2018٠702"),
+        ("excel", "9999999"),
+        ("ymd", "18/7/2"),
+    ],
 )
 def test_what_is_no_day(calendar: str, text: str) -> None:
     with pytest.raises(Malformed):
@@ -199,8 +240,13 @@ def test_every_row_of_the_taiwan_registers_maps(tmp_path: Path) -> None:
     report, kinds = dry_run(Register(_TAIWAN, load_mapping("taiwan-fda")), tmp_path)
     assert (report.rows, report.published, report.unmapped) == (142_773, 142_773, 0)
     assert kinds == Counter(
-        issued=82_452, expired=40_859, amended=9_419, renewed=8_055, suspended=1_445,
-        reinstated=532, revoked=11,
+        issued=82_452,
+        expired=40_859,
+        amended=9_419,
+        renewed=8_055,
+        suspended=1_445,
+        reinstated=532,
+        revoked=11,
     )
     assert not list(tmp_path.iterdir())
 

@@ -201,5 +201,3 @@ def test_a_bundle_damaged_on_disk_is_not_sent(tmp_path: Path) -> None:
         segment.write_bytes(data)
         with pytest.raises(Unavailable, match="damaged"):
             spool.read(spooled)
-
-
