@@ -24,6 +24,7 @@ ED25519 = 0x01
 MAX_NOTE = 64 * 1024
 MAX_SIGNATURES = 64
 _PRIME = 2**255 - 19
+_CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f]")
 _NAME = re.compile(r"[^\s+\x00-\x1f\x7f]{1,512}")
 
 
@@ -177,7 +178,7 @@ def parse_note(data: bytes) -> Note:
         check_text(whole)  # an entry keeps notes inside canonical JSON
     except (UnicodeDecodeError, LedgerError) as err:
         raise Malformed("malformed-note", "a note is UTF-8 in normalisation form C") from err
-    if any((ord(c) < 0x20 and c != "\n") or ord(c) == 0x7F for c in whole):
+    if _CONTROL.search(whole):
         raise Malformed("malformed-note", "a note holds no control characters")
     cut = whole.rfind("\n\n")
     if cut < 0 or not whole.endswith("\n"):
