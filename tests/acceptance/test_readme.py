@@ -1,0 +1,71 @@
+"""The README's commands and its SDK example, as written, against a real stack."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+EXPECTED = {"verify": {0, 1}}  # a question's exit code is its answer
+
+
+def blocks() -> list[tuple[str, str]]:
+    """(language, text) of the README's fenced blocks that a reader is meant to run."""
+    found = re.findall(r"^```(\w*)\n(.*?)^```", README, re.M | re.S)
+    return [(lang, text) for lang, text in found if lang == "python" or ".venv/bin/" in text]
+
+
+def commands(text: str) -> list[str]:
+    return [line for line in text.replace("\\\n", " ").splitlines() if line.strip()]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[Path]:
+    (tmp_path / ".venv").mkdir()
+    (tmp_path / ".venv" / "bin").symlink_to(Path(sys.executable).parent)
+    yield tmp_path
+    run("down --data town", tmp_path)
+
+
+def run(words: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    return shell(f"{sys.executable} -m deploy.cli {words}", folder)
+
+
+def shell(line: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    environ = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.run(
+        ["bash", "-c", line], cwd=folder, env=environ, capture_output=True, text=True, timeout=300
+    )
+
+
+def test_the_readme_runs_as_written(folder: Path) -> None:
+    status = None
+    for language, text in blocks():
+        if language == "python":
+            (folder / "example.py").write_text(text)
+            lines = [f"{sys.executable} example.py"]
+            assert len(text.splitlines()) <= 13, "the SDK example is to stay short"
+        else:
+            lines = commands(text)
+        for line in lines:
+            done = shell(line.replace("python3 ", ".venv/bin/python "), folder)
+            verb = re.search(r"certledger (\w+)", line)
+            allowed = EXPECTED.get(verb[1] if verb else "", {0})
+            assert done.returncode in allowed, f"{line}\n{done.stdout}\n{done.stderr}"
+            assert "Traceback" not in done.stderr
+            if language == "python":
+                assert "admitted" in done.stdout, done.stdout
+            if verb and verb[1] == "up":
+                status = json.loads(run("status --json --data town", folder).stdout)
+                assert status["running"]
+                assert {"vkey", "tree_size", "certificates", "refused", "lag", "url"} <= set(status)
+    assert status is not None
+    assert not json.loads(run("status --json --data town", folder).stdout)["running"]
