@@ -11,7 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, Protocol
 
-from . import canonical, event as events, identity, lifecycle, merkle, times
+from . import canonical, identity, lifecycle, merkle, times
+from . import event as events
 from .bundle import AHEAD, Bundle, bundle_key_name, parse_record
 from .entry import ADMITTED, Source, format_bundle, format_equivocation, run_lengths
 from .errors import CODES, LedgerError, Malformed, ProofError, Refused

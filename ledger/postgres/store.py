@@ -85,7 +85,9 @@ class Store:
             # read it beside `apply` without touching the connection.
             self._registry = (int(row[3]), read_registry(cursor, origin))
 
-    def offsets(self, topic_id: str, partitions: Sequence[int]) -> dict[int, tuple[int, bytes | None]]:
+    def offsets(
+        self, topic_id: str, partitions: Sequence[int]
+    ) -> dict[int, tuple[int, bytes | None]]:
         """(next offset, SHA-256 of the last record taken) of partitions, begun at 0 when new.
 
         Conflict `topic-changed` when records were taken from a topic of another id.
@@ -99,15 +101,18 @@ class Store:
                     f"records were taken from topic id {others[0]}, this topic's id is {topic_id}",
                 )
             for partition in partitions:
-                cursor.execute(
-                    sql("insert_intake"), {"topic_id": topic_id, "partition": partition}
-                )
+                cursor.execute(sql("insert_intake"), {"topic_id": topic_id, "partition": partition})
             cursor.execute(sql("read_intake"), {"topic_id": topic_id})
             return {
                 partition: (offset, None if last is None else bytes(last))
                 for partition, offset, last in cursor.fetchall()
                 if partition in partitions
             }
+
+    def check(self) -> None:
+        """None while the database answers and holds a ledger; Unavailable otherwise."""
+        with transaction(self.connection) as cursor:
+            read_origin(cursor)
 
     def open(self, fetched: Fetched) -> Checked:
         """Step 4 for one record, by the registry as last seen; may run beside `apply`."""
@@ -167,9 +172,7 @@ class Store:
     ) -> tuple[list[Checked], dict[int, tuple[int, int, bytes]]]:
         """The records that are next on their partitions, and how the offsets move."""
         partitions = sorted({c.fetched.partition for c in batch})
-        cursor.execute(
-            sql("lock_intake"), {"topic_id": topic_id, "partitions": partitions}
-        )
+        cursor.execute(sql("lock_intake"), {"topic_id": topic_id, "partitions": partitions})
         wanted = {partition: offset for partition, offset, _ in cursor.fetchall()}
         begun = dict(wanted)
         todo: list[Checked] = []
@@ -289,7 +292,9 @@ class Store:
         return int(index)
 
 
-def create_ledger(connection: Connection, origin: str, checkpoint_vkey: str, operator_vkey: str) -> bytes:
+def create_ledger(
+    connection: Connection, origin: str, checkpoint_vkey: str, operator_vkey: str
+) -> bytes:
     """Entry 0 in a migrated, empty database; its leaf hash. Refused when there is a ledger."""
     with transaction(connection) as cursor:
         cursor.execute("SELECT EXISTS (SELECT FROM entry), microseconds_now()")
@@ -474,8 +479,7 @@ def _copy_certificates(cursor: Cursor, turn: Turn, view: _View) -> None:
 def _copy_holders(cursor: Cursor, turn: Turn) -> None:
     if turn.holders:
         parts = [
-            _holder_row(3, 32, key, 8, acts, 32, link)
-            for key, (acts, link) in turn.holders.items()
+            _holder_row(3, 32, key, 8, acts, 32, link) for key, (acts, link) in turn.holders.items()
         ]
         copy_packed(cursor, "bound", "map_key, acts, link", parts)
         cursor.execute(sql("upsert_holders"))

@@ -1,4 +1,4 @@
-"""The house's rules that a machine can check: who may import whom, where SQL lives, what is named."""
+"""The house's rules that a machine can check: who may import whom, where SQL lives, names."""
 
 from __future__ import annotations
 
@@ -13,8 +13,20 @@ import pytest
 ROOT = Path(__file__).parents[2]
 ROOMS = ("ledger", "streams", "producers", "consumers", "deploy")
 FORMATS = {  # what producers/ may use of ledger/: formats, no store, no admission
-    "bundle", "canonical", "checkpoint", "entry", "errors", "event", "identity", "keys", "merkle",
-    "note", "receipt", "registry", "times", "topics",
+    "bundle",
+    "canonical",
+    "checkpoint",
+    "entry",
+    "errors",
+    "event",
+    "identity",
+    "keys",
+    "merkle",
+    "note",
+    "receipt",
+    "registry",
+    "times",
+    "topics",
 }
 MAY_IMPORT = {
     "ledger": set(),
@@ -23,7 +35,17 @@ MAY_IMPORT = {
     "consumers": {"ledger"},
     "deploy": {"ledger", "streams", "producers", "consumers"},
 }
-IMPURE = {"time", "random", "secrets", "socket", "environ", "getenv", "urllib", "http", "subprocess"}
+IMPURE = {
+    "time",
+    "random",
+    "secrets",
+    "socket",
+    "environ",
+    "getenv",
+    "urllib",
+    "http",
+    "subprocess",
+}
 
 
 def modules(room: str) -> list[Path]:
@@ -63,7 +85,8 @@ def test_ledger_is_pure_outside_its_store() -> None:
             continue
         names = {part for name, _ in imports(path) for part in name.split(".")}
         names |= {
-            node.attr for node in ast.walk(ast.parse(path.read_text()))
+            node.attr
+            for node in ast.walk(ast.parse(path.read_text()))
             if isinstance(node, ast.Attribute)
         } & {"environ", "getenv"}
         if path.name == "keys.py":
