@@ -6,9 +6,11 @@ Faust's own offsets are never the truth: every assignment seeks to the offsets i
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, cast
 
@@ -17,6 +19,7 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
 from ledger import topics
+from ledger.errors import Unavailable
 from ledger.postgres.store import Checked, Fetched
 
 from .intake import Intake
@@ -26,7 +29,10 @@ log = logging.getLogger(__name__)
 
 EXIT_SURPRISE = 70
 BATCH = 64  # records per take()
+PART_BYTES = 4 * 1024 * 1024  # of records opened and applied at once
 SESSION_TIMEOUT_SECONDS = 6.0
+METADATA_SECONDS = 5  # a topic that was not there for a moment is seen again after this
+WATCH_SECONDS = 2.0
 
 
 def die(err: BaseException) -> None:
@@ -80,6 +86,7 @@ class Pipeline:
         self._intake = intake
         self._opener = ThreadPoolExecutor(1, "open")
         self._writer = ThreadPoolExecutor(1, "apply")
+        self._watcher = ThreadPoolExecutor(1, "topic")
         self._pending: asyncio.Future[None] | None = None
 
     async def positions(self, partitions: set[int]) -> dict[int, int]:
@@ -91,20 +98,55 @@ class Pipeline:
         """Steps 4 and 5 for a batch; any surprise ends the process."""
         loop = asyncio.get_running_loop()
         try:
-            opened = await loop.run_in_executor(self._opener, self._intake.open, records)
-            if self._pending is not None:
-                await self._pending
-            self._pending = loop.run_in_executor(self._writer, self._apply, opened)
+            # Records of a topic that was made anew must not pass for the old one's.
+            same = loop.run_in_executor(self._watcher, self._intake.check_topic)
+            for part in _parts(records):
+                opened = await loop.run_in_executor(self._opener, self._intake.open, part)
+                await same
+                if self._pending is not None:
+                    await self._pending
+                self._pending = loop.run_in_executor(self._writer, self._apply, opened)
         except BaseException as err:
             if isinstance(err, asyncio.CancelledError):
                 raise
             die(err)
+
+    def watch(self) -> None:
+        """End the process when topic or database are not those it works for, batch or no batch.
+
+        Runs in a thread of its own: Faust ignores a topic that was deleted, and an idle worker
+        does not hear that its database is gone.
+        """
+        while True:
+            time.sleep(WATCH_SECONDS)
+            try:
+                with contextlib.suppress(Unavailable):  # aiokafka connects again by itself
+                    self._watcher.submit(self._intake.check_topic).result()
+                self._writer.submit(self._intake.check_store).result()
+            except RuntimeError:
+                return  # the executors are closed: the process is ending
+            except BaseException as err:
+                die(err)
 
     def _apply(self, batch: list[Checked]) -> None:
         try:
             self._intake.apply(batch)
         except BaseException as err:
             die(err)
+
+
+def _parts(records: Sequence[Fetched]) -> Iterator[list[Fetched]]:
+    """A batch in parts of bounded size, so that opened ones need bounded memory."""
+    part: list[Fetched] = []
+    size = 0
+    for record in records:
+        if part and size + len(record.value or b"") > PART_BYTES:
+            yield part
+            part, size = [], 0
+        part.append(record)
+        size += len(record.value or b"")
+    if part:
+        yield part
 
 
 def build_app(settings: Settings) -> App:
@@ -121,10 +163,11 @@ def build_app(settings: Settings) -> App:
         worker_redirect_stdouts=False,
         broker_session_timeout=SESSION_TIMEOUT_SECONDS,
         broker_heartbeat_interval=SESSION_TIMEOUT_SECONDS / 4,
+        consumer_metadata_max_age_ms=METADATA_SECONDS * 1000,
         broker_max_poll_records=BATCH,
         stream_buffer_maxsize=BATCH,
         stream_wait_empty=False,
-        consumer_auto_offset_reset="earliest",
+        consumer_auto_offset_reset="earliest",  # out of range becomes a jump, which stops us
         consumer_max_fetch_size=2 * 1024 * 1024,
         broker_commit_interval=5.0,
     )

@@ -20,7 +20,7 @@ from ledger.errors import Conflict, Unavailable
 from ledger.postgres.connection import connect
 from ledger.postgres.store import Checked, Fetched, Store
 
-from .kafka_topics import describe_topic
+from .kafka_topics import TopicWatch, describe_topic
 from .settings import Settings
 
 log = logging.getLogger(__name__)
@@ -40,6 +40,7 @@ class Intake:
     def __init__(self, settings: Settings) -> None:
         self._kafka = settings.kafka
         self.topic_id, self.partitions = describe_topic(settings.kafka, topics.EVENTS)
+        self._watch = TopicWatch(settings.kafka, topics.EVENTS)
         connection = connect(settings.postgres, "worker", writes=True)
         self._store = Store(connection, orjson.loads, dump)
 
@@ -50,8 +51,7 @@ class Intake:
         """
         wanted = sorted(partitions)
         topic_id, _ = describe_topic(self._kafka, topics.EVENTS)
-        if topic_id != self.topic_id:
-            raise Conflict("topic-changed", f"topic id {self.topic_id} became {topic_id}")
+        self._check_id(topic_id)
         offsets = self._store.offsets(topic_id, wanted)
         self._check_positions(offsets)
         return {partition: offset for partition, (offset, _) in offsets.items()}
@@ -99,6 +99,20 @@ class Intake:
                     )
                 return
         raise Unavailable("unreachable", f"Kafka does not give the record at {offset}")
+
+    def check_topic(self) -> None:
+        """None when the topic is still the one we read: ids never come back, so what was received
+        before this call came from it. Conflict `topic-changed` otherwise. A thread of its own.
+        """
+        self._check_id(self._watch.topic_id())
+
+    def check_store(self) -> None:
+        """None while the database answers: Unavailable otherwise. Where `apply` runs."""
+        self._store.check()
+
+    def _check_id(self, topic_id: str) -> None:
+        if topic_id != self.topic_id:
+            raise Conflict("topic-changed", f"topic id changed: {self.topic_id} became {topic_id}")
 
     def open(self, records: Sequence[Fetched]) -> list[Checked]:
         """Step 4 for a batch."""

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from kafka.admin import KafkaAdminClient, NewTopic
-from kafka.errors import KafkaError, TopicAlreadyExistsError
+from kafka.errors import KafkaError, TopicAlreadyExistsError, UnknownTopicOrPartitionError
 
 from ledger import topics
-from ledger.errors import Unavailable
+from ledger.errors import Conflict, Unavailable
 
 _MAX_MESSAGE = str(2 * 1024 * 1024)
 _FOR_EVER = {"retention.ms": "-1", "retention.bytes": "-1", "cleanup.policy": "delete"}
@@ -98,6 +98,27 @@ def describe_topic(bootstrap: str, name: str, wait_seconds: float = 10.0) -> tup
         raise Unavailable("unreachable", f"Kafka at {bootstrap}: {err}") from err
     finally:
         admin.close()
+
+
+class TopicWatch:
+    """Asks for one topic's id again and again, over one connection; not for several threads."""
+
+    def __init__(self, bootstrap: str, name: str) -> None:
+        self._admin = _admin(bootstrap)
+        self._bootstrap, self._name = bootstrap, name
+
+    def topic_id(self) -> str:
+        """The topic's id now; Conflict `topic-changed` when there is no such topic."""
+        try:
+            (found,) = self._admin.describe_topics([self._name])
+        except KafkaError as err:
+            raise Unavailable("unreachable", f"Kafka at {self._bootstrap}: {err}") from err
+        error = found.get("error_code")
+        if error == UnknownTopicOrPartitionError.errno:
+            raise Conflict("topic-changed", f"the topic {self._name} is gone")
+        if error:
+            raise Unavailable("unreachable", f"Kafka does not describe {self._name}: error {error}")
+        return topic_id_text(found["topic_id"])
 
 
 def topic_id_text(topic_id: Any) -> str:

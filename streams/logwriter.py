@@ -92,7 +92,7 @@ class LogWriter:
                     f"the checkpoint of size {checkpoint.size} at log topic offset {offset} has "
                     "another root than this database",
                 )
-        if known is None:
+        if known is None or known.last_offset < 0:
             self._store.begin_log_topic(topic_id)
 
     def write(self, size: int, checkpoint: bytes) -> None:
@@ -114,17 +114,25 @@ class LogWriter:
             last = max(f.get(timeout=SEND_TIMEOUT_SECONDS).offset for f in futures)
         except KafkaError as err:
             raise Unavailable("unreachable", f"Kafka: {err}") from err
+        if last <= known.last_offset:
+            raise Refused(
+                "going-back",
+                f"the log topic acknowledged offset {last} after {known.last_offset}: it was "
+                "deleted and created again, or lost its end",
+            )
         self._store.acknowledged(last, entries, outbox)
 
     def _lacking(self, known: LogTopic, size: int) -> Iterator[Batch]:
         first = known.entries
         held: list[bytes] = []
+        room = BATCH_BYTES
         for begin in range(known.entries, size, 256):
             for entry in self._store.entries(begin, min(begin + 256, size)):
-                if held and logtopic.entries_size([*held, entry]) > BATCH_BYTES:
+                if held and len(entry) > room:
                     yield self._entries(first, held)
-                    first, held = first + len(held), []
+                    first, held, room = first + len(held), [], BATCH_BYTES
                 held.append(entry)
+                room -= len(entry)
         if held:
             yield self._entries(first, held)
         number = known.outbox

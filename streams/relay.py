@@ -32,6 +32,8 @@ log = logging.getLogger(__name__)
 
 INTERVAL_SECONDS = 0.1
 ENTRIES_PER_ROUND = 512
+WHOLE_BYTES = 1536 * 1024  # a longer dead letter goes out cut; PostgreSQL keeps all of it
+FLUSH_BYTES = 8 * 1024 * 1024
 RECEIPTS, OUTBOX = "receipts", "outbox"
 
 
@@ -42,6 +44,7 @@ class Relay:
         self._store = store
         self._producer = producer
         self._sent: list[Any] = []
+        self._bytes = 0  # sent and not yet known to be acknowledged
 
     def round(self) -> bool:
         """Send what is due; whether there may be more."""
@@ -119,24 +122,33 @@ class Relay:
         elif row["notice"] is not None:
             self._send(topics.RECEIPTS, key=row["key"], value=row["notice"])
         if row["outcome"] == "dead-letter":
-            source = f"{row['topic_id']}/{row['partition']}/{row['record_offset']}"
-            self._send(
-                topics.DEAD_LETTERS,
-                key=source.encode(),
-                value=row["record"],
-                headers=[
-                    ("code", row["code"].encode()),
-                    ("message", (row["message"] or "").encode()),
-                    ("source", source.encode()),
-                ],
-            )
+            self._send_dead_letter(row)
 
-    def _send(self, topic: str, **record: Any) -> None:
-        self._sent.append(self._producer.send(topic, **record))
+    def _send_dead_letter(self, row: dict[str, Any]) -> None:
+        source = f"{row['topic_id']}/{row['partition']}/{row['record_offset']}".encode()
+        record, length, digest = self._store.outbox_record(row["number"], WHOLE_BYTES)
+        headers = [
+            ("code", row["code"].encode()),
+            ("message", (row["message"] or "").encode()),
+            ("source", source),
+        ]
+        if digest is not None:
+            # it came in compressed; no topic takes it whole
+            headers += [("length", str(length).encode()), ("sha256", digest.hex().encode())]
+        self._send(topics.DEAD_LETTERS, key=source, value=record, headers=headers)
+
+    def _send(self, topic: str, value: bytes | None, **record: Any) -> None:
+        try:
+            self._sent.append(self._producer.send(topic, value=value, **record))
+        except KafkaError as err:
+            raise Unavailable("unreachable", f"Kafka: {err}") from err
+        self._bytes += len(value or b"")
+        if self._bytes > FLUSH_BYTES:
+            self._flush()
 
     def _flush(self) -> None:
         """Wait until everything sent is acknowledged."""
-        sent, self._sent = self._sent, []
+        sent, self._sent, self._bytes = self._sent, [], 0
         try:
             self._producer.flush(timeout=SEND_TIMEOUT_SECONDS)
             for future in sent:

@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 
 INTERVAL_SECONDS = 0.2
 LEAD_WAIT_SECONDS = 1.0
+LEAD_IDLE_SECONDS = 15  # a frozen sequencer loses the lead, and its connection with it
 
 Step = Callable[[str], None]
 """Told the name of each point at which a crash leaves something else behind; tests crash there."""
@@ -118,13 +119,18 @@ def _check_head(head: Head, subtree: merkle.Subtree) -> None:
 
 def run(settings: Settings, stop: threading.Event, step: Step = no_step) -> None:
     """Wait for the lead, compare, and sequence until `stop`."""
-    connection = connect(settings.postgres, "sequencer", writes=True)
+    connection = connect(
+        settings.postgres, "sequencer", writes=True, idle_seconds=LEAD_IDLE_SECONDS
+    )
     with transaction(connection) as cursor:
         origin = read_origin(cursor)
     store = Sequencing(connection)
     signer = load_key(settings.checkpoint_key)
+    waiting = False
     while not store.lead():
-        log.info("another sequencer leads: waiting")
+        if not waiting:
+            log.info("another sequencer leads: waiting")
+        waiting = True
         if stop.wait(LEAD_WAIT_SECONDS):
             return
     writer = LogWriter(settings.kafka, store)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import threading
 
 import faust
 
@@ -23,6 +24,7 @@ def main() -> None:
         app = build_app(settings)
     except Exception as err:
         die(err)
+    threading.Thread(target=app.ledger.watch, name="watch", daemon=True).start()
     worker = faust.Worker(app, loglevel="INFO", redirect_stdouts=False)
     worker.execute_from_commandline()
 

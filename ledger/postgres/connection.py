@@ -22,8 +22,12 @@ LOCK_TIMEOUT_SECONDS = 1  # before a waiter looks at who holds the turn
 TURN_ATTEMPTS = 30
 
 
-def connect(url: str, program: str, *, writes: bool = False) -> Connection:
+def connect(
+    url: str, program: str, *, writes: bool = False, idle_seconds: int | None = None
+) -> Connection:
     """A connection to the database at `url` (libpq), shown in PostgreSQL as `program`.
+
+    PostgreSQL ends it when nothing is asked for `idle_seconds`.
 
     Unavailable `unreachable` when there is none.
     """
@@ -35,10 +39,17 @@ def connect(url: str, program: str, *, writes: bool = False) -> Connection:
             f"-c lock_timeout={LOCK_TIMEOUT_SECONDS}s",
             "-c synchronous_commit=on",
         ]
+    if idle_seconds is not None:
+        options.append(f"-c idle_session_timeout={idle_seconds}s")
     try:
         return psycopg2.connect(
-            url, application_name=f"certledger-{program}", options=" ".join(options),
-            connect_timeout=5, keepalives_idle=5, keepalives_interval=2, keepalives_count=3,
+            url,
+            application_name=f"certledger-{program}",
+            options=" ".join(options),
+            connect_timeout=5,
+            keepalives_idle=5,
+            keepalives_interval=2,
+            keepalives_count=3,
         )
     except psycopg2.OperationalError as err:
         raise Unavailable("unreachable", f"PostgreSQL: {str(err).strip()}") from err

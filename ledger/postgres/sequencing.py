@@ -129,7 +129,6 @@ class Sequencing:
             for index, data in entries:
                 yield check_stored(index, bytes(data), lines.get(index, []), deltas.get(index))
 
-
     def tile(self, level: int, index: int) -> bytes:
         """One tile as stored, empty where there is none."""
         with transaction(self.connection) as cursor:
@@ -195,7 +194,7 @@ class Sequencing:
             return [bytes(data) for _, data in cursor.fetchall()]
 
     def outbox(self, begin: int, limit: int) -> list[dict[str, Any]]:
-        """Queued messages from a number on, in order."""
+        """Queued messages from a number on, in order, without the records of dead letters."""
         with transaction(self.connection) as cursor:
             cursor.execute(sql("read_outbox"), {"begin": begin, "limit": limit})
             names = [column.name for column in cursor.description or ()]
@@ -206,6 +205,17 @@ class Sequencing:
                 }
                 for row in cursor.fetchall()
             ]
+
+    def outbox_record(self, number: int, limit: int) -> tuple[bytes | None, int, bytes | None]:
+        """A dead letter's first `limit` bytes, its length and, when it is longer, its SHA-256."""
+        with transaction(self.connection) as cursor:
+            cursor.execute(sql("read_outbox_record"), {"number": number, "limit": limit})
+            record, length, digest = _one(cursor)
+            return (
+                None if record is None else bytes(record),
+                length or 0,
+                None if digest is None else bytes(digest),
+            )
 
     def relay_position(self, name: str) -> int:
         """How far a relay has come, 0 at first."""
