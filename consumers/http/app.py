@@ -1,0 +1,64 @@
+"""Everything that HTTP answers, as one ASGI application."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Mount, Route
+
+from ledger.errors import LedgerError
+from ledger.postgres.rows import read_origin
+from ledger.postgres.sequencing import read_published
+
+from .database import Database
+from .limits import Limits
+from .problems import on_crash, on_http_error, on_ledger_error
+from .settings import Settings
+from .tiles import TileApp
+
+LOG_PREFIX = "/log"
+_FRESH = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+
+
+def build_app(settings: Settings) -> Starlette:
+    """The application; it connects to PostgreSQL when first asked."""
+    database = Database(settings.postgres, settings.connections)
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        yield
+        database.close()
+
+    async def healthz(_: Request) -> Response:
+        """This process answers."""
+        return JSONResponse({"status": "ok"}, headers=_FRESH)
+
+    async def readyz(_: Request) -> Response:
+        """The database answers and holds a ledger, published or not yet."""
+        origin = await database.read(read_origin)
+        published = await database.read(read_published)
+        size = None if published is None else published[0]
+        return JSONResponse({"status": "ok", "origin": origin, "tree_size": size}, headers=_FRESH)
+
+    app = Starlette(
+        routes=[
+            Route("/healthz", healthz),
+            Route("/readyz", readyz),
+            Mount(LOG_PREFIX, TileApp(database, LOG_PREFIX)),
+        ],
+        middleware=[Middleware(Limits)],
+        exception_handlers={
+            HTTPException: on_http_error,
+            LedgerError: on_ledger_error,
+            Exception: on_crash,
+        },
+        lifespan=lifespan,
+    )
+    app.router.redirect_slashes = False
+    return app

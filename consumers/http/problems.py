@@ -1,0 +1,67 @@
+"""Errors as RFC 9457 problem documents."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from http import HTTPStatus
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from ledger.errors import CODES, LedgerError
+
+log = logging.getLogger(__name__)
+
+MEDIA_TYPE = "application/problem+json"
+RETRY_SECONDS = 1
+
+
+def problem(
+    status: int, detail: str, headers: Mapping[str, str] | None = None, code: str | None = None
+) -> Response:
+    """A problem document; one with a ledger `code` has a type of its own."""
+    document: dict[str, object] = {
+        "type": "about:blank" if code is None else f"urn:certledger:problem:{code}",
+        "title": HTTPStatus(status).phrase if code is None else CODES[code].sentence,
+        "status": status,
+        "detail": detail,
+    }
+    if code is not None:
+        document["code"] = code
+    return JSONResponse(document, status, {**error_headers(status), **(headers or {})}, MEDIA_TYPE)
+
+
+def error_headers(status: int) -> dict[str, str]:
+    """What every error says: nobody keeps it; when to come again."""
+    headers = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+    if status == HTTPStatus.SERVICE_UNAVAILABLE:
+        headers["Retry-After"] = str(RETRY_SECONDS)
+    return headers
+
+
+def log_error(err: LedgerError, path: str) -> None:
+    """Our own faults and what needs somebody's hand go to the log, callers' mistakes do not."""
+    row = CODES[err.code]
+    if row.http >= 500:
+        log.log(logging.getLevelName(row.level), "%s: %s", path, err)
+
+
+def on_ledger_error(request: Request, err: Exception) -> Response:
+    """The problem document of a LedgerError; what PostgreSQL said of itself stays in the log."""
+    assert isinstance(err, LedgerError)
+    log_error(err, request.url.path)
+    row = CODES[err.code]
+    return problem(row.http, row.sentence if row.http >= 500 else err.message, code=err.code)
+
+
+def on_http_error(request: Request, err: Exception) -> Response:
+    """The problem document of a path that is not there or a method that is not allowed."""
+    assert isinstance(err, HTTPException)
+    return problem(err.status_code, err.detail, err.headers)
+
+
+def on_crash(request: Request, err: Exception) -> Response:
+    """A programming error says nothing of itself to the caller; Starlette raises it again."""
+    return problem(500, "the server made a mistake; it is in its log")

@@ -1,0 +1,45 @@
+"""Settings of the HTTP server, from the environment; all problems are reported at once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+DEFAULT_LISTEN = "127.0.0.1:8480"
+
+
+class SettingsError(Exception):
+    """One or more settings are missing or wrong; the message has a line for each."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the HTTP server needs to know."""
+
+    postgres: str  # libpq URL
+    host: str = "127.0.0.1"
+    port: int = 8480
+    connections: int = 4  # to PostgreSQL, at most; as many questions are worked on at once
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str] = os.environ) -> Settings:
+        """CERTLEDGER_POSTGRES, CERTLEDGER_HTTP_LISTEN (HOST:PORT), CERTLEDGER_HTTP_CONNECTIONS."""
+        problems = []
+        postgres = environ.get("CERTLEDGER_POSTGRES", "")
+        if not postgres:
+            problems.append("CERTLEDGER_POSTGRES is not set: a libpq URL as postgresql://…")
+        listen = environ.get("CERTLEDGER_HTTP_LISTEN") or DEFAULT_LISTEN
+        host, _, port = listen.rpartition(":")
+        if not host or not _is_number(port, 65_535):
+            problems.append(f"CERTLEDGER_HTTP_LISTEN is {listen!r}: HOST:PORT is needed")
+        connections = environ.get("CERTLEDGER_HTTP_CONNECTIONS") or "4"
+        if not _is_number(connections, 64):
+            problems.append(f"CERTLEDGER_HTTP_CONNECTIONS is {connections!r}: 1 to 64 is needed")
+        if problems:
+            raise SettingsError("\n".join(problems))
+        return cls(postgres, host.strip("[]"), int(port), int(connections))
+
+
+def _is_number(text: str, limit: int) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= 5 and 1 <= int(text) <= limit

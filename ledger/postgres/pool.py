@@ -1,0 +1,68 @@
+"""Connections that only read, for a program with several threads: apart from the writers'."""
+
+from __future__ import annotations
+
+import queue
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TypeVar
+
+import psycopg2
+from psycopg2.extensions import connection as Connection
+from psycopg2.extensions import cursor as Cursor
+
+from ..errors import Unavailable
+from .connection import connect
+from .statements import sql
+
+STATEMENT_SECONDS = 5.0
+
+T = TypeVar("T")
+
+
+class Pool:
+    """Kept connections: as many as threads have read at the same time."""
+
+    def __init__(
+        self, url: str, program: str, statement_seconds: float = STATEMENT_SECONDS
+    ) -> None:
+        """Nothing connects before the first question. `url` is libpq's, `program` a name."""
+        self._url = url
+        self._program = program
+        self._statement_seconds = statement_seconds
+        self._idle: queue.LifoQueue[Connection] = queue.LifoQueue()
+
+    def read(self, work: Callable[[Cursor], T]) -> T:
+        """What `work` returns; each of its statements is a read-only transaction of its own.
+
+        Unavailable `unreachable` without PostgreSQL and for statements over the time limit. Where
+        PostgreSQL has ended a kept connection meanwhile, `work` is called again with another.
+        """
+        while True:
+            try:
+                connection, is_kept = self._idle.get_nowait(), True
+            except queue.Empty:
+                connection, is_kept = self._connect(), False
+            try:
+                with connection.cursor() as cursor:
+                    return work(cursor)
+            except (psycopg2.OperationalError, psycopg2.InterfaceError) as err:
+                if not (is_kept and connection.closed):
+                    raise Unavailable("unreachable", f"PostgreSQL: {str(err).strip()}") from err
+            finally:
+                if not connection.closed:
+                    self._idle.put(connection)
+
+    def close(self) -> None:
+        """End the connections that nobody uses now."""
+        with suppress(queue.Empty):
+            while True:
+                self._idle.get_nowait().close()
+
+    def _connect(self) -> Connection:
+        connection = connect(self._url, self._program)
+        connection.set_session(readonly=True, autocommit=True)
+        with connection.cursor() as cursor:
+            milliseconds = f"{self._statement_seconds * 1000:.0f}"
+            cursor.execute(sql("limit_statements"), {"milliseconds": milliseconds})
+        return connection
