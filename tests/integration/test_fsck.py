@@ -422,6 +422,23 @@ DAMAGE: dict[str, tuple[list[str], str, str]] = {
         [flip("transition", "data", "log_index = 8 AND position = 1")],
         "transition", "entry 8 event 1",
     ),
+    "holder's act": (
+        [flip("holder_act", "certificate", "log_index = 8 AND position = 17")],
+        "holder-act", "entry 8 event 17",
+    ),
+    "holder's act turned": (
+        ["UPDATE holder_act SET bound = NOT bound WHERE log_index = 8 AND position = 17"],
+        "holder-act", "entry 8 event 17",
+    ),
+    "holder's act gone": (
+        ["DELETE FROM holder_act WHERE log_index = 8 AND position = 17"],
+        "holder-act", "entry 8 event 17",
+    ),
+    "holder's act added": (
+        ["INSERT INTO holder_act SELECT map_key, 9000, 9, position, certificate, bound "
+         "FROM holder_act WHERE log_index = 8 AND position = 17"],
+        "holder-act", "entry 9",
+    ),
     "delta": ([flip("delta", "certificates", "log_index = 8")], "delta", "entry 8"),
     "holder delta": ([flip("delta", "holders", "log_index = 8", 40)], "delta", "entry 8"),
     "accounting row's outcome": (
