@@ -9,6 +9,8 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+from stdnum.cn import uscc
+
 from ledger.keys import create_key
 from producers.config import create_publisher_folder
 from producers.publisher import Publisher
@@ -58,6 +60,8 @@ def run(events: int) -> tuple[float, float]:
         )
         link: Any = _Nobody(1)
         publisher = Publisher(config, link=link, window=events + 1)
+        bodies = [f"91510100MA61{number:05d}" for number in range(60_000)]
+        holders = [body + uscc.calc_check_digit(body) for body in bodies]
         begin, own = time.perf_counter(), time.process_time()
         for number in range(events):
             publisher.issued(
@@ -65,7 +69,7 @@ def run(events: int) -> tuple[float, float]:
                 f"川青羊2026字第{number:08d}号",
                 valid_from=date(2026, 1, 1 + number % 28),
                 valid_until=date(2030, 12, 31),
-                holder=("001", f"91510100MA61{number % 60_000:05d}Y"),
+                holder=("001", holders[number % len(holders)]),
                 claims={
                     "address": f"青羊区人民南路{number % 900}号",
                     "name_en": "Golden Bamboo Catering Co., Ltd.",

@@ -9,12 +9,19 @@ from typing import Any
 
 from ledger import keys, registry
 from ledger.errors import Malformed, Refused
+from ledger.identity import pseudonym_check
 from ledger.note import Signer, sign
 from ledger.postgres.connection import connect, transaction
 from ledger.postgres.rows import read_origin, read_registry
 from ledger.postgres.store import Store
-from ledger.registry import BUNDLE_ROLE, REGISTRY_ROLE, Registry
-from producers.config import create_publisher_folder, department_folder
+from ledger.registry import BUNDLE_ROLE, PSEUDONYMS, REGISTRY_ROLE, Registry
+from producers.config import (
+    create_publisher_folder,
+    create_secret,
+    department_folder,
+    load_secret,
+    pseudonym_path,
+)
 
 
 class Registration:
@@ -63,6 +70,10 @@ class Registration:
             raise Refused("registry-refused", f"the department {department} is registered already")
         if value is None:
             self._change(current, f"department/{department}", change, [self._operator()])
+        version = max(current.pseudonym_versions or {1})
+        if current.pseudonym_versions is None:
+            self.add_pseudonym_version(version)
+        self.check_pseudonym_secret(version)
         folder = create_publisher_folder(
             self._data,
             origin=current.origin,
@@ -70,12 +81,37 @@ class Registration:
             checkpoint_vkey=(current.value("ledger") or {})["checkpoint_vkey"],
             time_zone=time_zone,
             lanes=lanes,
+            pseudonym_version=version,
         ).folder
         own = keys.load_key(folder / "registry.key")
         if not self.read().keys(department, REGISTRY_ROLE):
             self._add_key(own, department, REGISTRY_ROLE, [self._operator(), own])
         bundle = keys.load_key(folder / "bundle.key")
         return self._add_key(bundle, department, BUNDLE_ROLE, [own, bundle])
+
+    def add_pseudonym_version(self, version: int | None = None) -> tuple[int, int]:
+        """Announce one more version of the pseudonym secret, by default the next one: (version,
+        log index). The secret in its file is taken, or made when there is none.
+        """
+        current = self.read()
+        if version is None:
+            version = max(current.pseudonym_versions or {0}) + 1
+        path = pseudonym_path(self._data, version)
+        create_secret(path)
+        change = {"version": version, "check": pseudonym_check(load_secret(path))}
+        return version, self._change(current, PSEUDONYMS, change, [self._operator()])
+
+    def check_pseudonym_secret(self, version: int) -> None:
+        """None when the file of a version holds the secret that the registry names; Refused."""
+        value = self.read().value(PSEUDONYMS) or {"versions": []}
+        checks = {item["version"]: item["check"] for item in value["versions"]}
+        secret = load_secret(pseudonym_path(self._data, version))
+        if checks.get(version) != pseudonym_check(secret):
+            raise Refused(
+                "registry-refused",
+                f"{pseudonym_path(self._data, version)} is not version {version} of the pseudonym "
+                "secret that the registry names: get that file from the operator",
+            )
 
     def add_key(self, department: str, role: str, key: Signer) -> int:
         """Register one more key of a department, cosigned by the one in its folder."""

@@ -9,9 +9,16 @@ from typing import Any
 
 from deploy.environment import Environment
 from deploy.registration import parse_grants, parse_names
+from ledger.identity import pseudonym_check
 from ledger.keys import load_key
 from ledger.note import parse_vkey
-from ledger.registry import BUNDLE_ROLE, REGISTRY_ROLE, Registry
+from ledger.registry import BUNDLE_ROLE, PSEUDONYMS, REGISTRY_ROLE, Registry
+from producers.config import (
+    load_secret,
+    pseudonym_path,
+    pseudonym_secrets,
+    use_pseudonym_version,
+)
 
 ROLES = (BUNDLE_ROLE, REGISTRY_ROLE)
 
@@ -21,6 +28,7 @@ def add_commands(commands: Any) -> None:
     _add_department(commands)
     _add_key(commands)
     _add_type(commands)
+    _add_pseudonym_secret(commands)
 
 
 def _add_department(commands: Any) -> None:
@@ -108,6 +116,36 @@ def _add_type(commands: Any) -> None:
     add.set_defaults(run=run_type_add)
 
 
+def _add_pseudonym_secret(commands: Any) -> None:
+    parser = commands.add_parser(
+        "pseudonym-secret",
+        help="versions of the secret behind holders' pseudonyms",
+        description="Departments share one secret, DIR/pseudonym-VERSION.key (0600). The registry "
+        "names all its versions with a check value each, so that everybody knows how many proofs "
+        "say everything of a holder, and a department whether it holds the right secret. It "
+        "travels between departments outside the ledger, never by mail or chat. Version 1 is "
+        "announced with the first department.",
+    )
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    add = verbs.add_parser(
+        "add",
+        help="make the next version and announce it",
+        description="Departments go on with the old version until `use`. Old versions stay: what "
+        "was bound under them is found by their pseudonyms only.",
+    )
+    add.set_defaults(run=run_pseudonym_secret_add)
+    use = verbs.add_parser(
+        "use",
+        help="let the departments of DIR use a version from their next start on",
+        description="The version's file must be in DIR and be the one that the registry names.",
+    )
+    use.add_argument("version", type=int)
+    use.set_defaults(run=run_pseudonym_secret_use)
+    listing = verbs.add_parser("list", help="versions in the registry, and which of them are here")
+    listing.add_argument("--json", action="store_true", help="as JSON on standard output")
+    listing.set_defaults(run=run_pseudonym_secret_list)
+
+
 def run_department_add(args: argparse.Namespace, env: Environment) -> int:
     """certledger department add"""
     index = env.registration().add_department(
@@ -182,4 +220,45 @@ def run_type_add(args: argparse.Namespace, env: Environment) -> int:
         f"type {args.code} "
         + ("says this already" if index is None else f"is registered at log index {index}")
     )
+    return 0
+
+
+def run_pseudonym_secret_add(args: argparse.Namespace, env: Environment) -> int:
+    """certledger pseudonym-secret add"""
+    version, index = env.registration().add_pseudonym_version()
+    print(
+        f"version {version} is announced at log index {index}; the secret is in "
+        f"{pseudonym_path(env.data, version)}: give it to the departments, then "
+        f"`certledger pseudonym-secret use {version}`"
+    )
+    return 0
+
+
+def run_pseudonym_secret_use(args: argparse.Namespace, env: Environment) -> int:
+    """certledger pseudonym-secret use"""
+    env.registration().check_pseudonym_secret(args.version)
+    changed = use_pseudonym_version(env.data, args.version)
+    print(
+        f"version {args.version} from the next start on: {', '.join(changed) or 'all did already'}"
+    )
+    return 0
+
+
+def run_pseudonym_secret_list(args: argparse.Namespace, env: Environment) -> int:
+    """certledger pseudonym-secret list"""
+    value = env.registration().read().value(PSEUDONYMS) or {"versions": []}
+    here = {v: pseudonym_check(load_secret(p)) for v, p in pseudonym_secrets(env.data).items()}
+    rows = [
+        {
+            **item,
+            "here": None if item["version"] not in here else here[item["version"]] == item["check"],
+        }
+        for item in value["versions"]
+    ]
+    if args.json:
+        print(json.dumps(rows, indent=1))
+        return 0
+    words = {None: "not in this folder", True: "in this folder", False: "ANOTHER is in this folder"}
+    for row in rows:
+        print(f"version {row['version']}  from {row['from']}  {words[row['here']]}")
     return 0

@@ -440,6 +440,7 @@ class Turn:
         else:
             after = lifecycle.step(standing, transition)
         self._check_identifier(item, after)
+        self._check_holder(item)
         data = transition.format()
         last = key if before is None else before.link
         certificate = Certificate(
@@ -496,6 +497,16 @@ class Turn:
             after.version,
         ):
             raise Refused("identifier-mismatch")
+
+    def _check_holder(self, item: Event) -> None:
+        """Once the registry names versions of the secret, only their pseudonyms are bound: then
+        one proof per version says everything of a holder.
+        """
+        holder, versions = item.data.get("holder_pseudonym"), self.registry.pseudonym_versions
+        if holder is None or versions is None:
+            return
+        if int(holder.partition(":")[0]) not in versions:
+            raise Refused("unknown-pseudonym-version")
 
     def _bind(
         self,

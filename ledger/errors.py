@@ -112,6 +112,9 @@ CODES: dict[str, Code] = {
     "identifier-mismatch": _row(
         "The certificate identifier says other than the event or the registry.", Refused, 422
     ),
+    "unknown-pseudonym-version": _row(
+        "The registry names no such version of the pseudonym secret.", Refused, 422
+    ),
     "transfer-mismatch": _row("The transfer was not directed to this department.", Refused, 422),
     "unknown-event": _row("The corrected event is not in this history.", Refused, 422),
     "correction-breaks-history": _row(

@@ -105,6 +105,13 @@ def make_pseudonym(secret: bytes, version: int, scheme: str, number: str) -> str
     return f"{version}:{hmac.digest(secret, message, 'sha256').hex()}"
 
 
+def pseudonym_check(secret: bytes) -> str:
+    """What the registry shows of a pseudonym secret, in hex: who holds the secret recognises it,
+    who does not learns nothing.
+    """
+    return hmac.digest(secret, b"certledger pseudonym check v1\n", "sha256").hex()
+
+
 def parse_pseudonym(text: str) -> tuple[int, bytes]:
     """(version of the secret, 32 bytes) of a pseudonym `version:hex`."""
     match = _PSEUDONYM.fullmatch(text)

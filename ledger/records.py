@@ -59,6 +59,17 @@ def _is_grants(value: Any) -> bool:
     )
 
 
+def _is_versions(value: Any) -> bool:
+    return type(value) is list and all(
+        type(item) is dict
+        and item.keys() == {"version", "check", "from"}
+        and _is_count(item["version"])
+        and _is_text(item["check"])
+        and _is_count(item["from"])
+        for item in value
+    )
+
+
 _RECORDS: dict[str, dict[str, Callable[[Any], bool]]] = {
     "key": {
         "vkey": _is_text,
@@ -76,4 +87,5 @@ _RECORDS: dict[str, dict[str, Callable[[Any], bool]]] = {
         "lanes": lambda value: _is_count(value) and value > 0,
     },
     "lane": {"signed_at": _is_text},
+    "pseudonyms": {"versions": _is_versions},
 }

@@ -27,9 +27,13 @@ NO_RECORD = bytes(32)
 MAX_VALUE = 16 * 1024
 BUNDLE_ROLE, REGISTRY_ROLE = "bundle", "registry"
 SCOPES = ("own", "any")
+PSEUDONYMS = "pseudonyms"  # the record that names all versions of the pseudonym secret
+MAX_VERSION = 999_999
+_MAX_VERSIONS = 64
 _ACTS = tuple(FIELDS)
 _ZONE = re.compile(r"[A-Za-z0-9_+-]{1,32}(?:/[A-Za-z0-9_+-]{1,32}){0,2}")
 _LANGUAGE = re.compile(r"[a-z]{2}")
+_HASH = re.compile(r"[0-9a-f]{64}")
 
 Records = Mapping[str, dict[str, Any]]
 
@@ -68,6 +72,12 @@ class Registry:
     def keys(self, department: str, role: str) -> list[tuple[VerifierKey, dict[str, Any]]]:
         """All keys ever registered for a department and role, with what the record says."""
         return self._keys.get((department, role), [])
+
+    @cached_property
+    def pseudonym_versions(self) -> frozenset[int] | None:
+        """The versions of the pseudonym secret; None while the registry names none."""
+        value = self.value(PSEUDONYMS)
+        return None if value is None else frozenset(v["version"] for v in value["versions"])
 
 
 def granted(type_value: Mapping[str, Any], department: str, act: str, index: int) -> str | None:
@@ -189,7 +199,7 @@ def apply_note(registry: Registry, note_bytes: bytes, index: int) -> Change | No
         return None
     if replaces != (NO_RECORD if current is None else record_hash(current)):
         raise Refused("registry-conflict", f"{name} is not what the note replaces")
-    rules = {"department": _department, "key": _key, "type": _type}
+    rules = {"department": _department, "key": _key, "type": _type, PSEUDONYMS: _pseudonyms}
     if kind not in rules:
         raise Refused("registry-refused", f"no record {name[:80]!r} can be changed by a note")
     value, opens = rules[kind](registry, note, rest, change, index)
@@ -383,6 +393,26 @@ def _type(
             kept.append(old if old["until"] is not None else {**old, "until": index})
     kept += [{**grant, "from": index, "until": None} for grant in wanted]
     return {"names": change["names"], "code": change["code"], "grants": kept}, 0
+
+
+def _pseudonyms(
+    registry: Registry, note: Note, rest: str, change: dict[str, Any], index: int
+) -> tuple[dict[str, Any], int]:
+    if rest:
+        raise Refused("registry-refused", f"one record, {PSEUDONYMS!r}, names all versions")
+    _check_members(change, "version check")
+    version, check = change["version"], change["check"]
+    if type(version) is not int or not 1 <= version <= MAX_VERSION:
+        raise Malformed("malformed-note", f"version is a number from 1 to {MAX_VERSION}")
+    if type(check) is not str or not _HASH.fullmatch(check):
+        raise Malformed("malformed-note", "check is 64 hex digits")
+    _need_operator(registry, note)
+    known = (registry.value(PSEUDONYMS) or {"versions": []})["versions"]
+    if known and version <= known[-1]["version"]:
+        raise Refused("registry-refused", "versions ascend, and none is ever taken back")
+    if len(known) == _MAX_VERSIONS:
+        raise Refused("registry-refused", f"there are {_MAX_VERSIONS} versions already")
+    return {"versions": [*known, {**change, "from": index}]}, 0
 
 
 def _check_members(value: Any, names: str) -> None:

@@ -1,8 +1,9 @@
-"""The room's commands: import, publish, simulate."""
+"""The room's commands: import, publish, simulate, pseudonym."""
 
 from __future__ import annotations
 
 import argparse
+import getpass
 import hashlib
 import json
 import secrets
@@ -16,7 +17,9 @@ from typing import Any, BinaryIO
 from ledger.errors import CODES, Malformed
 
 from . import town
+from .config import load_secret, pseudonym_secrets
 from .feeding import Environment, Feed, Progress
+from .holders import make_pseudonym
 from .importing import Register, dry_run, explain_report, import_register, open_journal
 from .lines import PLAIN, parse_plain, unfold
 from .mapping import EXPLANATION, builtin, load_mapping, mapping_text
@@ -62,11 +65,26 @@ _PUBLISH_EXAMPLES = """\
 example of a line:
   {"event": "issued", "department": "linjiang-market", "certificate_type_code": "business-licence",
    "certificate_number": "2026-0001", "valid_from": "2026-01-05", "valid_until": "2030-12-31",
-   "holder": {"scheme": "001", "number": "91510100MA61RQ5X0Y"}, "change_id": "A-17"}
+   "holder": {"scheme": "001", "number": "91510100MA61RQ5X0J"}, "change_id": "A-17"}
 
 examples:
   certledger publish today.ndjson
   register-export | certledger publish - --json
+"""
+_PSEUDONYM = """\
+Print the pseudonyms under which the ledger knows a holder, one a line for each version of the
+secret that is here: everything a holder has is one proof for each.
+
+The number is asked for without being shown, or read from standard input. As an argument it would
+stand in the list of processes, where everybody on this machine sees it, and in your shell's
+history. Without the secret nobody finds the pseudonym of a number; with it anybody can try all
+numbers, so its file must be readable by its owner alone.
+"""
+_PSEUDONYM_EXAMPLES = """\
+examples:
+  certledger pseudonym --scheme 111
+  certledger pseudonym --scheme 001 --secret /keys/pseudonym-2.key < number.txt
+  certledger pseudonym --scheme 111 | certledger holder -
 """
 
 
@@ -130,6 +148,33 @@ def add_commands(commands: Any) -> None:
     parser.add_argument("--seed", metavar="S", type=int, help="default: drawn, and printed")
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
     parser.set_defaults(run=run_simulate)
+
+    parser = commands.add_parser(
+        "pseudonym",
+        help="a holder's pseudonyms, by the secret that departments share",
+        description=_PSEUDONYM,
+        epilog=_PSEUDONYM_EXAMPLES,
+        formatter_class=form,
+    )
+    parser.add_argument(
+        "number",
+        metavar="NUMBER",
+        nargs="?",
+        help="better left out: it is asked for, or read from standard input",
+    )
+    parser.add_argument(
+        "--scheme",
+        metavar="S",
+        required=True,
+        help="holder code type: 111 公民身份号码, 001 统一社会信用代码, …",
+    )
+    parser.add_argument(
+        "--secret",
+        metavar="FILE",
+        type=Path,
+        help="pseudonym-VERSION.key, mode 0600 (default: all versions in DIR)",
+    )
+    parser.set_defaults(run=run_pseudonym)
 
 
 def run_import(args: Any, env: Environment) -> int:
@@ -258,6 +303,27 @@ def run_simulate(args: Any, env: Environment) -> int:
     print(f"{feed.published:,} events in {seconds:.1f} s, {feed.admitted:,} admitted")
     for code, count in feed.refused().items():
         print(f"{count:>6,} refused  {code}: {CODES[code].sentence}")
+    return 0
+
+
+def run_pseudonym(args: Any, env: Environment) -> int:
+    """`certledger pseudonym`."""
+    secrets_ = pseudonym_secrets(env.data if args.secret is None else args.secret.parent)
+    if args.secret is not None:
+        secrets_ = {v: path for v, path in secrets_.items() if path.name == args.secret.name}
+    if not secrets_:
+        where = args.secret or env.data
+        raise Malformed("usage", f"{where}: no file pseudonym-VERSION.key of a secret is there")
+    number = args.number
+    if number is None:
+        if sys.stdin.isatty():
+            number = getpass.getpass(f"number of the holder, scheme {args.scheme}: ")
+        else:
+            number = sys.stdin.readline()
+    if not args.scheme or not number.strip():
+        raise Malformed("usage", "a scheme and a holder's number are needed")
+    for version, path in secrets_.items():
+        print(make_pseudonym(load_secret(path), version, args.scheme, number))
     return 0
 
 

@@ -24,6 +24,7 @@ from ledger.note import Signer, VerifierKey, parse_vkey
 from ledger.registry import registry_key_name
 
 FORM = "certledger publisher v1"
+_PSEUDONYM = re.compile(r"pseudonym-([1-9][0-9]{0,5})\.key")
 _SECRET = re.compile(r"[0-9a-f]{64}\n")
 _MEMBERS: dict[str, type] = {
     "format": str,
@@ -65,6 +66,32 @@ def department_folder(data: Path, department: str) -> Path:
     return data / "departments" / department
 
 
+def pseudonym_path(data: Path, version: int) -> Path:
+    """Where a version of the pseudonym secret is, which the departments of `data` share."""
+    return data / f"pseudonym-{version}.key"
+
+
+def pseudonym_secrets(data: Path) -> dict[int, Path]:
+    """The versions of the pseudonym secret that are in `data`, ascending, and their files."""
+    found = {int(m[1]): p for p in data.glob("*") if (m := _PSEUDONYM.fullmatch(p.name))}
+    return dict(sorted(found.items()))
+
+
+def use_pseudonym_version(data: Path, version: int) -> list[str]:
+    """Let all departments of `data` make pseudonyms under another version; who did not yet.
+
+    Publishers that run go on under the version that they began with.
+    """
+    load_secret(pseudonym_path(data, version))
+    changed = []
+    for settings in sorted(data.glob("departments/*/publisher.json")):
+        value = _read_settings(settings)
+        if value["pseudonym_version"] != version:
+            _write_settings(settings, {**value, "pseudonym_version": version}, os.replace)
+            changed.append(str(value["department"]))
+    return changed
+
+
 def create_publisher_folder(
     data: Path,
     *,
@@ -103,10 +130,9 @@ def create_publisher_folder(
     os.chmod(folder, 0o700)
     _create_once(folder / "bundle.key", bundle_key_name(origin, department))
     _create_once(folder / "registry.key", registry_key_name(origin, department))
-    _create_secret(folder / f"salt-{salt_key_version}.key")
-    _create_secret(data / f"pseudonym-{pseudonym_version}.key")
-    text = json.dumps(value, indent=1) + "\n"
-    _write_new(settings, lambda path: path.write_text(text, encoding="utf-8"))
+    create_secret(folder / f"salt-{salt_key_version}.key")
+    create_secret(pseudonym_path(data, pseudonym_version))
+    _write_settings(settings, value, os.link)
     return load_publisher_config(data, department)
 
 
@@ -138,9 +164,9 @@ def load_publisher_config(data: Path, department: str) -> PublisherConfig:
         lanes=value["lanes"],
         signer=signer,
         pseudonym_version=value["pseudonym_version"],
-        pseudonym_key=_load_secret(data / f"pseudonym-{value['pseudonym_version']}.key"),
+        pseudonym_key=load_secret(pseudonym_path(data, value["pseudonym_version"])),
         salt_key_version=value["salt_key_version"],
-        salt_key=_load_secret(folder / f"salt-{value['salt_key_version']}.key"),
+        salt_key=load_secret(folder / f"salt-{value['salt_key_version']}.key"),
     )
 
 
@@ -153,6 +179,11 @@ def _read_settings(path: Path) -> dict[str, Any]:
         raise Malformed("usage", f"{path} is not a JSON object")
     _check(value, path)
     return value
+
+
+def _write_settings(path: Path, value: dict[str, Any], place: Callable[[Path, Path], None]) -> None:
+    text = json.dumps(value, indent=1) + "\n"
+    _write_new(path, lambda new: new.write_text(text, encoding="utf-8"), place)
 
 
 def _check(value: dict[str, Any], path: Path) -> None:
@@ -181,17 +212,23 @@ def _create_once(path: Path, name: str) -> None:
         _write_new(path, lambda new: keys.create_key(new, name))
 
 
-def _create_secret(path: Path) -> None:
+def create_secret(path: Path) -> None:
+    """32 random bytes in a file that only its owner can read; one that is there stays."""
     if path.exists():
-        _load_secret(path)
+        load_secret(path)
     else:
         _write_new(path, lambda new: new.write_text(os.urandom(32).hex() + "\n", encoding="ascii"))
 
 
-def _write_new(path: Path, write: Callable[[Path], object]) -> None:
+def _write_new(
+    path: Path,
+    write: Callable[[Path], object],
+    place: Callable[[Path, Path], None] = os.link,
+) -> None:
     """Write a file that only its owner can read so that it is there whole or not at all.
 
-    Another process may make the same file at the same time: the first one stays.
+    Another process may make the same file at the same time: the first one stays, with
+    `os.replace` for `place` the last one.
     """
     new = path.with_name(f".{path.name}.{os.getpid()}.new")
     new.unlink(missing_ok=True)
@@ -201,7 +238,7 @@ def _write_new(path: Path, write: Callable[[Path], object]) -> None:
         with new.open("rb") as file:
             os.fsync(file.fileno())
         try:
-            os.link(new, path)
+            place(new, path)
         except FileExistsError:
             return
     finally:
@@ -209,13 +246,18 @@ def _write_new(path: Path, write: Callable[[Path], object]) -> None:
         new.unlink(missing_ok=True)
 
 
-def _load_secret(path: Path) -> bytes:
+def load_secret(path: Path) -> bytes:
+    """The 32 bytes in a secret's file; Malformed `malformed-key` when others can read it."""
     try:
         with path.open(encoding="ascii") as file:
             mode = os.fstat(file.fileno()).st_mode & 0o777
             text = file.read(128)
     except FileNotFoundError as err:
         raise Malformed("malformed-key", f"the key file {path} is missing") from err
+    except OSError as err:
+        raise Malformed("malformed-key", f"{path} cannot be read: {err.strerror}") from err
+    except UnicodeDecodeError:
+        text = ""  # not `from err`: it would carry the file's bytes
     if mode & 0o077:
         raise Malformed(
             "malformed-key", f"{path} has mode {mode:04o}; a key file must be 0600 (chmod 600)"

@@ -19,6 +19,7 @@ from ledger import event as events
 from ledger.errors import Malformed
 
 from .config import PublisherConfig
+from .holders import make_pseudonym
 
 PLAIN = {
     "event": "issued, renewed, amended, suspended, reinstated, revoked, expired, transferred-out, "
@@ -38,7 +39,8 @@ PLAIN = {
     "correction": "of corrected: void or restate",
     "claims": "public facts: an object of texts",
     "private": "facts that only a commitment shows: an object of texts",
-    "holder": 'whose it is: {"scheme": "001", "number": "…"}, published as a pseudonym',
+    "holder": 'whose it is: {"scheme": "001", "number": "…"}, published as a pseudonym; schemes '
+    "111 and 001 have a check character, which must be right",
     "holder_pseudonym": "the pseudonym itself, in place of holder",
     "time": "when it was decided, RFC 3339; left out: now",
     "recordedtime": "when the register showed it, RFC 3339",
@@ -170,9 +172,7 @@ class LineMaker:
 
     def _make_pseudonym(self, scheme: str, number: str) -> str:
         config = self._config
-        return identity.make_pseudonym(
-            config.pseudonym_key, config.pseudonym_version, scheme, number
-        )
+        return make_pseudonym(config.pseudonym_key, config.pseudonym_version, scheme, number)
 
     def _commit(self, private: Any, event_id: str, data: dict[str, Any]) -> bytes:
         if not isinstance(private, Mapping) or "commitments" in data:

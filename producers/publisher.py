@@ -3,7 +3,7 @@
     with Publisher(load_publisher_config(data, "demo-transport"), "127.0.0.1:9092") as publisher:
         receipt = publisher.issued(type_code="road-permit", number="川A-000123",
                                    valid_from=date(2026, 1, 1), valid_until=date(2030, 12, 31),
-                                   holder=("001", "91510100MA61RQ5X0Y"))
+                                   holder=("001", "91510100MA61RQ5X0J"))
         print(receipt.result())
 
 Steps of a bundle: (1) it closes after its linger or at its size, (2) its note is signed, (3) it is

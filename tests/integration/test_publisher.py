@@ -73,7 +73,7 @@ def test_every_typed_call_is_admitted(place: Place) -> None:
             "川A-1",
             valid_from=date(2026, 1, 1),
             valid_until=date(2030, 12, 31),
-            holder=("001", "91510100MA61RQ5X0Y"),
+            holder=("001", "91510100MA61RQ5X0J"),
             claims={"name": "甲"},
             private={"owner": "王伟"},
             identifier=None,

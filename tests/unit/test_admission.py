@@ -16,6 +16,7 @@ from ledger.receipt import format_notice, format_receipt, parse_message, parse_r
 from tests.memory_view import MemoryView, check_log
 from tests.world import (
     CHECKPOINT,
+    OPERATOR,
     ORIGIN,
     START,
     TYPE,
@@ -433,6 +434,29 @@ def test_a_holder_is_bound_and_unbound() -> None:
     counts = {p: world.view.holder(identity.holder_key(p))[0] for p in (one, two)}
     assert counts == {one: 2, two: 1}
     assert len(world.view.logged[0].holders) == 2
+    check_log(world.view)
+
+
+def test_only_pseudonyms_of_announced_versions_are_bound() -> None:
+    world = World()
+    one, two = "1:" + "1" * 64, "2:" + "2" * 64
+    early = make_event("issued", "N0", holder_pseudonym=two)
+    assert world.publish("a", early) == ["admitted"]  # nothing was announced yet
+    world.book.change("pseudonyms", {"version": 1, "check": "0" * 64}, OPERATOR)
+    world.view.registry = world.book.registry
+    issued = make_event("issued", NUMBER, holder_pseudonym=one)
+    assert world.publish("a", issued) == ["admitted"]
+    lines = [
+        make_event("issued", "N2", holder_pseudonym=two),
+        make_event("amended", NUMBER, holder_pseudonym=two),
+        make_event("amended", NUMBER, change="2"),
+    ]
+    assert world.publish("a", *lines) == [
+        "unknown-pseudonym-version", "unknown-pseudonym-version", "admitted"
+    ]  # fmt: skip
+    world.book.change("pseudonyms", {"version": 2, "check": "1" * 64}, OPERATOR)
+    world.view.registry = world.book.registry
+    assert world.publish("a", *lines[:2]) == ["admitted", "admitted"]
     check_log(world.view)
 
 

@@ -78,6 +78,16 @@ def with_grant(**changes: Any) -> Callable[[Book], bytes]:
     return lambda book: book.note("type/U", {**type_change([]), "grants": [grant]}, OPERATOR)
 
 
+def version_note(book: Book, version: Any, check: Any = "0" * 64) -> bytes:
+    return book.note("pseudonyms", {"version": version, "check": check}, OPERATOR)
+
+
+def with_versions(book: Book, *versions: int) -> Book:
+    for version in versions:
+        book.change("pseudonyms", {"version": version, "check": f"{version:064x}"}, OPERATOR)
+    return book
+
+
 NAME = f"{ORIGIN}/registry/department/c"
 FORM = "certledger registry v1"
 NONE = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="
@@ -119,6 +129,34 @@ REFUSED: dict[str, tuple[str, Callable[[Book], bytes]]] = {
     "the operator's record": ("registry-refused", lambda b: b.note("operator", {}, OPERATOR)),
     "a lane's record": ("registry-refused", lambda b: b.note("lane/a/0", {}, OPERATOR)),
     "no record": ("registry-refused", lambda b: b.note("", {}, OPERATOR)),
+    # versions of the pseudonym secret
+    "version signed by a department": (
+        "registry-signature",
+        lambda b: b.note("pseudonyms", {"version": 1, "check": "0" * 64}, OWNER),
+    ),
+    "version of a record of its own": (
+        "registry-refused",
+        lambda b: b.note("pseudonyms/1", {"version": 1, "check": "0" * 64}, OPERATOR),
+    ),
+    "version nothing": ("malformed-note", lambda b: version_note(b, 0)),
+    "version true": ("malformed-note", lambda b: version_note(b, True)),
+    "version a million": ("malformed-note", lambda b: version_note(b, 1_000_000)),
+    "version with a short check": ("malformed-note", lambda b: version_note(b, 1, "0" * 63)),
+    "version with a check in capitals": ("malformed-note", lambda b: version_note(b, 1, "A" * 64)),
+    "version with a number for a check": ("malformed-note", lambda b: version_note(b, 1, 1)),
+    "version with more": (
+        "malformed-note",
+        lambda b: b.note("pseudonyms", {"version": 1, "check": "0" * 64, "from": 1}, OPERATOR),
+    ),
+    "version again": (
+        "registry-refused",
+        lambda b: version_note(with_versions(b, 1, 2), 2, "1" * 64),
+    ),
+    "version before the last": ("registry-refused", lambda b: version_note(with_versions(b, 2), 1)),
+    "versions without end": (
+        "registry-refused",
+        lambda b: version_note(with_versions(b, *range(1, 65)), 65),
+    ),
     # departments
     "department of a bad name": (
         "malformed-note",
@@ -372,6 +410,20 @@ def test_grants_are_closed_and_never_forgotten() -> None:
     same = book.registry.value("type/T")
     assert same is not None
     assert same["grants"] == value["grants"], "a grant that stays keeps its first index"
+
+
+def test_versions_of_the_pseudonym_secret_are_added_and_never_forgotten() -> None:
+    book = make_book()
+    assert book.registry.pseudonym_versions is None
+    first = book.index
+    with_versions(book, 1, 7)
+    assert book.registry.pseudonym_versions == {1, 7}
+    assert book.registry.value("pseudonyms") == {
+        "versions": [
+            {"version": 1, "check": f"{1:064x}", "from": first},
+            {"version": 7, "check": f"{7:064x}", "from": first + 1},
+        ]
+    }
 
 
 def test_the_tree_does_not_depend_on_the_order_of_records() -> None:

@@ -99,6 +99,7 @@ def _identities(out: dict[str, str]) -> None:
             "its lane of 2": str(identity.lane_of(key, 2)),
             "identifier": str(identity.Identifier(TYPE, "11430000006122244L", "20230000403", 1)),
             "pseudonym secret": SECRET.hex(),
+            "its check value": identity.pseudonym_check(SECRET),
             "pseudonym of 111 11010519491231002X": pseudonym,
             "holder's map key": identity.holder_key(pseudonym).hex(),
         }
