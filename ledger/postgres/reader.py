@@ -7,7 +7,6 @@ not seen.
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,18 +15,20 @@ import cramjam
 from psycopg2.extensions import connection as Connection
 from psycopg2.extensions import cursor as Cursor
 
-from .. import canonical, identity, merkle, registry, tiles
+from .. import canonical, identity, merkle, registry, statusmap, tiles
 from ..checkpoint import format_proof
-from ..entry import parse_entry
+from ..entry import map_heads, parse_entry
 from ..errors import LedgerError, Malformed, ProofError, Refused, Unavailable
 from ..evidence import CertificateId, Evidence, Shown, Step
 from ..lifecycle import parse_transition
 from ..proving import Records, prove, show_entry
 from ..question import Question
 from ..receipt import format_receipt
+from ..statusmap import MapHead, Membership, group_range
 from .connection import transaction
+from .map_reading import map_tile_reader, pairs_at
 from .rows import read_origin, read_registry_snapshot, registry_leaves_records, unpack_lines
-from .sequencing import read_published, tile_reader
+from .sequencing import tile_reader
 from .statements import sql
 
 MAX_MATCHES = 20
@@ -65,15 +66,16 @@ class Reader:
 
     @contextmanager
     def open(self) -> Iterator[View]:
-        """The ledger as of the published checkpoint, for one question; Unavailable
-        `not-initialised` before the first one.
+        """The ledger as of the newest published checkpoint that ends in the roots of the status
+        maps, for one question; Unavailable `not-initialised` before the first one.
         """
         with transaction(self._connection) as cursor:
             origin = read_origin(cursor)
-            published = read_published(cursor)
+            cursor.execute(sql("read_published_state"))
+            published = cursor.fetchone()
             if published is None:
-                raise Unavailable("not-initialised", "no checkpoint has been published yet")
-            view = View(cursor, origin, *published, self._records)
+                raise Unavailable("not-initialised", "no state has been published yet")
+            view = View(cursor, origin, published[0], bytes(published[1]), self._records)
             yield view
             self._records = view.cached
 
@@ -95,6 +97,7 @@ class View:
         self.checkpoint = checkpoint
         self.cached = cached  # (index of the status entry, the registry under it)
         self.subtree = tiles.subtree_reader(tile_reader(cursor))
+        self._maps: dict[bytes, tuple[MapHead, merkle.Subtree]] = {}
 
     # --- look-ups ---
 
@@ -219,13 +222,21 @@ class View:
         except (cramjam.DecompressionError, ValueError) as err:
             raise ProofError("stored-bytes-damaged", f"the lines of entry {index}") from err
 
-    def certificates(self, index: int) -> list[tuple[bytes, bytes]]:
-        """The delta list of an entry."""
-        self._cursor.execute(sql("read_deltas"), {"begin": index, "end": index + 1})
-        row = self._cursor.fetchone()
-        if row is None:
-            raise ProofError("stored-bytes-damaged", f"entry {index} has no delta list")
-        return list(struct.iter_unpack("32s32s", bytes(row[1])))
+    def membership(self, kind: bytes, key: bytes) -> Membership:
+        """What the certificates' or the holders' map says of a key under the checkpoint: its bucket
+        and path. ProofError `stored-bytes-damaged` where the tables do not give what the stored
+        tiles have.
+        """
+        if not self._maps:
+            heads = map_heads(parse_entry(self.entry(self.size - 1)))
+            if heads is None:
+                raise ProofError("stored-bytes-damaged", f"entry {self.size - 1} carries no maps")
+            for each, head in heads.items():
+                read = map_tile_reader(self._cursor, each, self.size - 1)
+                self._maps[each] = (head, tiles.subtree_reader(read))
+        head, upper = self._maps[kind]
+        pairs = pairs_at(self._cursor, kind, *group_range(head.k, key), self.size)
+        return statusmap.prove(kind, head.k, key, pairs, upper)
 
     def status_at(self, moment: int) -> int | None:
         """The last published status entry with a ledger time up to `moment`."""

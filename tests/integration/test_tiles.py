@@ -192,6 +192,13 @@ def test_what_is_not_published_is_not_there(ledger: StoredLedger, served: Served
     assert (answer.status, answer.headers["cache-control"]) == (404, "no-store")
     assert served.ask("/log/tile/entries/000.p/1").status == 404
     size = ledger.checkpoint().size
+    for path in (
+        "/%6cog/checkpoint",
+        "/log/tile/0/" + "x001/" * 5 + "000",
+        "/log/tile/63/x999/999",
+        "/log/tile/entries/" + "x035/" * 5 + "000.p/1",
+    ):
+        assert served.ask(path).status == 404
     ledger.send(ledger.make(ledger.issued("later")))
     for kind in ("tile/0", "tile/entries", "delta"):
         assert served.ask(f"/log/{kind}/000.p/{size}").status == 200
@@ -240,7 +247,7 @@ HOSTILE = [
     "/log/checkpoint/",
     "/log/Checkpoint",
     "/log/%63heckpoint",
-    "/%6cog/checkpoint",
+    "/log/%2fcheckpoint",
     "/log/./checkpoint",
     "/log/../log/checkpoint",
     "/log/checkpoint%00",
@@ -258,9 +265,6 @@ HOSTILE = [
     "/log/tile/0/X001/000",
     "/log/tile/0/x000/000.p/1",
     "/log/tile/0/" + "x999/" * 6 + "999",
-    "/log/tile/0/" + "x001/" * 5 + "000",
-    "/log/tile/63/x999/999",
-    "/log/tile/entries/" + "x035/" * 5 + "000.p/1",
     "/log/tile/0/" + "9" * 4000,
     "/log/tile/entries/..%2f..%2fetc%2fpasswd",
     "/log/tile/entries/../../../etc/passwd",
@@ -311,7 +315,7 @@ def test_limits_on_what_a_caller_sends(idle: Served) -> None:
     answer = idle.ask("/healthz?" + "a" * 9_000)
     assert (answer.status, json.loads(answer.body)["title"]) == (414, "Request-URI Too Long")
     assert idle.ask("/healthz", x_long="a" * 20_000).status == 431
-    assert idle.ask("/log/checkpoint", content_length="0").status == 404
+    assert idle.ask("/healthz", content_length="0").status == 200
     for headers in ({"content_length": "5"}, {"transfer_encoding": "chunked"}):
         assert idle.ask("/log/checkpoint", **headers).status == 413
 
@@ -381,12 +385,12 @@ def test_what_the_store_lost_is_an_error_and_not_kept(ledger: StoredLedger, serv
 
 
 def test_large_delta_bundles_are_streamed(ledger: StoredLedger, served: Served) -> None:
-    for n in range(3):  # over one batch of reading
-        lines = ledger.issued(*[f"{n}-{i}" for i in range(4096)])
+    for n in range(4):  # over one batch of reading
+        lines = ledger.issued(*[f"{n}-{i}" for i in range(2500)])
         assert ledger.send(ledger.make(lines)) == {"logged": 1}
     size = ledger.checkpoint().size
     answer = served.ask(f"/log/delta/000.p/{size}")
-    assert int(answer.headers["content-length"]) == len(answer.body) > 3 * 4096 * 64
+    assert int(answer.headers["content-length"]) == len(answer.body) > 4 * 2500 * 64
     check_log(served, size)
     (stored,) = ledger.rows("SELECT string_agg(holders, '') FROM delta")
     assert not stored[0] or stored[0] not in answer.body

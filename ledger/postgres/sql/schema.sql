@@ -172,9 +172,11 @@ CREATE TABLE registry_record (
 -- Where status entries stand, to find the last one known at a time.
 CREATE TABLE status (
     log_index bigint PRIMARY KEY,
-    ledger_time bigint NOT NULL
+    ledger_time bigint NOT NULL,
+    maps boolean NOT NULL DEFAULT false  -- the entry carries map roots
 );
 CREATE INDEX status_ledger_time ON status (ledger_time);
+CREATE INDEX status_maps ON status (log_index) WHERE maps;
 
 -- The registry's leaves under recent status entries, so that proofs are as of a published checkpoint.
 CREATE TABLE registry_snapshot (
@@ -191,6 +193,17 @@ CREATE TABLE tile (
     PRIMARY KEY (level, tile_index)
 );
 ALTER TABLE tile ALTER COLUMN data SET STORAGE EXTERNAL;
+
+-- Tiles of the trees over groups of four buckets, each version as of the status entry at log_index.
+CREATE TABLE map_tile (
+    kind text NOT NULL CHECK (kind IN ('C', 'H')),
+    level integer NOT NULL CHECK (level BETWEEN 0 AND 3),
+    tile_index bigint NOT NULL CHECK (tile_index >= 0),
+    log_index bigint NOT NULL,
+    data bytea NOT NULL CHECK (length(data) BETWEEN 32 AND 8192 AND length(data) % 32 = 0),
+    PRIMARY KEY (kind, level, tile_index, log_index)
+);
+ALTER TABLE map_tile ALTER COLUMN data SET STORAGE EXTERNAL;
 
 -- Every checkpoint ever signed.
 CREATE TABLE checkpoint (
