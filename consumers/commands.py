@@ -1,4 +1,4 @@
-"""The read side's commands: verify, evidence, history, receipt."""
+"""The read side's commands: verify, evidence, holder, history, receipt."""
 
 from __future__ import annotations
 
@@ -14,29 +14,35 @@ from typing import Any, Protocol
 
 from consumers.verifier import (
     EXIT_CODES,
+    HOLDER_SUFFIX,
     SUFFIX,
     add_arguments,
     check_path,
+    in_colour,
     is_file,
     load_trust,
     now,
     print_safely,
     show,
 )
-from consumers.words import plain, reason_words
+from consumers.words import describe_holder, plain, reason_words
 from ledger.checking import check, check_head
-from ledger.errors import Conflict, Malformed, ProofError, Unavailable
+from ledger.errors import Conflict, Malformed, ProofError, Refused, Unavailable
 from ledger.evidence import CertificateId, Evidence, format_evidence
+from ledger.holder_checking import check_holder, undecided_holder
+from ledger.holder_evidence import format_holder_evidence
+from ledger.identity import parse_pseudonym
 from ledger.lifecycle import effective
 from ledger.postgres.connection import connect
 from ledger.postgres.reader import HistoryStep, Looked, Reader, View
 from ledger.question import NOW, Question, parse_when
 from ledger.receipt import parse_receipt
 from ledger.trust import Trust
-from ledger.verdict import NOT_FOUND, Answer, Found, decide, undecided
+from ledger.verdict import NOT_FOUND, REFUSED, Answer, Found, decide, undecided
 
 # What keeps an answer from being given, while the question was a good one.
 _HINDERED = (Unavailable, ProofError, Conflict)
+_MAX_PSEUDONYMS = 64 * 80  # characters
 
 
 class Env(Protocol):
@@ -68,6 +74,32 @@ def add_commands(subparsers: Any) -> None:
         "-o", "--output", required=True, metavar="FILE", help=f"like F{SUFFIX}; - for stdout"
     )
     evidence.set_defaults(run=run, perform=_evidence)
+
+    holder = subparsers.add_parser(
+        "holder",
+        help="everything a holder has, with proof that nothing is left out",
+        description="List what is bound to a holder's pseudonyms, with what each certificate is "
+        "now, and write the evidence. A holder has one pseudonym for each version of the secret "
+        "that the registry names (`certledger pseudonym` prints them); the proof needs all of "
+        "them, and says: all that admitted events bound to these pseudonyms, none withheld. "
+        "`certledger verify FILE` checks it offline.",
+        epilog="exit: 0 listed, 2 usage, 3 proven that nothing is bound, 4 cannot decide or cannot "
+        "reach\nexample: certledger pseudonym --scheme 111 | certledger holder - -o "
+        f"mine{HOLDER_SUFFIX}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    holder.add_argument(
+        "pseudonyms", metavar="PSEUDONYM", nargs="+", help="VERSION:HEX; - reads them from stdin"
+    )
+    holder.add_argument("--at", metavar="WHEN", help="how each certificate stood then")
+    holder.add_argument(
+        "-o", "--output", metavar="FILE", help=f"the evidence, like F{HOLDER_SUFFIX}; - for stdout"
+    )
+    holder.add_argument(
+        "--trust", type=Path, metavar="FILE", help="what to trust (default: the stack's trust.json)"
+    )
+    holder.add_argument("--json", action="store_true", help="the answer as JSON on stdout")
+    holder.set_defaults(run=run, perform=_holder)
 
     history = subparsers.add_parser(
         "history", help="all events of a certificate, with both times of each"
@@ -144,11 +176,12 @@ def _ask(args: Any, env: Env) -> tuple[Answer, Evidence | None]:
 
 
 def _question(args: Any, zone: str | None, version: int | None) -> tuple[Question, int | None]:
-    def when(text: str | None) -> int | None:
-        return None if text is None or text == NOW else parse_when(text, zone)
+    question = Question(now(), _moment(args.at, zone), _moment(args.known_at, zone), version)
+    return question, _moment(args.relied_at, zone)
 
-    question = Question(now(), when(args.at), when(args.known_at), version)
-    return question, when(args.relied_at)
+
+def _moment(text: str | None, zone: str | None) -> int | None:
+    return None if text is None or text == NOW else parse_when(text, zone)
 
 
 def _ambiguous(looked: Looked) -> Answer:
@@ -176,6 +209,53 @@ def _not_found(looked: Looked, view: View, trust: Trust) -> Answer:
         ledger_time=ledger_time,
         near_misses=looked.near,
     )
+
+
+# --- holder ---
+
+
+def _holder(args: Any, env: Env) -> int:
+    pseudonyms = list(args.pseudonyms)
+    if pseudonyms == ["-"]:
+        pseudonyms = sys.stdin.read(_MAX_PSEUDONYMS).split()
+    for pseudonym in pseudonyms:
+        parse_pseudonym(pseudonym)
+    moment = now()
+    present: dict[CertificateId, Answer] = {}
+    try:
+        with _view(env) as view:
+            trust = load_trust(args.trust or env.trust)
+            evidence = view.holder_evidence(pseudonyms, moment)
+            answer = check_holder(evidence, trust, moment)
+            for certificate in answer.certificates:
+                at = _moment(args.at, view.zone(certificate.issuer))
+                shown = view.evidence(certificate, Question(moment, at))
+                present[certificate] = check(shown, trust, moment)
+    except (*_HINDERED, Refused) as err:
+        answer = undecided_holder(err.code, err.message)
+        return show(answer, args.json)
+    data = format_holder_evidence(evidence) + b"\n"
+    if args.output and answer.reason != REFUSED:
+        _write(args.output, data)
+    if args.json:
+        members = answer.members()
+        for item, certificate in zip(members["certificates"], answer.certificates, strict=True):
+            item["present"] = _present(present[certificate])
+        print(json.dumps(members, indent=2))
+    elif args.output != "-":
+        print_safely(describe_holder(answer, in_colour(), present))
+        if args.output and answer.reason != REFUSED:
+            print_safely(f"  {len(data)} bytes of evidence in {args.output}")
+    return answer.exit
+
+
+def _present(answer: Answer) -> dict[str, Any]:
+    members = answer.members()
+    names = ("version", "valid_from", "valid_until")
+    return {
+        **{name: members[name] for name in ("answer", "reason", "since", "at")},
+        **{name: (members["certificate"] or {}).get(name) for name in names},
+    }
 
 
 # --- history ---

@@ -13,14 +13,15 @@ import time
 from pathlib import Path
 from typing import Any
 
-from consumers.words import describe
+from consumers.words import describe, describe_holder
 from ledger.checking import check_file
 from ledger.errors import Malformed
-from ledger.evidence import MAX_EVIDENCE
+from ledger.holder_checking import HolderAnswer, check_holder_file
+from ledger.holder_evidence import MAX_HOLDER_EVIDENCE, is_holder_evidence
 from ledger.trust import MAX_TRUST, Trust, parse_trust
 from ledger.verdict import Answer
 
-SUFFIX = ".evidence.json"
+SUFFIX, HOLDER_SUFFIX = ".evidence.json", ".holder-evidence.json"
 EXIT_CODES = "exit: 0 valid, 1 not valid, 2 usage, 3 not found, 4 cannot decide or cannot reach"
 
 
@@ -45,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser, subject: str, trust_help: str
 
 def is_file(subject: str) -> bool:
     """Whether the subject is an evidence file rather than a number."""
-    if subject.endswith(SUFFIX):
+    if subject.endswith((SUFFIX, HOLDER_SUFFIX)):
         return True
     try:
         return Path(subject).is_file()
@@ -58,23 +59,38 @@ def load_trust(path: Path) -> Trust:
     return parse_trust(_read(path, MAX_TRUST, "malformed-trust", "trust file"))
 
 
-def check_path(args: Any, trust: Trust) -> Answer:
-    """The answer that the evidence file named in the arguments supports."""
+def check_path(args: Any, trust: Trust) -> Answer | HolderAnswer:
+    """The answer that the evidence file named in the arguments supports, of a certificate or of a
+    holder: the file says which.
+    """
     path = Path(args.subject)
-    data = _read(path, MAX_EVIDENCE + 1, "usage", "evidence file")
-    return check_file(
-        data, trust, now(), at=args.at, known_at=args.known_at, relied_at=args.relied_at
-    )
+    data = _read(path, MAX_HOLDER_EVIDENCE + 1, "usage", "evidence file")
+    if not is_holder_evidence(data):
+        return check_file(
+            data, trust, now(), at=args.at, known_at=args.known_at, relied_at=args.relied_at
+        )
+    if args.at is not None or args.known_at is not None:
+        raise Malformed("usage", "holder evidence is of its checkpoint: it has no --at, --known-at")
+    return check_holder_file(data, trust, now(), args.relied_at)
 
 
-def show(answer: Answer, as_json: bool) -> int:
+def show(answer: Answer | HolderAnswer, as_json: bool) -> int:
     """Print the answer, JSON to stdout or words to stderr; the exit code."""
     if as_json:
         print(json.dumps(answer.members(), ensure_ascii=True, indent=2))
     else:
-        colour = sys.stderr.isatty() and not os.environ.get("NO_COLOR")
-        print_safely(describe(answer, colour))
+        colour = in_colour()
+        print_safely(
+            describe(answer, colour)
+            if isinstance(answer, Answer)
+            else describe_holder(answer, colour)
+        )
     return answer.exit
+
+
+def in_colour() -> bool:
+    """Whether answers are shown in colour."""
+    return sys.stderr.isatty() and not os.environ.get("NO_COLOR")
 
 
 def print_safely(text: str, to: Any = None) -> None:

@@ -6,12 +6,16 @@ import unicodedata
 from collections.abc import Mapping
 from typing import Any
 
+from ledger.evidence import CertificateId
+from ledger.holder_checking import HolderAnswer
 from ledger.question import format_instant
 from ledger.verdict import (
     CANNOT_DECIDE,
     FAILED,
+    LISTED,
     NOT_FOUND,
     NOT_VALID,
+    NOTHING_BOUND,
     PASSED,
     REFUSED,
     VALID,
@@ -23,6 +27,8 @@ VERDICTS = {
     NOT_VALID: ("NOT VALID", "无效", "31"),
     NOT_FOUND: ("NOT FOUND", "查无此证", "33"),
     CANNOT_DECIDE: ("CANNOT DECIDE", "无法判定", "33"),
+    LISTED: ("EVERYTHING LISTED", "全部列出", "32"),
+    NOTHING_BOUND: ("NOTHING BOUND", "名下无证", "33"),
 }
 RED = "31"
 
@@ -40,6 +46,11 @@ REASONS = {
     "voided": ("issued in error and corrected away", "已更正作废"),
     "start-unknown": ("nobody knows since when it holds", "生效时间不明"),
     "end-unknown": ("nobody knows until when it holds", "截止时间不明"),
+    "all-that-is-bound": (
+        "all that admitted events bound to this holder, none withheld",
+        "账本归于此人名下的证照全部在此",
+    ),
+    "nothing-bound": ("no certificate is bound to this holder", "此人名下没有证照"),
     "not-found": ("the ledger holds no such certificate", "账本中没有此证"),
     "not-known-then": ("the ledger did not know it then", "当时账本尚无记录"),
     REFUSED: ("this file proves nothing", "此文件不能证明任何事"),
@@ -72,12 +83,7 @@ def reason_words(reason: str) -> str:
 
 def describe(answer: Answer, colour: bool = False) -> str:
     """The answer for a person: the verdict in its first line, then what it rests on."""
-    english, chinese, code = VERDICTS[answer.answer]
-    if answer.reason == REFUSED:
-        code = RED
-    head = f"{english} {chinese}"
-    if colour:
-        head = f"\x1b[1;{code}m{head}\x1b[0m"
+    head = _head(answer, colour)
     lines = [f"{head}  {plain(answer.number)}" if answer.number else head]
     if answer.reason == REFUSED:
         lines.append(f"  This file proves nothing: {plain(answer.why)}")
@@ -87,6 +93,49 @@ def describe(answer: Answer, colour: bool = False) -> str:
             lines.append(f"  {plain(answer.why)}")
         lines += _particulars(answer)
     lines += _others(answer)
+    return "\n".join(lines + _rests_on(answer))
+
+
+def describe_holder(
+    answer: HolderAnswer,
+    colour: bool = False,
+    present: Mapping[CertificateId, Answer] | None = None,
+) -> str:
+    """What a holder has, for a person; `present` says how each certificate stands."""
+    lines = [_head(answer, colour)]
+    if answer.reason == REFUSED:
+        lines.append(f"  This file proves nothing: {plain(answer.why)}")
+    else:
+        lines.append(f"  {reason_words(answer.reason)}")
+        if answer.why:
+            lines.append(f"  {plain(answer.why)}")
+    lines += [f"  pseudonym {pseudonym}" for pseudonym in answer.pseudonyms]
+    for certificate in answer.certificates:
+        type_names = answer.names.get(f"type/{certificate.type_code}")
+        issuer_names = answer.names.get(f"department/{certificate.issuer}")
+        lines.append(
+            f"  {plain(certificate.number)}  type {plain(certificate.type_code)}"
+            f"{_names(type_names)}, issuer {plain(certificate.issuer)}{_names(issuer_names)}"
+        )
+        if present is not None:
+            now = present[certificate]
+            english, chinese, _ = VERDICTS[now.answer]
+            lines.append(f"    {english} {chinese}: {reason_words(now.reason)}{_since(now)}")
+    if answer.formerly:
+        lines.append(f"  and {answer.formerly} bound once that are bound no more")
+    return "\n".join(lines + _rests_on(answer))
+
+
+def _head(answer: Answer | HolderAnswer, colour: bool) -> str:
+    english, chinese, code = VERDICTS[answer.answer]
+    if answer.reason == REFUSED:
+        code = RED
+    head = f"{english} {chinese}"
+    return f"\x1b[1;{code}m{head}\x1b[0m" if colour else head
+
+
+def _rests_on(answer: Answer | HolderAnswer) -> list[str]:
+    lines = []
     if any(check.result in _MARKS for check in answer.checks):
         lines.append("  checks:")
         for check in answer.checks:
@@ -95,7 +144,7 @@ def describe(answer: Answer, colour: bool = False) -> str:
     if answer.tree_size is not None and answer.ledger_time is not None:
         time = format_instant(answer.ledger_time)
         lines.append(f"  as of tree size {answer.tree_size}, ledger time {time}")
-    return "\n".join(lines)
+    return lines
 
 
 def _since(answer: Answer) -> str:

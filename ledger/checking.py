@@ -7,7 +7,7 @@ was not made.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -98,13 +98,13 @@ def check_head(status: Shown, checkpoint: bytes, trust: Trust, now: int) -> tupl
         for name in (EVENT_SIGNATURE, AUTHORITY, INCLUSION)
     ]
     signed = trust.check_checkpoint(checkpoint)
-    entry = _status_entry(status, signed)
+    entry = check_status_entry(status, signed)
     time = times.parse_moment(entry["time"])
-    checks.append(_passed(CHECKPOINT, "signed as the trust file requires", size=signed.size))
+    checks.append(passed(CHECKPOINT, "signed as the trust file requires", size=signed.size))
     checks.append(
         Check(STATUS, NOT_CHECKED, "absence is not proven: this version has no proof of it")
     )
-    checks.append(_age(time, now, trust.max_checkpoint_age_seconds))
+    checks.append(check_age(time, now, trust.max_checkpoint_age_seconds))
     checks.append(Check(DISCLOSURES, NOT_CHECKED, "no private facts are shown"))
     return checks, time
 
@@ -127,12 +127,12 @@ class Examination:
         """All checks, then what they leave of the finding."""
         evidence = self.evidence
         checks = [
-            _run(EVENT_SIGNATURE, self._event_signature),
-            _run(AUTHORITY, self._authority),
-            _run(INCLUSION, self._inclusion),
-            _run(CHECKPOINT, self._checkpoint),
-            _run(STATUS, self._status),
-            _run(FRESHNESS, self._freshness),
+            run_check(EVENT_SIGNATURE, self._event_signature),
+            run_check(AUTHORITY, self._authority),
+            run_check(INCLUSION, self._inclusion),
+            run_check(CHECKPOINT, self._checkpoint),
+            run_check(STATUS, self._status),
+            run_check(FRESHNESS, self._freshness),
             Check(DISCLOSURES, NOT_CHECKED, "no private facts are shown"),
         ]
         found: Found | None = None
@@ -169,7 +169,7 @@ class Examination:
 
     @cached_property
     def status_entry(self) -> dict[str, Any]:
-        return _status_entry(self.evidence.status, self.unchecked_checkpoint)
+        return check_status_entry(self.evidence.status, self.unchecked_checkpoint)
 
     @cached_property
     def ledger_time(self) -> int:
@@ -236,7 +236,7 @@ class Examination:
             if (step.index, step.transition.key) not in signed:
                 self._check_key(key, note, header, step)
                 signed.add((step.index, step.transition.key))
-        return _passed(
+        return passed(
             EVENT_SIGNATURE,
             f"{len(self.evidence.events)} of {len(self.history)} events shown, each in a bundle "
             "that its department signed",
@@ -276,21 +276,13 @@ class Examination:
         note.check_signed_by(key)
 
     def _authority(self) -> Check:
-        root = bytes.fromhex(self.status_entry["registry_root"])
-        for shown in self.evidence.records:
-            merkle.check_inclusion(
-                merkle.leaf_hash(shown.data),
-                shown.index,
-                self.evidence.registry_size,
-                shown.path,
-                root,
-            )
+        check_records(self.evidence.records, self.evidence.registry_size, self.status_entry)
         certificate = self.evidence.certificate
         self._record(f"department/{certificate.issuer}")
         type_value = self._record(f"type/{certificate.type_code}")
         for event in self.evidence.events:
             self._check_authority(event.ordinal, self._step(event), type_value)
-        return _passed(
+        return passed(
             AUTHORITY,
             "the registry under this checkpoint gave these keys and acts to these departments",
             registry_root=self.status_entry["registry_root"],
@@ -339,7 +331,7 @@ class Examination:
             code = entries.code_at(self._bundle(step.index)["outcome"], step.position)
             if code != entries.ADMITTED:
                 raise ProofError("proof-failed", f"event {step.transition.id} got outcome {code}")
-        return _passed(
+        return passed(
             INCLUSION,
             "the bundles are in the log under the checkpoint, and these events were admitted",
             entries=[
@@ -349,17 +341,7 @@ class Examination:
         )
 
     def _checkpoint(self) -> Check:
-        checkpoint = self.checkpoint
-        if self.evidence.origin != checkpoint.origin:
-            raise ProofError("checkpoint-refused", "evidence and checkpoint name two ledgers")
-        return _passed(
-            CHECKPOINT,
-            "signed as the trust file requires",
-            origin=checkpoint.origin,
-            size=checkpoint.size,
-            root=checkpoint.root.hex(),
-            keys=[str(key) for key in self.trust.required(checkpoint.size)],
-        )
+        return check_signed(self.evidence.origin, self.checkpoint, self.trust)
 
     def _status(self) -> Check:
         status = self.status_entry
@@ -429,7 +411,7 @@ class Examination:
         else:
             about_now = question.at is None or question.at > time
         if not about_now:
-            return _passed(
+            return passed(
                 FRESHNESS,
                 f"the question is about the past: the answer is what was known at "
                 f"{format_instant(min(question.known_at or time, time))}",
@@ -438,7 +420,7 @@ class Examination:
         if question.known_at is not None and question.known_at > self.reference + CLOCK_TOLERANCE:
             why = "nobody knows yet what the ledger will know then"
             return Check(FRESHNESS, FAILED, why, {}, UNCLEAR)
-        age = _age(time, self.reference, self.trust.max_checkpoint_age_seconds)
+        age = check_age(time, self.reference, self.trust.max_checkpoint_age_seconds)
         if age.result != PASSED:
             return age
         issuer = self._issuer_freshness()
@@ -514,18 +496,21 @@ def _when(text: str, zone: str | None) -> int | None:
     return None if text == NOW else parse_when(text, zone)
 
 
-def _run(name: str, examine: Callable[[], Check]) -> Check:
+def run_check(name: str, examine: Callable[[], Check]) -> Check:
+    """What an examination says, a failure when it raises LedgerError."""
     try:
         return examine()
     except LedgerError as err:
         return Check(name, FAILED, err.message)
 
 
-def _passed(name: str, why: str, **values: Any) -> Check:
+def passed(name: str, why: str, **values: Any) -> Check:
+    """A check that passed, with the values it looked at."""
     return Check(name, PASSED, why, values)
 
 
-def _age(time: int, reference: int, limit: int) -> Check:
+def check_age(time: int, reference: int, limit: int) -> Check:
+    """Whether the ledger time is recent enough at the moment of reliance; `limit` in seconds."""
     age = reference - time
     values = {
         "ledger_time": format_instant(time),
@@ -545,13 +530,35 @@ def _age(time: int, reference: int, limit: int) -> Check:
     return Check(FRESHNESS, PASSED, f"the checkpoint is {seconds} s old", values)
 
 
+def check_records(records: Sequence[Shown], size: int, status: Mapping[str, Any]) -> None:
+    """None when the records are in the registry of `size` records under a status entry."""
+    root = bytes.fromhex(status["registry_root"])
+    for shown in records:
+        leaf = merkle.leaf_hash(shown.data)
+        merkle.check_inclusion(leaf, shown.index, size, shown.path, root)
+
+
+def check_signed(origin: str, checkpoint: Checkpoint, trust: Trust) -> Check:
+    """The check of a checkpoint whose signatures are good, for evidence of the ledger `origin`."""
+    if origin != checkpoint.origin:
+        raise ProofError("checkpoint-refused", "evidence and checkpoint name two ledgers")
+    return passed(
+        CHECKPOINT,
+        "signed as the trust file requires",
+        origin=checkpoint.origin,
+        size=checkpoint.size,
+        root=checkpoint.root.hex(),
+        keys=[str(key) for key in trust.required(checkpoint.size)],
+    )
+
+
 def _check_logged(shown: Shown, checkpoint: Checkpoint) -> None:
     merkle.check_inclusion(
         merkle.leaf_hash(shown.data), shown.index, checkpoint.size, shown.path, checkpoint.root
     )
 
 
-def _status_entry(shown: Shown, checkpoint: Checkpoint) -> dict[str, Any]:
+def check_status_entry(shown: Shown, checkpoint: Checkpoint) -> dict[str, Any]:
     """The checkpoint's last leaf, which must be a status entry that reflects all before it."""
     entry = parse_entry(shown.data)
     if entry["kind"] != entries.STATUS:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from . import canonical, identity, lifecycle, merkle
-from .errors import Malformed, ProofError
+from .errors import Malformed, ProofError, Refused
 from .evidence import (
     MAX_EVENTS,
     CertificateId,
@@ -17,7 +17,11 @@ from .evidence import (
     ShownEvent,
     Step,
 )
+from .holder_evidence import Act, Held, HolderEvidence
+from .identity import holder_key, parse_pseudonym
 from .question import Question
+from .registry import PSEUDONYMS
+from .statusmap import HOLDERS, Membership
 
 
 class Source(Protocol):
@@ -44,6 +48,29 @@ class Source(Protocol):
         ...
 
 
+class HolderSource(Protocol):
+    """What proving everything a holder has needs of the ledger as of a published checkpoint."""
+
+    origin: str
+    checkpoint: bytes
+    size: int  # leaves under the checkpoint
+    subtree: merkle.Subtree  # of the log
+
+    def entry(self, index: int) -> bytes: ...
+    def registry_leaves(self) -> Sequence[bytes]: ...
+    def acts(self, key: bytes) -> Sequence[Act]:
+        """A holder's acts in log order."""
+        ...
+
+    def membership(self, kind: bytes, key: bytes) -> Membership:
+        """What a status map says of a key."""
+        ...
+
+    def identities(self, keys: Sequence[bytes]) -> Mapping[bytes, CertificateId]:
+        """The certificates with these map keys."""
+        ...
+
+
 @dataclass(slots=True)
 class Records:
     """The registry's tree under a status entry, by record name."""
@@ -57,7 +84,7 @@ class Records:
         places = {str(canonical.loads(leaf)["name"]): n for n, leaf in enumerate(leaves)}
         return cls(leaves, places, merkle.in_memory([merkle.leaf_hash(leaf) for leaf in leaves]))
 
-    def value(self, name: str) -> dict[str, object] | None:
+    def value(self, name: str) -> dict[str, Any] | None:
         """What a record says, None where there is none."""
         place = self.places.get(name)
         return None if place is None else dict(canonical.loads(self.leaves[place])["value"])
@@ -69,6 +96,11 @@ class Records:
             return None
         path = merkle.prove_inclusion(place, len(self.leaves), self.subtree)
         return Shown(place, self.leaves[place], tuple(path))
+
+    def show_all(self, names: Iterable[str]) -> tuple[Shown, ...]:
+        """The records with these names that there are, in the tree's order."""
+        found = [record for name in names if (record := self.show(name)) is not None]
+        return tuple(sorted(found, key=lambda record: record.index))
 
 
 def prove(source: Source, certificate: CertificateId, question: Question) -> Evidence:
@@ -109,7 +141,49 @@ def prove(source: Source, certificate: CertificateId, question: Question) -> Evi
     )
 
 
-def show_entry(source: Source, index: int) -> Shown:
+def prove_holder(source: HolderSource, pseudonyms: Sequence[str], asked_at: int) -> HolderEvidence:
+    """The evidence of everything that is bound to a holder, who has one pseudonym for each version
+    of the secret. Malformed `usage` when they are not those versions, each once.
+    """
+    records = Records.of(source.registry_leaves())
+    value = records.value(PSEUDONYMS)
+    if value is None:
+        raise Refused(
+            "evidence-incomplete", "the registry names no version of the pseudonym secret"
+        )
+    wanted = [item["version"] for item in value["versions"]]
+    by_version = {parse_pseudonym(text)[0]: text for text in pseudonyms}
+    if sorted(by_version) != wanted or len(by_version) != len(pseudonyms):
+        raise Malformed(
+            "usage",
+            f"one pseudonym for each version of the secret, {wanted}, says everything of a holder; "
+            f"given: {[parse_pseudonym(text)[0] for text in pseudonyms]}",
+        )
+    held = tuple(
+        Held(
+            by_version[version],
+            tuple(source.acts(holder_key(by_version[version]))),
+            source.membership(HOLDERS, holder_key(by_version[version])),
+        )
+        for version in wanted
+    )
+    certificates = source.identities([key for each in held for key in each.bound])
+    names = {PSEUDONYMS}
+    for certificate in certificates.values():
+        names |= {f"type/{certificate.type_code}", f"department/{certificate.issuer}"}
+    return HolderEvidence(
+        origin=source.origin,
+        asked_at=asked_at,
+        pseudonyms=held,
+        certificates=certificates,
+        registry_size=len(records.leaves),
+        records=records.show_all(names),
+        status=show_entry(source, source.size - 1),
+        checkpoint=source.checkpoint,
+    )
+
+
+def show_entry(source: Source | HolderSource, index: int) -> Shown:
     """A log entry with its inclusion proof under the checkpoint."""
     path = merkle.prove_inclusion(index, source.size, source.subtree)
     return Shown(index, source.entry(index), tuple(path))
@@ -164,5 +238,4 @@ def _show_records(
     if department is not None:
         lane = identity.lane_of(certificate.key, int(str(department["lanes"])))
         names.add(f"lane/{responsible}/{lane}")
-    found = [record for name in names if (record := records.show(name)) is not None]
-    return tuple(sorted(found, key=lambda record: record.index))
+    return records.show_all(names)

@@ -10,7 +10,8 @@ from .errors import CODES
 from .question import Question, format_instant
 
 VALID, NOT_VALID, NOT_FOUND, CANNOT_DECIDE = "valid", "not-valid", "not-found", "cannot-decide"
-EXIT = {VALID: 0, NOT_VALID: 1, NOT_FOUND: 3, CANNOT_DECIDE: 4}
+LISTED, NOTHING_BOUND = "listed", "nothing-bound"  # of a holder: all that is bound, or nothing
+EXIT = {VALID: 0, NOT_VALID: 1, NOT_FOUND: 3, CANNOT_DECIDE: 4, LISTED: 0, NOTHING_BOUND: 3}
 
 PASSED, FAILED, NOT_CHECKED = "passed", "failed", "not-checked"
 
@@ -35,6 +36,8 @@ NEEDED: dict[str, tuple[str, ...]] = {
     NOT_VALID: (EVENT_SIGNATURE, AUTHORITY, INCLUSION, CHECKPOINT),
     NOT_FOUND: (CHECKPOINT, FRESHNESS),
     CANNOT_DECIDE: (),
+    LISTED: (AUTHORITY, CHECKPOINT, STATUS, FRESHNESS),
+    NOTHING_BOUND: (AUTHORITY, CHECKPOINT, STATUS, FRESHNESS),
 }
 
 REFUSED = "evidence-refused"

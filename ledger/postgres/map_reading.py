@@ -54,9 +54,7 @@ def pairs_at(cursor: Cursor, kind: bytes, first: bytes, last: bytes, size: int) 
     )
 
 
-def records_at(
-    cursor: Cursor, kind: bytes, keys: Sequence[bytes], size: int
-) -> dict[bytes, bytes]:
+def records_at(cursor: Cursor, kind: bytes, keys: Sequence[bytes], size: int) -> dict[bytes, bytes]:
     """The record hashes that keys had after `size` entries; those born later are left out."""
     source = KINDS[kind]
     wanted: dict[int, list[bytes]] = {}

@@ -20,8 +20,9 @@ from ..checkpoint import format_proof
 from ..entry import map_heads, parse_entry
 from ..errors import LedgerError, Malformed, ProofError, Refused, Unavailable
 from ..evidence import CertificateId, Evidence, Shown, Step
+from ..holder_evidence import Act, HolderEvidence
 from ..lifecycle import parse_transition
-from ..proving import Records, prove, show_entry
+from ..proving import Records, prove, prove_holder, show_entry
 from ..question import Question
 from ..receipt import format_receipt
 from ..statusmap import MapHead, Membership, group_range
@@ -238,6 +239,19 @@ class View:
         pairs = pairs_at(self._cursor, kind, *group_range(head.k, key), self.size)
         return statusmap.prove(kind, head.k, key, pairs, upper)
 
+    def acts(self, key: bytes) -> list[Act]:
+        """The published part of a holder's acts."""
+        self._cursor.execute(sql("read_holder_acts"), {"key": key, "size": self.size})
+        return [
+            Act(index, position, bytes(certificate), bound)
+            for index, position, certificate, bound in self._cursor.fetchall()
+        ]
+
+    def identities(self, keys: Sequence[bytes]) -> dict[bytes, CertificateId]:
+        """The certificates with these map keys."""
+        self._cursor.execute(sql("read_identities"), {"keys": b"".join(keys), "count": len(keys)})
+        return {bytes(key): CertificateId(*parts) for key, *parts in self._cursor.fetchall()}
+
     def status_at(self, moment: int) -> int | None:
         """The last published status entry with a ledger time up to `moment`."""
         moment = min(max(moment, -(2**63)), 2**63 - 1)
@@ -276,6 +290,10 @@ class View:
     def evidence(self, certificate: CertificateId, question: Question) -> Evidence:
         """The evidence for a question about a certificate that `find` gave."""
         return prove(self, certificate, question)
+
+    def holder_evidence(self, pseudonyms: Sequence[str], asked_at: int) -> HolderEvidence:
+        """The evidence of everything that is bound to a holder's pseudonyms."""
+        return prove_holder(self, pseudonyms, asked_at)
 
     def status(self) -> Shown:
         """The last published status entry with its proof."""
