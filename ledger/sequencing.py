@@ -19,7 +19,7 @@ from .note import parse_note
 from .statusmap import PAIR
 
 SHARE = 8
-LEAST_SECONDS, MOST_SECONDS = 0.2, 8.0
+MOST_SECONDS = 8.0
 
 
 def check_stored(
@@ -75,7 +75,7 @@ class Cadence:
 
     def is_due(self, now: float) -> bool:
         """Whether under load the maps are due at `now`, seconds on a clock that never goes back."""
-        return now - self._begun >= min(max(SHARE * self._cost, LEAST_SECONDS), MOST_SECONDS)
+        return now - self._begun >= min(SHARE * self._cost, MOST_SECONDS)
 
     def took(self, begun: float, cost: float) -> None:
         """Remember when the last status entry with maps was begun, and its processor seconds."""
