@@ -18,8 +18,9 @@ from .bundle import MAX_EVENTS as MAX_BUNDLE_EVENTS
 from .checkpoint import format_proof
 from .errors import LedgerError, Malformed
 from .lifecycle import Transition, parse_transition
-from .note import decode_hash
+from .note import decode_base64, decode_hash
 from .question import Question, format_instant
+from .statusmap import Membership
 
 FORM = "certledger evidence v1"
 MAX_EVIDENCE = 4 * 1024 * 1024
@@ -38,6 +39,10 @@ class CertificateId:
     @property
     def key(self) -> bytes:
         return identity.certificate_key(self.type_code, self.issuer, self.number)
+
+    def members(self) -> dict[str, str]:
+        """The parts by the names that files and answers give them."""
+        return {"type": self.type_code, "issuer": self.issuer, "number": self.number}
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,25 +74,16 @@ class Shown:
 
 
 @dataclass(frozen=True, slots=True)
-class Delta:
-    """Where the certificate's record stands in the delta list of its last event's entry."""
-
-    index: int
-    size: int
-    path: tuple[bytes, ...]
-
-
-@dataclass(frozen=True, slots=True)
 class Evidence:
     """A parsed evidence file; of its claims nothing is proven yet."""
 
     origin: str
     certificate: CertificateId
     question: Question
-    history: tuple[Step, ...]  # complete, in ledger order; at least one
+    history: tuple[Step, ...]  # complete, in ledger order; none for an absent certificate
     events: tuple[ShownEvent, ...]  # ascending ordinals
-    entries: tuple[Shown, ...]  # ascending log indexes: those of the events and of the last step
-    delta: Delta
+    entries: tuple[Shown, ...]  # ascending log indexes: those of the events
+    bucket: Membership  # of the certificate's map key under the status entry
     registry_size: int
     records: tuple[Shown, ...]  # ascending places in the registry's tree
     status: Shown  # the checkpoint's last leaf
@@ -106,20 +102,25 @@ class Evidence:
 # --- printing ------------------------------------------------------------------------------------
 
 
-class _Nodes:
+class Nodes:
     """Hashes by their number, in the order of first use."""
 
     def __init__(self) -> None:
         self.numbers: dict[bytes, int] = {}
 
     def path(self, hashes: Iterable[bytes]) -> list[int]:
+        """A path as numbers of nodes."""
         return [self.numbers.setdefault(value, len(self.numbers)) for value in hashes]
+
+    def members(self) -> list[str]:
+        """The list of all nodes."""
+        return [base64.b64encode(node).decode() for node in self.numbers]
 
 
 def format_evidence(evidence: Evidence) -> bytes:
     """The evidence file's bytes."""
-    nodes = _Nodes()
-    certificate, question, delta = evidence.certificate, evidence.question, evidence.delta
+    nodes = Nodes()
+    question = evidence.question
     keys: dict[str, int] = {}
     for step in evidence.history:
         keys.setdefault(step.transition.key, len(keys))
@@ -127,11 +128,7 @@ def format_evidence(evidence: Evidence) -> bytes:
     value = {
         "format": FORM,
         "origin": evidence.origin,
-        "certificate": {
-            "type": certificate.type_code,
-            "issuer": certificate.issuer,
-            "number": certificate.number,
-        },
+        "certificate": evidence.certificate.members(),
         "question": {
             "asked_at": format_instant(question.asked_at),
             "at": _optional(question.at),
@@ -152,15 +149,15 @@ def format_evidence(evidence: Evidence) -> bytes:
             {"ordinal": e.ordinal, "line": e.line.decode(), "path": nodes.path(e.path)}
             for e in evidence.events
         ],
-        "entries": [_shown(e, nodes) for e in evidence.entries],
-        "delta": {"index": delta.index, "size": delta.size, "path": nodes.path(delta.path)},
+        "entries": [shown_members(e, nodes) for e in evidence.entries],
+        "bucket": bucket_members(evidence.bucket, nodes),
         "registry_size": evidence.registry_size,
-        "records": [_shown(r, nodes) for r in evidence.records],
-        "status": _shown(evidence.status, nodes),
-        "status_then": then and _shown(then, nodes),
+        "records": [shown_members(r, nodes) for r in evidence.records],
+        "status": shown_members(evidence.status, nodes),
+        "status_then": then and shown_members(then, nodes),
         "checkpoint": evidence.checkpoint.decode(),
     }
-    value["nodes"] = [base64.b64encode(node).decode() for node in nodes.numbers]
+    value["nodes"] = nodes.members()
     return canonical.format(value)
 
 
@@ -168,8 +165,14 @@ def _optional(moment: int | None) -> str | None:
     return None if moment is None else format_instant(moment)
 
 
-def _shown(shown: Shown, nodes: _Nodes) -> dict[str, Any]:
+def shown_members(shown: Shown, nodes: Nodes) -> dict[str, Any]:
     return {"index": shown.index, "data": shown.data.decode(), "path": nodes.path(shown.path)}
+
+
+def bucket_members(bucket: Membership, nodes: Nodes) -> dict[str, Any]:
+    """What a status map says of a key, as a file has it."""
+    pairs = base64.b64encode(bucket.bucket).decode()
+    return {"pairs": pairs, "path": nodes.path(bucket.path)}
 
 
 # --- parsing -------------------------------------------------------------------------------------
@@ -192,19 +195,17 @@ def parse_evidence(data: bytes) -> Evidence:
 def _evidence(value: Any) -> Evidence:
     if type(value) is not dict or value.get("format") != FORM:
         raise Malformed("malformed-evidence", f"an evidence file says format {FORM!r}")
-    _members(
+    parse_members(
         value,
-        "format origin certificate question keys history events entries delta "
+        "format origin certificate question keys history events entries bucket "
         "registry_size records status status_then checkpoint nodes",
     )
-    nodes = tuple(_hash(node) for node in _list(value["nodes"]))
-    keys = [_text(key) for key in _list(value["keys"])]
-    history = tuple(_step(step, keys) for step in _list(value["history"]))
-    events = tuple(_event(event, nodes) for event in _list(value["events"]))
-    entries = tuple(_parse_shown(entry, nodes) for entry in _list(value["entries"]))
-    records = tuple(_parse_shown(record, nodes) for record in _list(value["records"]))
-    if not history:
-        raise Malformed("malformed-evidence", "a history has at least one event")
+    nodes = tuple(parse_hash(node) for node in parse_list(value["nodes"]))
+    keys = [parse_text(key) for key in parse_list(value["keys"])]
+    history = tuple(_step(step, keys) for step in parse_list(value["history"]))
+    events = tuple(_event(event, nodes) for event in parse_list(value["events"]))
+    entries = tuple(parse_shown(entry, nodes) for entry in parse_list(value["entries"]))
+    records = tuple(parse_shown(record, nodes) for record in parse_list(value["records"]))
     for numbers in (
         [event.ordinal for event in events],
         [entry.index for entry in entries],
@@ -218,107 +219,118 @@ def _evidence(value: Any) -> Evidence:
         raise Malformed("malformed-evidence", "an event is not in the history")
     if len(set(nodes)) != len(nodes):
         raise Malformed("malformed-evidence", "a node stands twice")
-    delta = _members(value["delta"], "index size path")
     then = value["status_then"]
     return Evidence(
-        origin=_text(value["origin"]),
-        certificate=_certificate(value["certificate"]),
+        origin=parse_text(value["origin"]),
+        certificate=parse_certificate(value["certificate"]),
         question=_question(value["question"]),
         history=history,
         events=events,
         entries=entries,
-        delta=Delta(_count(delta["index"]), _count(delta["size"]), _path(delta["path"], nodes)),
-        registry_size=_count(value["registry_size"]),
+        bucket=parse_bucket(value["bucket"], nodes),
+        registry_size=parse_count(value["registry_size"]),
         records=records,
-        status=_parse_shown(value["status"], nodes),
-        status_then=None if then is None else _parse_shown(then, nodes),
-        checkpoint=_text(value["checkpoint"]).encode(),
+        status=parse_shown(value["status"], nodes),
+        status_then=None if then is None else parse_shown(then, nodes),
+        checkpoint=parse_text(value["checkpoint"]).encode(),
     )
 
 
-def _certificate(value: Any) -> CertificateId:
-    _members(value, "type issuer number")
-    identity.check_type(_text(value["type"]))
-    identity.check_department(_text(value["issuer"]))
-    identity.check_number(_text(value["number"]))
+def parse_certificate(value: Any) -> CertificateId:
+    parse_members(value, "type issuer number")
+    identity.check_type(parse_text(value["type"]))
+    identity.check_department(parse_text(value["issuer"]))
+    identity.check_number(parse_text(value["number"]))
     return CertificateId(value["type"], value["issuer"], value["number"])
 
 
 def _question(value: Any) -> Question:
-    _members(value, "asked_at at known_at version")
+    parse_members(value, "asked_at at known_at version")
     version = value["version"]
     return Question(
-        asked_at=times.parse_moment(_text(value["asked_at"])),
+        asked_at=times.parse_moment(parse_text(value["asked_at"])),
         at=_moment(value["at"]),
         known_at=_moment(value["known_at"]),
-        version=None if version is None else _count(version),
+        version=None if version is None else parse_count(version),
     )
 
 
 def _moment(value: Any) -> int | None:
-    return None if value is None else times.parse_moment(_text(value))
+    return None if value is None else times.parse_moment(parse_text(value))
 
 
 def _step(value: Any, keys: list[str]) -> Step:
-    _members(value, "index position line transition")
+    parse_members(value, "index position line transition")
     members = value["transition"]
     if type(members) is not dict or "key" not in members:
         raise Malformed("malformed-evidence", "not a transition")
-    number, position = _count(members["key"]), _count(value["position"])
+    number, position = parse_count(members["key"]), parse_count(value["position"])
     if position >= MAX_BUNDLE_EVENTS:
         raise Malformed("malformed-evidence", f"a bundle has at most {MAX_BUNDLE_EVENTS} events")
     if number >= len(keys):
         raise Malformed("malformed-evidence", "a transition names no key of the list")
     return Step(
-        index=_count(value["index"]),
+        index=parse_count(value["index"]),
         position=position,
-        line_hash=_hash(value["line"]),
+        line_hash=parse_hash(value["line"]),
         transition=parse_transition({**members, "key": keys[number]}),
     )
 
 
 def _event(value: Any, nodes: tuple[bytes, ...]) -> ShownEvent:
-    _members(value, "ordinal line path")
+    parse_members(value, "ordinal line path")
     return ShownEvent(
-        _count(value["ordinal"]), _text(value["line"]).encode(), _path(value["path"], nodes)
+        parse_count(value["ordinal"]),
+        parse_text(value["line"]).encode(),
+        parse_path(value["path"], nodes),
     )
 
 
-def _parse_shown(value: Any, nodes: tuple[bytes, ...]) -> Shown:
-    _members(value, "index data path")
-    return Shown(_count(value["index"]), _text(value["data"]).encode(), _path(value["path"], nodes))
+def parse_shown(value: Any, nodes: tuple[bytes, ...]) -> Shown:
+    parse_members(value, "index data path")
+    return Shown(
+        parse_count(value["index"]),
+        parse_text(value["data"]).encode(),
+        parse_path(value["path"], nodes),
+    )
 
 
-def _path(value: Any, nodes: tuple[bytes, ...]) -> tuple[bytes, ...]:
-    numbers = [_count(number) for number in _list(value)]
+def parse_bucket(value: Any, nodes: tuple[bytes, ...]) -> Membership:
+    parse_members(value, "pairs path")
+    pairs = decode_base64(parse_text(value["pairs"]), "malformed-evidence")
+    return Membership(pairs, parse_path(value["path"], nodes))
+
+
+def parse_path(value: Any, nodes: tuple[bytes, ...]) -> tuple[bytes, ...]:
+    numbers = [parse_count(number) for number in parse_list(value)]
     if len(numbers) > MAX_PATH or any(number >= len(nodes) for number in numbers):
         raise Malformed("malformed-evidence", "a path is at most 63 numbers of nodes")
     return tuple(nodes[number] for number in numbers)
 
 
-def _members(value: Any, names: str) -> Mapping[str, Any]:
+def parse_members(value: Any, names: str) -> Mapping[str, Any]:
     if type(value) is not dict or value.keys() != set(names.split()):
         raise Malformed("malformed-evidence", f"the members here are: {names}")
     return value
 
 
-def _list(value: Any) -> Iterator[Any]:
+def parse_list(value: Any) -> Iterator[Any]:
     if type(value) is not list:
         raise Malformed("malformed-evidence", "a list is expected")
     return iter(value)
 
 
-def _text(value: Any) -> str:
+def parse_text(value: Any) -> str:
     if type(value) is not str:
         raise Malformed("malformed-evidence", "a string is expected")
     return value
 
 
-def _count(value: Any) -> int:
+def parse_count(value: Any) -> int:
     if type(value) is not int or value < 0:
         raise Malformed("malformed-evidence", "a number from 0 is expected")
     return value
 
 
-def _hash(value: Any) -> bytes:
-    return decode_hash(_text(value), "malformed-evidence")
+def parse_hash(value: Any) -> bytes:
+    return decode_hash(parse_text(value), "malformed-evidence")

@@ -78,10 +78,7 @@ class HolderAnswer:
             "reason": self.reason,
             "why": self.why,
             "pseudonyms": list(self.pseudonyms),
-            "certificates": [
-                {"type": c.type_code, "issuer": c.issuer, "number": c.number}
-                for c in self.certificates
-            ],
+            "certificates": [certificate.members() for certificate in self.certificates],
             "formerly_bound": self.formerly,
             "names": dict(self.names),
             "checks": [check.members() for check in self.checks],

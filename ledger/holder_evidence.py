@@ -18,39 +18,19 @@ from .bundle import MAX_EVENTS as MAX_BUNDLE_EVENTS
 from .errors import LedgerError, Malformed
 from .evidence import (
     CertificateId,
+    Nodes,
     Shown,
+    bucket_members,
+    parse_bucket,
+    parse_certificate,
+    parse_count,
+    parse_hash,
+    parse_list,
+    parse_members,
+    parse_shown,
+    parse_text,
+    shown_members,
 )
-from .evidence import (
-    _certificate as parse_certificate,
-)
-from .evidence import (
-    _count as parse_count,
-)
-from .evidence import (
-    _hash as parse_hash,
-)
-from .evidence import (
-    _list as parse_list,
-)
-from .evidence import (
-    _members as parse_members,
-)
-from .evidence import (
-    _Nodes as Nodes,
-)
-from .evidence import (
-    _parse_shown as parse_shown,
-)
-from .evidence import (
-    _path as parse_path,
-)
-from .evidence import (
-    _shown as shown_members,
-)
-from .evidence import (
-    _text as parse_text,
-)
-from .note import decode_base64
 from .question import format_instant
 from .statusmap import Membership
 
@@ -130,10 +110,7 @@ def format_holder_evidence(evidence: HolderEvidence) -> bytes:
                 }
                 for act in held.acts
             ],
-            "bucket": {
-                "pairs": base64.b64encode(held.membership.bucket).decode(),
-                "path": nodes.path(held.membership.path),
-            },
+            "bucket": bucket_members(held.membership, nodes),
         }
         for held in evidence.pseudonyms
     ]
@@ -147,19 +124,13 @@ def format_holder_evidence(evidence: HolderEvidence) -> bytes:
         "records": [shown_members(record, nodes) for record in evidence.records],
         "status": shown_members(evidence.status, nodes),
         "checkpoint": evidence.checkpoint.decode(),
-        "nodes": [base64.b64encode(node).decode() for node in nodes.numbers],
+        "nodes": nodes.members(),
     }
     return canonical.format(value)
 
 
 def _certificate(certificate: CertificateId | None, key: bytes) -> Any:
-    if certificate is None:
-        return base64.b64encode(key).decode()
-    return {
-        "type": certificate.type_code,
-        "issuer": certificate.issuer,
-        "number": certificate.number,
-    }
+    return base64.b64encode(key).decode() if certificate is None else certificate.members()
 
 
 def parse_holder_evidence(data: bytes) -> HolderEvidence:
@@ -222,14 +193,10 @@ def _check_ascending(numbers: Iterable[int]) -> None:
 def _held(value: Any, keys: list[bytes], nodes: tuple[bytes, ...]) -> Held:
     parse_members(value, "pseudonym acts bucket")
     identity.parse_pseudonym(parse_text(value["pseudonym"]))
-    bucket = parse_members(value["bucket"], "pairs path")
     return Held(
         value["pseudonym"],
         tuple(_act(act, keys) for act in parse_list(value["acts"])),
-        Membership(
-            decode_base64(parse_text(bucket["pairs"]), "malformed-evidence"),
-            parse_path(bucket["path"], nodes),
-        ),
+        parse_bucket(value["bucket"], nodes),
     )
 
 

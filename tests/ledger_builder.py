@@ -6,21 +6,24 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
-from ledger import merkle, times
+from ledger import merkle, statusmap, times
 from ledger.admission import Accounted, open_record
 from ledger.bundle import format_record, note_hash
 from ledger.checkpoint import Checkpoint
 from ledger.entry import STATUS, Source, format_genesis, format_registry, format_status, parse_entry
 from ledger.evidence import CertificateId, Evidence, Step
+from ledger.holder_evidence import Act
 from ledger.note import MemorySigner, sign
-from ledger.proving import prove
+from ledger.proving import Records, prove
 from ledger.question import Question
 from ledger.registry import Registry, lane_record, leaves
+from ledger.statusmap import MapHead, Membership
 from ledger.trust import Trust, TrustedKey
 from tests import world
 from tests.memory_view import MemoryView
 
 TOPIC = "A" * 22
+KINDS = (statusmap.CERTIFICATES, statusmap.HOLDERS)
 CLAIMS = {
     "issuing_authority_name": "长沙市市场监督管理局",
     "certificate_name": "食品经营许可证",
@@ -46,8 +49,12 @@ class LedgerBuilder:
         self.view = MemoryView(self.book.registry, 1)
         self.histories: dict[bytes, list[Step]] = {}
         self.lines: dict[int, tuple[bytes, ...]] = {}
-        self.deltas: dict[int, tuple[tuple[bytes, bytes], ...]] = {}
+        self.acts: dict[bytes, list[Act]] = {}
+        self.certificates: dict[bytes, CertificateId] = {}
+        self.maps: dict[bytes, dict[bytes, bytes]] = {kind: {} for kind in KINDS}
+        self.k = dict.fromkeys(KINDS, 0)
         self.snapshots: dict[int, list[bytes]] = {}
+        self.states: dict[int, dict[bytes, MapState]] = {}
         self.producers: dict[tuple[str, int], world.Producer] = {}
         self.keys: dict[str, MemorySigner] = {}
         for name, lanes in (departments or {"a": 1}).items():
@@ -99,8 +106,16 @@ class LedgerBuilder:
         self.entries += [entry for _, entry in turn.entries]
         for bundle in turn.logged:
             self.lines[bundle.index] = bundle.opened.bundle.lines
-            self.deltas[bundle.index] = bundle.certificates
+            self.maps[statusmap.CERTIFICATES].update(bundle.certificates)
+            self.maps[statusmap.HOLDERS].update(bundle.holders)
+            for act in bundle.acts:
+                self.acts.setdefault(act.holder, []).append(
+                    Act(bundle.index, act.position, act.certificate, act.bound)
+                )
             for admitted in bundle.admitted:
+                event = admitted.event
+                certificate = CertificateId(event.type_code, event.issuer, event.number)
+                self.certificates[event.key] = certificate
                 transition = self.view.histories[admitted.key][admitted.ordinal]
                 self.histories.setdefault(admitted.key, []).append(
                     Step(bundle.index, admitted.position, admitted.event.line_hash, transition)
@@ -121,7 +136,7 @@ class LedgerBuilder:
         assert outcome == {"admitted": [0, 1]}, outcome
         return done.index
 
-    def status(self, reflects: int | None = None) -> int:
+    def status(self, reflects: int | None = None, with_maps: bool = True) -> int:
         """Append a status entry; its index."""
         index = len(self.entries)
         records = [
@@ -134,7 +149,14 @@ class LedgerBuilder:
         self.snapshots[index] = leaves(records)
         root = merkle.root([merkle.leaf_hash(leaf) for leaf in self.snapshots[index]])
         time = times.format_moment(self.now)
-        self.entries.append(format_status(index if reflects is None else reflects, root, time))
+        heads = None
+        if with_maps:
+            self.k = {k: statusmap.next_k(self.k[k], len(m)) for k, m in self.maps.items()}
+            state = {kind: MapState(kind, self.k[kind], dict(self.maps[kind])) for kind in KINDS}
+            self.states[index] = state
+            heads = {kind: one.head for kind, one in state.items()}
+        reflected = index if reflects is None else reflects
+        self.entries.append(format_status(reflected, root, time, heads))
         return index
 
     def fill(self, count: int) -> None:
@@ -173,6 +195,25 @@ class LedgerBuilder:
         return prove(self.source(size), CertificateId(world.TYPE, issuer, number), question)
 
 
+class MapState:
+    """A status map under a status entry, whole."""
+
+    def __init__(self, kind: bytes, k: int, records: dict[bytes, bytes]) -> None:
+        self.k = k
+        buckets = [b""] * (1 << k)
+        for key in sorted(records):
+            buckets[statusmap.bucket_of(key, k)] += key + records[key]
+        self.buckets = buckets
+        hashes = [statusmap.bucket_hash(kind, k, n, b) for n, b in enumerate(buckets)]
+        self.subtree = merkle.in_memory(hashes)
+        self.head = MapHead(k, self.subtree(k, 0))
+
+    def membership(self, key: bytes) -> Membership:
+        number = statusmap.bucket_of(key, self.k)
+        path = merkle.prove_inclusion(number, 1 << self.k, self.subtree)
+        return Membership(self.buckets[number], tuple(path))
+
+
 @cache
 def _leaf_hash(entry: bytes) -> bytes:
     return merkle.leaf_hash(entry)
@@ -199,11 +240,20 @@ class MemorySource:
     def lines(self, index: int) -> tuple[bytes, ...]:
         return self._ledger.lines[index]
 
-    def certificates(self, index: int) -> tuple[tuple[bytes, bytes], ...]:
-        return self._ledger.deltas[index]
+    def membership(self, kind: bytes, key: bytes) -> Membership:
+        states = self._ledger.states
+        # an entry without maps is shown beside the last bucket there was
+        index = max((i for i in states if i < self.size), default=None)
+        return Membership(b"", ()) if index is None else states[index][kind].membership(key)
 
-    def registry_leaves(self) -> list[bytes]:
-        return self._ledger.snapshots[self.size - 1]
+    def acts(self, key: bytes) -> list[Act]:
+        return [act for act in self._ledger.acts.get(key, []) if act.index < self.size]
+
+    def identities(self, keys: Sequence[bytes]) -> dict[bytes, CertificateId]:
+        return {key: self._ledger.certificates[key] for key in keys}
+
+    def records(self) -> Records:
+        return Records.of(self._ledger.snapshots[self.size - 1])
 
     def status_at(self, moment: int) -> int | None:
         found = None

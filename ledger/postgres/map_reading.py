@@ -28,14 +28,23 @@ class Kind:
     """Where the records of one map lie: the statements that read them."""
 
     pairs: str  # of a range of keys, as they are now
+    copy: str  # of all keys
     changes: str  # the last entry below a size that changed a key
     delta: int  # which of an entry's two lists
     tag: bytes  # of a record hash
 
 
 KINDS = {
-    CERTIFICATES: Kind("read_certificate_pairs", "read_certificate_changes", 0, RECORD_TAG),
-    HOLDERS: Kind("read_holder_pairs", "read_holder_changes", 1, HOLDER_RECORD_TAG),
+    CERTIFICATES: Kind(
+        "read_certificate_pairs",
+        "copy_certificate_pairs",
+        "read_certificate_changes",
+        0,
+        RECORD_TAG,
+    ),
+    HOLDERS: Kind(
+        "read_holder_pairs", "copy_holder_pairs", "read_holder_changes", 1, HOLDER_RECORD_TAG
+    ),
 }
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import cramjam
 from psycopg2.extensions import connection as Connection
@@ -19,7 +20,8 @@ from .. import canonical, identity, merkle, registry, statusmap, tiles
 from ..checkpoint import format_proof
 from ..entry import map_heads, parse_entry
 from ..errors import LedgerError, Malformed, ProofError, Refused, Unavailable
-from ..evidence import CertificateId, Evidence, Shown, Step
+from ..event import ISSUED
+from ..evidence import CertificateId, Evidence, Step
 from ..holder_evidence import Act, HolderEvidence
 from ..lifecycle import parse_transition
 from ..proving import Records, prove, prove_holder, show_entry
@@ -46,6 +48,7 @@ class Looked:
     matches: tuple[CertificateId, ...]
     version: int | None = None
     near: tuple[dict[str, str], ...] = ()
+    absent: tuple[CertificateId, ...] = ()  # without matches: all that could have been meant
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,15 +112,18 @@ class View:
         matches = self._matches([number], type_code, issuer)
         if matches:
             return Looked(number, tuple(matches))
+        absent = self._absent(number, type_code, issuer)
         compact = "".join(number.split()).upper()
         if not compact.startswith(identity.GB_ROOT + "."):
-            return Looked(number, (), None, self._near(number, type_code, issuer))
+            return Looked(number, (), None, self._near(number, type_code, issuer), absent)
         try:
             identifier = identity.parse_identifier(compact)
         except Malformed as err:
-            return Looked(compact, (), None, self._mended(compact, err.message))
-        found = self._by_identifier(identifier, type_code, issuer)
-        return Looked(compact, tuple(found), identifier.version if found else None)
+            return Looked(compact, (), None, self._mended(compact, err.message), absent)
+        meant = self._by_identifier(identifier, type_code, issuer)
+        found = [m for m in self._matches([identifier.serial], type_code, issuer) if m in meant]
+        version = identifier.version if found else None
+        return Looked(compact, tuple(found), version, (), (*meant, *absent))
 
     def _matches(
         self,
@@ -141,23 +147,48 @@ class View:
     def _by_identifier(
         self, identifier: identity.Identifier, type_code: str | None, issuer: str | None
     ) -> list[CertificateId]:
+        """The certificates that an identifier's codes can mean."""
         records = self.records()
         wanted = {
-            "type": ("code", identifier.type_code),
-            "department": ("authority_code", identifier.issuer_code),
+            "type": ("code", identifier.type_code, type_code),
+            "department": ("authority_code", identifier.issuer_code, issuer),
         }
-        names: dict[str, set[str]] = {"type": set(), "department": set()}
+        names: dict[str, list[str]] = {"type": [], "department": []}
         for name in records.places:
             kind, _, rest = name.partition("/")
             if kind in wanted:
-                member, code = wanted[kind]
-                if (records.value(name) or {}).get(member) == code:
-                    names[kind].add(rest)
+                member, code, only = wanted[kind]
+                if only in (None, rest) and (records.value(name) or {}).get(member) == code:
+                    names[kind].append(rest)
         return [
-            found
-            for found in self._matches([identifier.serial], type_code, issuer)
-            if found.type_code in names["type"] and found.issuer in names["department"]
+            CertificateId(type_name, department, identifier.serial)
+            for type_name in names["type"]
+            for department in names["department"]
         ]
+
+    def _absent(
+        self, number: str, type_code: str | None, issuer: str | None
+    ) -> tuple[CertificateId, ...]:
+        """What this number can mean where none is found: under the type and issuer asked for, or
+        under all that the registry ever let issue it.
+        """
+        if type_code is not None:
+            identity.check_type(type_code)
+        if issuer is not None:
+            identity.check_department(issuer)
+        if type_code is not None and issuer is not None:
+            return (CertificateId(type_code, issuer, number),)
+        records, pairs = self.records(), set()
+        for name in records.places:
+            kind, _, rest = name.partition("/")
+            if kind == "type" and type_code in (None, rest):
+                grants: Any = (records.value(name) or {})["grants"]
+                for grant in grants:
+                    if ISSUED in grant["acts"] and issuer in (None, grant["department"]):
+                        pairs.add((rest, grant["department"]))
+        if not pairs:  # nobody may: any name will do
+            pairs.add((type_code or "none", issuer or "none"))
+        return tuple(CertificateId(*pair, number) for pair in sorted(pairs))
 
     def _mended(self, text: str, why: str) -> tuple[dict[str, str], ...]:
         """The identifier with the check character that was expected, when that is all it lacks."""
@@ -259,12 +290,8 @@ class View:
         row = self._cursor.fetchone()
         return None if row is None else int(row[0])
 
-    def registry_leaves(self) -> Sequence[bytes]:
-        """The registry's leaves under the last published status entry."""
-        return self.records().leaves
-
     def records(self) -> Records:
-        """The registry under the last published status entry."""
+        """The registry under the checkpoint's status entry."""
         index = self.size - 1
         if self.cached is None or self.cached[0] != index:
             try:
@@ -294,10 +321,6 @@ class View:
     def holder_evidence(self, pseudonyms: Sequence[str], asked_at: int) -> HolderEvidence:
         """The evidence of everything that is bound to a holder's pseudonyms."""
         return prove_holder(self, pseudonyms, asked_at)
-
-    def status(self) -> Shown:
-        """The last published status entry with its proof."""
-        return show_entry(self, self.size - 1)
 
     def zone(self, issuer: str) -> str | None:
         """The time zone of a department, None for an unknown one."""

@@ -13,7 +13,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ledger import canonical, identity, merkle, times
-from ledger.entry import format_status
 from ledger.errors import Malformed, Refused
 from ledger.evidence import CertificateId, Shown
 from ledger.holder_checking import HolderAnswer, check_holder, check_holder_file
@@ -24,9 +23,8 @@ from ledger.holder_evidence import (
     is_holder_evidence,
     parse_holder_evidence,
 )
-from ledger.mapfold import StatusMap
 from ledger.proving import prove_holder
-from ledger.statusmap import CERTIFICATES, HOLDERS, MapHead, Membership, next_k
+from ledger.statusmap import Membership
 from ledger.verdict import FAILED
 from tests import world
 from tests.ledger_builder import LedgerBuilder
@@ -35,51 +33,9 @@ ONE, TWO = (tuple(f"{version}:{holder * 64}" for version in (1, 2)) for holder i
 NOBODY = tuple(f"{version}:{'e' * 64}" for version in (1, 2))
 
 
-class MappedLedger(LedgerBuilder):
-    """A ledger whose status entries carry the maps; sources that know acts and buckets."""
-
-    def __init__(self, **given: Any) -> None:
-        self.maps: dict[int, Any] = {}
-        super().__init__(**given)
-
-    def status(self, reflects: int | None = None) -> int:
-        index = super().status(reflects)
-        holders = StatusMap(HOLDERS)
-        acts: dict[bytes, list[Act]] = {}
-        ids: dict[bytes, CertificateId] = {}
-        for bundle in self.view.logged:
-            holders.fold(b"".join(key + record for key, record in bundle.holders))
-            for act in bundle.acts:
-                acts.setdefault(act.holder, []).append(
-                    Act(bundle.index, act.position, act.certificate, act.bound)
-                )
-            for admitted in bundle.admitted:
-                event = admitted.event
-                ids[event.key] = CertificateId(event.type_code, event.issuer, event.number)
-        holders.grow(next_k(0, holders.records))
-        head = MapHead(holders.k, holders.root())
-        entry = json.loads(self.entries[-1])
-        self.entries[-1] = format_status(
-            entry["reflects"],
-            bytes.fromhex(entry["registry_root"]),
-            entry["time"],
-            {CERTIFICATES: MapHead(0, bytes(32)), HOLDERS: head},
-        )
-        self.maps[index] = holders, acts, ids
-        return index
-
-    def source(self, size: int | None = None) -> Any:
-        source: Any = super().source(size)
-        holders, acts, ids = self.maps[source.size - 1]
-        source.acts = lambda key: acts.get(key, [])
-        source.membership = lambda kind, key: holders.prove(key)
-        source.identities = lambda keys: {key: ids[key] for key in keys}
-        return source
-
-
 def build(others: int = 20) -> LedgerBuilder:
     """Holder ONE has A and B under version 1, D under 2, had C and E; TWO has C."""
-    ledger = MappedLedger()
+    ledger = LedgerBuilder()
     for version in (1, 2):
         change = {"version": version, "check": f"{version:064x}"}
         ledger.change("pseudonyms", change, world.OPERATOR)
@@ -192,7 +148,7 @@ def test_a_pseudonym_for_every_version_is_asked_for() -> None:
         with pytest.raises(Malformed, match=r"\[1, 2\]"):
             made(wrong)
     with pytest.raises(Refused, match="names no version"):
-        made(ONE, MappedLedger())
+        made(ONE, LedgerBuilder())
 
 
 # --- freshness
@@ -316,7 +272,7 @@ def test_an_act_behind_the_status_entry() -> None:
 
 
 def test_another_holders_bucket() -> None:
-    ledger = MappedLedger()
+    ledger = LedgerBuilder()
     ledger.change("pseudonyms", {"version": 1, "check": "0" * 64}, world.OPERATOR)
     holders = [f"1:{n:064x}" for n in range(300)]
     for begin in range(0, 300, 100):
@@ -437,7 +393,7 @@ def test_more_shown_than_is_bound() -> None:
 def test_another_ledgers_trust_file() -> None:
     ledger = shared()
     thief = world.signer(world.ORIGIN, "thief")
-    other = MappedLedger(checkpoint=thief)
+    other = LedgerBuilder(checkpoint=thief)
     answer = check_holder(made(), other.trust(), ledger.now)
     assert (answer.reason, failed(answer)) == ("evidence-refused", ["checkpoint"])
 
@@ -520,7 +476,7 @@ OPERATIONS = st.lists(
 @given(OPERATIONS)
 def test_random_acts_against_a_slow_model(operations: list[tuple[int, int, bool]]) -> None:
     """Certificates change hands at random; a dictionary says who has what."""
-    ledger = MappedLedger()
+    ledger = LedgerBuilder()
     for version in (1, 2):
         ledger.change("pseudonyms", {"version": version, "check": "0" * 64}, world.OPERATOR)
     owner: dict[str, str] = {}
