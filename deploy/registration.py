@@ -82,6 +82,7 @@ class Registration:
             time_zone=time_zone,
             lanes=lanes,
             pseudonym_version=version,
+            silence_limit_seconds=silence_limit_seconds,
         ).folder
         own = keys.load_key(folder / "registry.key")
         if not self.read().keys(department, REGISTRY_ROLE):

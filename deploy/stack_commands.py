@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import time
+from collections.abc import Mapping
 from typing import Any
 
 from kafka import KafkaConsumer, TopicPartition
@@ -13,14 +15,17 @@ from kafka.errors import KafkaError
 from deploy.environment import Environment
 from deploy.errors import StackError
 from deploy.stack import Stack, worker_programs
-from ledger import topics
+from ledger import times, topics
+from ledger.admission import Lane
 from ledger.errors import LedgerError, Unavailable
 from ledger.postgres.connection import connect, transaction
-from ledger.postgres.rows import read_origin, read_registry
+from ledger.postgres.rows import read_lanes, read_origin, read_registry
 from ledger.postgres.sequencing import read_published, read_tally
 from ledger.postgres.statements import sql
+from ledger.registry import Registry
 
 _OWN = ("certificates", "admitted")
+BY_NATURE, NEVER = "silent by nature", "never heard of"
 
 
 def add_commands(commands: Any) -> None:
@@ -90,6 +95,7 @@ def status(env: Environment) -> dict[str, Any]:
         "events": None,
         "refused": {},
         "lag": None,
+        "departments": [],
     }
     try:
         report |= ledger_status(env)
@@ -107,20 +113,61 @@ def ledger_status(env: Environment) -> dict[str, Any]:
             origin = read_origin(cursor)
             published = read_published(cursor)
             tally = read_tally(cursor)
-            ledger = read_registry(cursor, origin).value("ledger") or {}
+            registry = read_registry(cursor, origin)
+            lanes = read_lanes(cursor)
             cursor.execute(sql("read_all_intake"))
             intake = cursor.fetchall()
     finally:
         connection.close()
     return {
         "origin": origin,
-        "vkey": ledger.get("checkpoint_vkey"),
+        "vkey": (registry.value("ledger") or {}).get("checkpoint_vkey"),
         "tree_size": None if published is None else published[0],
         "certificates": tally.get("certificates", 0),
         "events": tally.get("admitted", 0),
         "refused": {code: n for code, n in sorted(tally.items()) if code not in _OWN},
         "lag": _lag(env.kafka, {partition: offset for _, partition, offset in intake}),
+        "departments": silences(registry, lanes, time.time_ns() // 1000),
     }
+
+
+def silences(
+    registry: Registry, lanes: Mapping[tuple[str, int], Lane], now: int
+) -> list[dict[str, Any]]:
+    """How long each department has been silent on its most silent lane at the moment `now`, the
+    longest first: what an answer about a certificate of that lane rests on.
+    """
+    rows = []
+    for department in registry.departments():
+        own = [(lane.signed_at, n) for (name, n), lane in lanes.items() if name == department]
+        value = registry.value(f"department/{department}") or {}
+        limit = value["silence_limit_seconds"]
+        signed_at, lane = min(own, key=lambda item: _moment(item[0]))
+        silent = None if not signed_at else max(now - _moment(signed_at), 0) // times.SECOND
+        if limit is None:
+            state = BY_NATURE
+        elif silent is None:
+            state = NEVER
+        else:
+            state = "silent too long" if silent > limit else "fresh"
+        rows.append(
+            {
+                "department": department,
+                "names": value["names"],
+                "state": state,
+                "silent_seconds": silent,
+                "silence_limit_seconds": limit,
+                "lane": lane,
+                "signed_at": signed_at or None,
+            }
+        )
+    return sorted(
+        rows, key=lambda row: (row["silent_seconds"] is not None, -(row["silent_seconds"] or 0))
+    )
+
+
+def _moment(signed_at: str) -> int:
+    return times.parse_moment(signed_at) if signed_at else 0
 
 
 def _lag(kafka: str, taken: dict[int, int]) -> int:
@@ -152,5 +199,23 @@ def _print(report: dict[str, Any]) -> None:
         for code, number in report["refused"].items():
             print(f"                {number:,} refused: {code}")
         print(f"  lag           {report['lag']:,} records not yet taken")
+        print("departments by silence, on the most silent of their lanes")
+        for row in report["departments"]:
+            print(f"  {row['department']:<24} {_silence(row)}")
     if "problem" in report:
         print(f"  {report['problem']}")
+
+
+def _silence(row: Mapping[str, Any]) -> str:
+    limit = row["silence_limit_seconds"]
+    state = row["state"] if limit is None else f"{row['state']} (limit {_span(limit)})"
+    if row["signed_at"] is None:
+        return f"{state}, nothing yet on lane {row['lane']}"
+    return f"{state}, {_span(row['silent_seconds'])} on lane {row['lane']}"
+
+
+def _span(seconds: int) -> str:
+    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds // size} {unit}"
+    return f"{seconds} s"

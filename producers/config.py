@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import NoneType
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -24,9 +25,10 @@ from ledger.note import Signer, VerifierKey, parse_vkey
 from ledger.registry import registry_key_name
 
 FORM = "certledger publisher v1"
+MOST_HEARTBEAT_SECONDS = 300.0
 _PSEUDONYM = re.compile(r"pseudonym-([1-9][0-9]{0,5})\.key")
 _SECRET = re.compile(r"[0-9a-f]{64}\n")
-_MEMBERS: dict[str, type] = {
+_MEMBERS: dict[str, type | tuple[type, ...]] = {
     "format": str,
     "origin": str,
     "department": str,
@@ -35,6 +37,7 @@ _MEMBERS: dict[str, type] = {
     "lanes": int,
     "pseudonym_version": int,
     "salt_key_version": int,
+    "silence_limit_seconds": (int, NoneType),
 }
 
 
@@ -53,6 +56,13 @@ class PublisherConfig:
     pseudonym_key: bytes = field(repr=False)
     salt_key_version: int
     salt_key: bytes = field(repr=False)
+    silence_limit_seconds: int | None = None  # as declared; null: silent by nature
+
+    @property
+    def heartbeat_seconds(self) -> float:
+        """How long a lane may stay without a bundle: four heartbeats within the declared limit."""
+        limit = self.silence_limit_seconds
+        return MOST_HEARTBEAT_SECONDS if limit is None else min(limit / 4, MOST_HEARTBEAT_SECONDS)
 
     @property
     def source(self) -> str:
@@ -102,6 +112,7 @@ def create_publisher_folder(
     lanes: int,
     pseudonym_version: int = 1,
     salt_key_version: int = 1,
+    silence_limit_seconds: int | None = None,
 ) -> PublisherConfig:
     """The department's folder with new keys; what an interrupted creation left there is kept.
 
@@ -118,6 +129,7 @@ def create_publisher_folder(
         "lanes": lanes,
         "pseudonym_version": pseudonym_version,
         "salt_key_version": salt_key_version,
+        "silence_limit_seconds": silence_limit_seconds,
     }
     _check(value, folder)
     settings = folder / "publisher.json"
@@ -167,6 +179,7 @@ def load_publisher_config(data: Path, department: str) -> PublisherConfig:
         pseudonym_key=load_secret(pseudonym_path(data, value["pseudonym_version"])),
         salt_key_version=value["salt_key_version"],
         salt_key=load_secret(folder / f"salt-{value['salt_key_version']}.key"),
+        silence_limit_seconds=value["silence_limit_seconds"],
     )
 
 
@@ -190,14 +203,16 @@ def _check(value: dict[str, Any], path: Path) -> None:
     if value.keys() != _MEMBERS.keys():
         raise Malformed("usage", f"{path} must have the members {', '.join(_MEMBERS)}")
     for name, kind in _MEMBERS.items():
-        if type(value[name]) is not kind:
-            raise Malformed("usage", f"{path}: {name} is not a {kind.__name__}")
+        if type(value[name]) not in (kind if isinstance(kind, tuple) else (kind,)):
+            raise Malformed("usage", f"{path}: {name} is of another type")
     if value["format"] != FORM:
         raise Malformed("usage", f"{path}: format is {FORM!r}")
     if not 1 <= value["lanes"] <= MAX_LANES:
         raise Malformed("usage", f"{path}: lanes is a number from 1 to {MAX_LANES}")
     if min(value["pseudonym_version"], value["salt_key_version"]) < 1:
         raise Malformed("usage", f"{path}: versions are numbers from 1")
+    if value["silence_limit_seconds"] is not None and value["silence_limit_seconds"] < 1:
+        raise Malformed("usage", f"{path}: silence_limit_seconds is a number from 1, or null")
     parse_vkey(value["checkpoint_vkey"])
     try:
         ZoneInfo(value["time_zone"])

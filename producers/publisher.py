@@ -147,6 +147,9 @@ class Publisher:
     Conflict `fenced`). `on_outcome` hears of every event, also of those an earlier process
     spooled, before the spool lets go of it; like callbacks of futures it runs in the thread that
     reads receipts and must neither wait nor publish. `link` may be shared by several publishers.
+    Every lane without a bundle for `heartbeat_seconds` (default: a quarter of the silence limit
+    that the department declared, at most five minutes) gets an empty one, which says that nothing
+    happened; a lane that was silent for longer before, at once.
     Raises Conflict `spool-in-use`, Unavailable `unreachable` or `spool-failed`.
     """
 
@@ -173,7 +176,9 @@ class Publisher:
         self._linger = linger_seconds
         self._max_events = max_events
         self._window = window
-        self._heartbeat = heartbeat_seconds
+        self._heartbeat = (
+            config.heartbeat_seconds if heartbeat_seconds is None else heartbeat_seconds
+        )
         self._receipt_seconds = receipt_seconds
         self._grace = grace_seconds
         self._on_outcome = on_outcome
@@ -533,7 +538,8 @@ class Publisher:
         for number, waiting in old.items():
             state = self._lane_state(number, hints.get(number), take_over)
             signed = times.parse_moment(state.signed_at) if state.signed_at else 0
-            lane = _Lane(number, state, signed, beat_at=time.monotonic())
+            age = max(self._clock() - signed, 0) / times.SECOND
+            lane = _Lane(number, state, signed, beat_at=time.monotonic() - age)
             self._lanes.append(lane)
             if state.epoch and state is not self._spool.lanes.get(number):
                 lane.closed.append(_Batch(0.0))  # an empty bundle fences the old producer now
@@ -670,8 +676,7 @@ class Publisher:
                 work.append((lane, batch))
                 lane.open = None
             if (
-                self._heartbeat is not None
-                and not self._closing
+                not self._closing
                 and batch is None
                 and not lane.flights
                 and lane.beat_at + self._heartbeat <= now

@@ -32,6 +32,7 @@ def enrol(book: Book, data: Path, **given: Any) -> PublisherConfig:
         checkpoint_vkey=str(CHECKPOINT.key),
         time_zone=change["time_zone"],
         lanes=change["lanes"],
+        silence_limit_seconds=change["silence_limit_seconds"],
     )
     own, bundle = keys.load_key(config.folder / "registry.key"), config.signer
     book.change(f"department/{name}", change, OPERATOR)

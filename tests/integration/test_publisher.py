@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import errno
 import json
+import math
 import os
 import secrets
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -48,7 +50,9 @@ class Place:
     ledger: MiniLedger
 
     def publisher(self, **options: Any) -> Publisher:
-        return Publisher(self.config, self.kafka, **{"linger_seconds": 0.01, **options})
+        """A publisher, without heartbeats unless they are asked for."""
+        given = {"linger_seconds": 0.01, "heartbeat_seconds": math.inf, **options}
+        return Publisher(self.config, self.kafka, **given)
 
 
 @pytest.fixture
@@ -166,6 +170,35 @@ def test_heartbeats_keep_lanes_fresh(place: Place) -> None:
     assert {header.count for header in heartbeats} == {0}
 
 
+def test_a_lane_that_was_silent_for_long_is_heard_of_at_once(place: Place) -> None:
+    """By default: whoever publishes once a day keeps all lanes fresh, not only those he uses."""
+    with place.publisher(heartbeat_seconds=None):
+        wait_for(lambda: len(place.ledger.view.logged) == 2)
+    with place.publisher(heartbeat_seconds=None) as p:  # both have just been heard of
+        issue(p, "1").result(20)
+    headers = [bundle.opened.bundle.header for bundle in place.ledger.view.logged]
+    assert sorted((header.lane, header.count) for header in headers[:2]) == [(0, 0), (1, 0)]
+    assert [header.count for header in headers[2:]] == [1]
+
+
+def test_heartbeats_are_a_quarter_of_the_declared_limit(place: Place) -> None:
+    for limit, seconds in ((None, 300.0), (60, 15.0), (1, 0.25), (86_400, 300.0)):
+        config = dataclasses.replace(place.config, silence_limit_seconds=limit)
+        assert config.heartbeat_seconds == seconds
+    config = dataclasses.replace(place.config, silence_limit_seconds=2)
+    with Publisher(config, place.kafka, linger_seconds=0.01):
+        wait_for(lambda: len(place.ledger.view.logged) >= 6)
+    lanes = [bundle.opened.bundle.header.lane for bundle in place.ledger.view.logged]
+    assert min(lanes.count(0), lanes.count(1)) >= 2
+
+
+def wait_for(happened: Callable[[], bool], seconds: float = 30) -> None:
+    end = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
 def test_an_unregistered_department_hears_why(place: Place, tmp_path: Path) -> None:
     stranger = department_with_type(Book(), tmp_path / "other")
     with pytest.raises(Unavailable, match="is the department registered"):
@@ -206,7 +239,8 @@ elif step == "after-send":
     Link.send = send
 elif step == "before-release":
     Spool.release = lambda self, hashes: die()
-publisher = Publisher(load_publisher_config(data, department), kafka, linger_seconds=0.05)
+publisher = Publisher(load_publisher_config(data, department), kafka, linger_seconds=0.05,
+                      heartbeat_seconds=float("inf"))
 calls = [
     publisher.issued(
         sys.argv[6], f"K{n}", change_id=f"issue K{n}", time=datetime(2026, 3, 1, tzinfo=UTC)
@@ -443,8 +477,6 @@ def test_a_muted_ledger_leaves_the_events_in_the_spool(place: Place) -> None:
 
 
 def test_receipts_of_another_ledger_prove_nothing(place: Place) -> None:
-    import dataclasses
-
     other = MemorySigner.from_seed("ledger.example/certificates", bytes(32)).key
     config = dataclasses.replace(place.config, checkpoint_key=other)
     p = Publisher(config, place.kafka, linger_seconds=0.01)
