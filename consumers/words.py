@@ -92,6 +92,7 @@ def describe(answer: Answer, colour: bool = False) -> str:
         if answer.why:
             lines.append(f"  {plain(answer.why)}")
         lines += _particulars(answer)
+        lines += _heard(answer)
     lines += _others(answer)
     return "\n".join(lines + _rests_on(answer))
 
@@ -189,6 +190,21 @@ def _particulars(answer: Answer) -> list[str]:
         )
         lines.append(f"  asked about {format_instant(question.at)}{known}")
     return lines
+
+
+def _heard(answer: Answer) -> list[str]:
+    """The last sign of life on this certificate's lane."""
+    heard = answer.issuer_freshness
+    if heard is None:
+        return []
+    limit = heard["silence_limit_seconds"]
+    said = "silent by nature" if limit is None else f"it declared a limit of {limit} s"
+    when = "nothing yet"
+    if heard["signed_at"]:
+        when = f"{heard['signed_at']}, {heard['silent_seconds']} s before the ledger time"
+    return [
+        f"  {plain(heard['department'])} last heard of on lane {heard['lane']}: {when} ({said})"
+    ]
 
 
 def _names(names: Mapping[str, Any] | None) -> str:

@@ -434,19 +434,16 @@ class Examination:
         if limit is None:
             why = f"{age.why}; {issuer['department']} is silent by nature, it declared no limit"
             return Check(FRESHNESS, PASSED, why, values)
-        if not issuer["signed_at"]:
+        silent = issuer["silent_seconds"]
+        if silent is None:
             why = f"{issuer['department']} has never signed anything on this certificate's lane"
             return Check(FRESHNESS, FAILED, why, values, SILENT)
-        silent = time - times.parse_moment(issuer["signed_at"])
-        if silent > limit * times.SECOND:
-            return Check(
-                FRESHNESS,
-                FAILED,
-                f"{issuer['department']} had been silent for {silent // times.SECOND} s, "
-                f"it declared {limit} s",
-                values,
-                SILENT,
+        if silent > limit:
+            why = (
+                f"{issuer['department']} had been silent for {silent} s on this certificate's "
+                f"lane, {issuer['lane']}; it declared {limit} s"
             )
+            return Check(FRESHNESS, FAILED, why, values, SILENT)
         return Check(
             FRESHNESS,
             PASSED,
@@ -481,12 +478,16 @@ class Examination:
             department = self._record(f"department/{responsible}")
             lane = identity.lane_of(self.evidence.certificate.key, department["lanes"])
             signed_at = self._record(f"lane/{responsible}/{lane}")["signed_at"]
+            silent = None
+            if signed_at:
+                silent = -((times.parse_moment(signed_at) - self.ledger_time) // times.SECOND)
         except LedgerError:
             return None
         return {
             "department": responsible,
             "lane": lane,
             "signed_at": signed_at,
+            "silent_seconds": None if silent is None else max(silent, 0),
             "silence_limit_seconds": department["silence_limit_seconds"],
         }
 
