@@ -21,9 +21,19 @@ from ledger.bundle import note_hash
 from ledger.checkpoint import Checkpoint, format_proof
 from ledger.entry import Source, format_genesis, format_registry, format_status
 from ledger.event import format_event, make_commitment, make_event_id, make_salt
+from ledger.holder_evidence import format_holder_evidence
 from ledger.note import MemorySigner, sign
+from ledger.proving import prove_holder
 from ledger.receipt import format_lane, format_notice, format_receipt
-from ledger.registry import format_record, lane_record, leaves, record_hash, tree_root
+from ledger.registry import (
+    PSEUDONYMS,
+    format_record,
+    lane_record,
+    leaves,
+    record_hash,
+    tree_root,
+)
+from tests.ledger_builder import LedgerBuilder
 from tests.memory_view import MemoryView, check_log
 from tests.world import (
     CHECKPOINT,
@@ -76,6 +86,7 @@ def make_examples() -> dict[str, str]:
     view = MemoryView(book.registry, book.index, merkle.leaf_hash(entries[1]))
     logged = _bundle(out, view, entries)
     _status(out, book, view, entries, logged)
+    out["holder-evidence"] = _holder_evidence()
     return out
 
 
@@ -308,6 +319,19 @@ def _status(
             ).decode(),
         }
     )
+
+
+def _holder_evidence() -> str:
+    """A ledger of one department and one holder with two certificates, one of them passed on."""
+    ledger = LedgerBuilder()
+    pseudonym = identity.make_pseudonym(SECRET, 1, "111", "11010519491231002X")
+    change = {"version": 1, "check": identity.pseudonym_check(SECRET)}
+    ledger.change(PSEUDONYMS, change, OPERATOR)
+    ledger.admit("issued", "1", holder_pseudonym=pseudonym)
+    ledger.admit("issued", "2", holder_pseudonym=pseudonym)
+    ledger.admit("amended", "2", holder_pseudonym=f"1:{'0' * 64}")
+    evidence = prove_holder(ledger.source(), [pseudonym], ledger.now)
+    return format_holder_evidence(evidence).decode()
 
 
 def _sha(data: bytes) -> str:
