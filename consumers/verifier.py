@@ -22,7 +22,10 @@ from ledger.trust import MAX_TRUST, Trust, parse_trust
 from ledger.verdict import Answer
 
 SUFFIX, HOLDER_SUFFIX = ".evidence.json", ".holder-evidence.json"
-EXIT_CODES = "exit: 0 valid, 1 not valid, 2 usage, 3 not found, 4 cannot decide or cannot reach"
+EXIT_CODES = (
+    "exit: 0 valid, 1 not valid, 2 usage, 3 not found, 4 cannot decide or cannot reach; of a "
+    "holder's evidence 0 listed, 3 nothing bound"
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser, subject: str, trust_help: str) -> None:

@@ -137,12 +137,14 @@ def silences(
     """How long each department has been silent on its most silent lane at the moment `now`, the
     longest first: what an answer about a certificate of that lane rests on.
     """
+    own: dict[str, list[tuple[str, int]]] = {}
+    for (department, number), at in lanes.items():
+        own.setdefault(department, []).append((at.signed_at, number))
     rows = []
     for department in registry.departments():
-        own = [(lane.signed_at, n) for (name, n), lane in lanes.items() if name == department]
         value = registry.value(f"department/{department}") or {}
         limit = value["silence_limit_seconds"]
-        signed_at, lane = min(own, key=lambda item: _moment(item[0]))
+        signed_at, lane = min(own[department], key=lambda item: _moment(item[0]))
         silent = None if not signed_at else max(now - _moment(signed_at), 0) // times.SECOND
         if limit is None:
             state = BY_NATURE

@@ -148,7 +148,7 @@ class Examination:
 
     @cached_property
     def status_entry(self) -> dict[str, Any]:
-        return check_status_entry(self.evidence.status, self.unchecked_checkpoint)
+        return read_status_entry(self.evidence.status, self.unchecked_checkpoint)
 
     @cached_property
     def ledger_time(self) -> int:
@@ -327,7 +327,7 @@ class Examination:
         )
 
     def _checkpoint(self) -> Check:
-        return check_signed(self.evidence.origin, self.checkpoint, self.trust)
+        return judge_checkpoint(self.evidence.origin, self.checkpoint, self.trust)
 
     def _status(self) -> Check:
         status = self.status_entry
@@ -415,7 +415,7 @@ class Examination:
         if question.known_at is not None and question.known_at > self.reference + CLOCK_TOLERANCE:
             why = "nobody knows yet what the ledger will know then"
             return Check(FRESHNESS, FAILED, why, {}, UNCLEAR)
-        age = check_age(time, self.reference, self.trust.max_checkpoint_age_seconds)
+        age = judge_age(time, self.reference, self.trust.max_checkpoint_age_seconds)
         if age.result != PASSED:
             return age
         issuer = self._issuer_freshness()
@@ -531,7 +531,7 @@ def _without_events(name: str) -> Check:
     return Check(name, NOT_CHECKED, "there is no event to check")
 
 
-def check_age(time: int, reference: int, limit: int) -> Check:
+def judge_age(time: int, reference: int, limit: int) -> Check:
     """Whether the ledger time is recent enough at the moment of reliance; `limit` in seconds."""
     age = reference - time
     values = {
@@ -560,7 +560,7 @@ def check_records(records: Sequence[Shown], size: int, status: Mapping[str, Any]
         merkle.check_inclusion(leaf, shown.index, size, shown.path, root)
 
 
-def check_signed(origin: str, checkpoint: Checkpoint, trust: Trust) -> Check:
+def judge_checkpoint(origin: str, checkpoint: Checkpoint, trust: Trust) -> Check:
     """The check of a checkpoint whose signatures are good, for evidence of the ledger `origin`."""
     if origin != checkpoint.origin:
         raise ProofError("checkpoint-refused", "evidence and checkpoint name two ledgers")
@@ -580,7 +580,7 @@ def _check_logged(shown: Shown, checkpoint: Checkpoint) -> None:
     )
 
 
-def check_status_entry(shown: Shown, checkpoint: Checkpoint) -> dict[str, Any]:
+def read_status_entry(shown: Shown, checkpoint: Checkpoint) -> dict[str, Any]:
     """The checkpoint's last leaf, which must be a status entry that reflects all before it."""
     entry = parse_entry(shown.data)
     if entry["kind"] != entries.STATUS:

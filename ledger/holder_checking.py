@@ -12,11 +12,11 @@ from typing import Any
 
 from . import lifecycle, times
 from .checking import (
-    check_age,
     check_records,
-    check_signed,
-    check_status_entry,
+    judge_age,
+    judge_checkpoint,
     passed,
+    read_status_entry,
     run_check,
 )
 from .checkpoint import Checkpoint, parse_checkpoint
@@ -164,7 +164,7 @@ class _Examination:
     @cached_property
     def status_entry(self) -> dict[str, Any]:
         checkpoint, _ = parse_checkpoint(self.evidence.checkpoint)
-        return check_status_entry(self.evidence.status, checkpoint)
+        return read_status_entry(self.evidence.status, checkpoint)
 
     @cached_property
     def ledger_time(self) -> int:
@@ -199,7 +199,7 @@ class _Examination:
         )
 
     def _checkpoint(self) -> Check:
-        return check_signed(self.evidence.origin, self.checkpoint, self.trust)
+        return judge_checkpoint(self.evidence.origin, self.checkpoint, self.trust)
 
     def _status(self) -> Check:
         heads = map_heads(self.status_entry)
@@ -250,4 +250,4 @@ class _Examination:
 
     def _freshness(self) -> Check:
         limit = self.trust.max_checkpoint_age_seconds
-        return check_age(self.ledger_time, self.reference, limit)
+        return judge_age(self.ledger_time, self.reference, limit)
