@@ -16,6 +16,7 @@ from ledger.postgres.rows import read_origin, read_registry
 from ledger.postgres.store import Store
 from ledger.registry import BUNDLE_ROLE, PSEUDONYMS, REGISTRY_ROLE, Registry
 from producers.config import (
+    change_settings,
     create_publisher_folder,
     create_secret,
     department_folder,
@@ -89,6 +90,23 @@ class Registration:
             self._add_key(own, department, REGISTRY_ROLE, [self._operator(), own])
         bundle = keys.load_key(folder / "bundle.key")
         return self._add_key(bundle, department, BUNDLE_ROLE, [own, bundle])
+
+    def set_silence_limit(self, department: str, seconds: int | None) -> int | None:
+        """Declare another silence limit for a department, None for none; the log index, None when
+        it says this already.
+        """
+        current = self.read()
+        value = current.value(f"department/{department}")
+        if value is None:
+            raise Refused("unknown-department", f"no department {department[:63]!r}")
+        index = None
+        if value["silence_limit_seconds"] != seconds:
+            owner = keys.load_key(department_folder(self._data, department) / "registry.key")
+            change = {**value, "silence_limit_seconds": seconds}
+            index = self._change(current, f"department/{department}", change, [owner])
+        # A crash here: the publisher's heartbeats keep to the old limit; the same again mends it.
+        change_settings(self._data, department, silence_limit_seconds=seconds)
+        return index
 
     def add_pseudonym_version(self, version: int | None = None) -> tuple[int, int]:
         """Announce one more version of the pseudonym secret, by default the next one: (version,

@@ -63,6 +63,15 @@ def _add_department(commands: Any) -> None:
     )
     add.add_argument("--lanes", type=int, default=1, help="lanes that it publishes on (default 1)")
     add.set_defaults(run=run_department_add)
+    limit = verbs.add_parser(
+        "silence-limit",
+        help="declare another silence limit",
+        description="Signed by the department's registry key. Publishers take it up, with their "
+        "heartbeats, when they start anew: lower it after that, raise it before.",
+    )
+    limit.add_argument("id")
+    limit.add_argument("seconds", metavar="SECONDS|none", type=_limit)
+    limit.set_defaults(run=run_department_silence_limit)
     listing = verbs.add_parser("list", help="list departments, their keys and lanes")
     listing.add_argument("--json", action="store_true", help="as JSON on standard output")
     listing.set_defaults(run=run_department_list)
@@ -161,6 +170,22 @@ def run_department_add(args: argparse.Namespace, env: Environment) -> int:
         f"{args.id} is registered up to log index {index}; its keys are in "
         f"{env.data / 'departments' / args.id}"
     )
+    return 0
+
+
+def _limit(text: str) -> int | None:
+    if text == "none":
+        return None
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text) < 2**53:
+        raise argparse.ArgumentTypeError("a number of seconds from 1, or none")
+    return int(text)
+
+
+def run_department_silence_limit(args: argparse.Namespace, env: Environment) -> int:
+    """certledger department silence-limit"""
+    index = env.registration().set_silence_limit(args.id, args.seconds)
+    said = "silent by nature" if args.seconds is None else f"silent for at most {args.seconds} s"
+    print(f"{args.id}: {said}, " + ("as before" if index is None else f"from log index {index} on"))
     return 0
 
 

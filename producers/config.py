@@ -93,13 +93,19 @@ def use_pseudonym_version(data: Path, version: int) -> list[str]:
     Publishers that run go on under the version that they began with.
     """
     load_secret(pseudonym_path(data, version))
-    changed = []
-    for settings in sorted(data.glob("departments/*/publisher.json")):
-        value = _read_settings(settings)
-        if value["pseudonym_version"] != version:
-            _write_settings(settings, {**value, "pseudonym_version": version}, os.replace)
-            changed.append(str(value["department"]))
-    return changed
+    departments = [path.parent.name for path in sorted(data.glob("departments/*/publisher.json"))]
+    return [name for name in departments if change_settings(data, name, pseudonym_version=version)]
+
+
+def change_settings(data: Path, department: str, **changes: Any) -> bool:
+    """Change what a department's publisher.json says; whether it said otherwise."""
+    path = department_folder(data, department) / "publisher.json"
+    value = _read_settings(path)
+    changed = {**value, **changes}
+    if changed != value:
+        _check(changed, path)
+        _write_settings(path, changed, os.replace)
+    return changed != value
 
 
 def create_publisher_folder(

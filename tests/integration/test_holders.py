@@ -268,17 +268,45 @@ def test_random_owners_against_a_slow_model(
     ledger.check()
 
 
-# --- the secret's versions
+# --- the registry's commands
 
 
-def test_versions_are_announced_and_used(
-    ledger: StoredLedger, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    env = Env(ledger.url, tmp_path)
+@pytest.fixture
+def operating(ledger: StoredLedger, tmp_path: Path) -> Env:
+    """A folder with the operator's key."""
     (tmp_path / "keys").mkdir(mode=0o700)
     operator = tmp_path / "keys" / "operator.key"
     operator.write_text(keys.format_key(world.OPERATOR.key.name, _seed(world.OPERATOR.key.name)))
     operator.chmod(0o600)
+    return Env(ledger.url, tmp_path)
+
+
+def test_a_silence_limit_is_declared_anew(
+    operating: Env, ledger: StoredLedger, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(operating, "department", "add", "c", "--name", "en=C") == 0
+    assert load_publisher_config(operating.data, "c").heartbeat_seconds == 300
+    for words, limit in (("60", 60), ("none", None), ("60", 60), ("60", 60)):
+        assert run(operating, "department", "silence-limit", "c", words) == 0
+        value = operating.registration().read().value("department/c")
+        assert value is not None
+        assert value["silence_limit_seconds"] == limit
+        assert value["names"] == {"en": "C"}
+        assert load_publisher_config(operating.data, "c").silence_limit_seconds == limit
+    assert "as before" in capsys.readouterr().out.splitlines()[-1]
+    assert load_publisher_config(operating.data, "c").heartbeat_seconds == 15
+    with pytest.raises(Refused, match="no department"):
+        run(operating, "department", "silence-limit", "nobody", "60")
+    for wrong in ("0", "-1", "soon", "٣", ""):
+        with pytest.raises(SystemExit):
+            run(operating, "department", "silence-limit", "c", wrong)
+    ledger.check()
+
+
+def test_versions_are_announced_and_used(
+    operating: Env, ledger: StoredLedger, capsys: pytest.CaptureFixture[str]
+) -> None:
+    env, tmp_path = operating, operating.data
     assert run(env, "department", "add", "c", "--name", "en=C") == 0
     assert run(env, "department", "add", "d", "--name", "en=D") == 0  # announces nothing again
     assert run(env, "pseudonym-secret", "add") == 0
