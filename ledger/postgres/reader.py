@@ -108,6 +108,10 @@ class View:
         """The published certificates with this number, or with this GB/T 36904 identifier."""
         number = identity.normalise_number(text)
         identity.check_number(number)
+        if type_code is not None:
+            identity.check_type(type_code)
+        if issuer is not None:
+            identity.check_department(issuer)
         matches = self._matches([number], type_code, issuer)
         if matches:
             return Looked(number, tuple(matches))
@@ -171,10 +175,6 @@ class View:
         """What this number can mean where none is found: under the type and issuer asked for, or
         under all that the registry ever let issue it.
         """
-        if type_code is not None:
-            identity.check_type(type_code)
-        if issuer is not None:
-            identity.check_department(issuer)
         if type_code is not None and issuer is not None:
             return (CertificateId(type_code, issuer, number),)
         records, pairs = self.records(), set()
