@@ -7,10 +7,10 @@ held at a moment in the world (`at`), out of the part of the history known by th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
-from typing import Any
+from typing import Any, NamedTuple
 
 from . import canonical, times
 from .errors import Malformed, ProofError, Refused
@@ -72,26 +72,21 @@ _STATE_ACTS = {  # the state that each act leads to
 }
 _ENDS = frozenset({SUSPENDED, REVOKED, EXPIRED, TRANSFERRED_OUT})  # make nothing valid
 
-# transition member: (attribute, needed)
-_MEMBERS = {
-    "event": ("kind", True),
-    "id": ("id", True),
-    "by": ("by", True),
-    "key": ("key", True),
-    "time": ("time", True),
-    "version": ("version", True),
-    "valid_from": ("valid_from", False),
-    "valid_until": ("valid_until", False),
-    "reason": ("reason", False),
-    "revocation": ("revocation", False),
-    "corrects": ("corrects", False),
-    "correction": ("correction", False),
-    "transfer_to": ("transfer_to", False),
-}
+# A transition's members in JSON, in the order of the fields of `Transition`, the needed ones first.
+_NEEDED = ("event", "id", "by", "key", "time", "version")
+_MEMBERS = (
+    *_NEEDED,
+    "valid_from",
+    "valid_until",
+    "reason",
+    "revocation",
+    "corrects",
+    "correction",
+    "transfer_to",
+)
 
 
-@dataclass(frozen=True, slots=True)
-class Transition:
+class Transition(NamedTuple):
     """The state-bearing part of one admitted event; never a private value."""
 
     kind: str
@@ -110,30 +105,12 @@ class Transition:
 
     def members(self) -> dict[str, Any]:
         """The transition as JSON members, those that say nothing left out."""
-        out: dict[str, Any] = {
-            "event": self.kind,
-            "id": self.id,
-            "by": self.by,
-            "key": self.key,
-            "time": self.time,
-            "version": self.version,
-        }
-        for member, value in (
-            ("valid_from", self.valid_from),
-            ("valid_until", self.valid_until),
-            ("reason", self.reason),
-            ("revocation", self.revocation),
-            ("corrects", self.corrects),
-            ("correction", self.correction),
-            ("transfer_to", self.transfer_to),
-        ):
-            if value is not None:
-                out[member] = value
-        return out
+        said = zip(_MEMBERS, self, strict=True)
+        return {member: value for member, value in said if value is not None}
 
-    def format(self) -> bytes:
+    def format(self, dump: canonical.Dump = canonical.encode) -> bytes:
         """The canonical bytes that the history's links are hashed over."""
-        return canonical.encode(self.members())
+        return dump(self.members())
 
     @property
     def start(self) -> int | None:
@@ -145,9 +122,9 @@ class Transition:
 
 def parse_transition(members: Any) -> Transition:
     """The transition in parsed JSON members; Malformed otherwise."""
-    if type(members) is not dict or members.keys() - _MEMBERS.keys():
+    if type(members) is not dict or members.keys() - set(_MEMBERS):
         raise Malformed("malformed-evidence", "not a transition")
-    if any(needed and name not in members for name, (_, needed) in _MEMBERS.items()):
+    if any(name not in members for name in _NEEDED):
         raise Malformed("malformed-evidence", "a transition lacks a member")
     for name, value in members.items():
         if type(value) is not (int if name == "version" else str):
@@ -162,7 +139,7 @@ def parse_transition(members: Any) -> Transition:
         raise Malformed("malformed-evidence", "corrected, and only that, says what it corrects")
     if members.get("valid_from") == OPEN or not 0 <= members["version"] <= canonical.MAX_INTEGER:
         raise Malformed("malformed-evidence", "a transition's valid_from or version")
-    transition = Transition(**{_MEMBERS[name][0]: value for name, value in members.items()})
+    transition = Transition(*(members.get(name) for name in _MEMBERS))  # type: ignore[arg-type]
     times.parse_moment(transition.time)
     for day in (transition.valid_from, transition.valid_until):
         if day is not None and day not in (UNKNOWN, OPEN):
@@ -172,21 +149,21 @@ def parse_transition(members: Any) -> Transition:
 
 def make_transition(event: Event, by: str, key: str, version: int) -> Transition:
     """The transition that an event gives, with the version it leads to."""
-    data = event.data
+    said = event.data.get
     return Transition(
-        kind=event.kind,
-        id=event.id,
-        by=by,
-        key=key,
-        time=event.time,
-        version=version,
-        valid_from=data.get("valid_from"),
-        valid_until=data.get("valid_until"),
-        reason=data.get("reason_code"),
-        revocation=data.get("revocation_kind"),
-        corrects=data.get("corrects"),
-        correction=data.get("correction"),
-        transfer_to=data.get("transfer_to"),
+        event.kind,
+        event.id,
+        by,
+        key,
+        event.time,
+        version,
+        said("valid_from"),
+        said("valid_until"),
+        said("reason_code"),
+        said("revocation_kind"),
+        said("corrects"),
+        said("correction"),
+        said("transfer_to"),
     )
 
 
@@ -211,8 +188,7 @@ def holder_record_hash(count: int, last_link: bytes) -> bytes:
     return sha256(_HOLDER_TAG + b"record" + count.to_bytes(8, "big") + last_link).digest()
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
+class Standing(NamedTuple):
     """A certificate's current state: what the fold of its whole history gives."""
 
     state: str = NONE
@@ -226,30 +202,14 @@ class Standing:
     revocation: str | None = None
     suspended_until: str | None = None
     transfer_to: str | None = None
-    count: int = 0  # transitions in the history
+    count: int = 0  # type: ignore[assignment]  # transitions in the history; no tuple's count
 
-    def record(self, last_link: bytes) -> bytes:
+    def record(self, last_link: bytes, dump: canonical.Dump = canonical.encode) -> bytes:
         """The canonical record: current state and, through the link, the whole history."""
-        members: dict[str, Any] = {
-            "state": self.state,
-            "version": self.version,
-            "highest": self.highest,
-            "responsible": self.responsible,
-            "since": self.since,
-            "count": self.count,
-            "link": last_link.hex(),
-        }
-        for name, value in (
-            ("valid_from", self.valid_from),
-            ("valid_until", self.valid_until),
-            ("reason", self.reason),
-            ("revocation", self.revocation),
-            ("suspended_until", self.suspended_until),
-            ("transfer_to", self.transfer_to),
-        ):
-            if value is not None:
-                members[name] = value
-        return canonical.encode(members)
+        said = zip(self._fields, self, strict=True)
+        members: dict[str, Any] = {name: value for name, value in said if value is not None}
+        members["link"] = last_link.hex()
+        return dump(members)
 
 
 def record_hash(record: bytes) -> bytes:
@@ -257,15 +217,19 @@ def record_hash(record: bytes) -> bytes:
     return sha256(_RECORD_TAG + record).digest()
 
 
-def parse_record(record: bytes) -> tuple[Standing, bytes]:
+def parse_record(
+    record: bytes,
+    load: Callable[[bytes], Any] = canonical.loads,
+    dump: canonical.Dump = canonical.encode,
+) -> tuple[Standing, bytes]:
     """(standing, last link) of a record that the ledger itself wrote; ProofError
     `stored-bytes-damaged` when it is not one.
     """
     try:
-        members = canonical.loads(record)
+        members = load(record)
         last_link = bytes.fromhex(members.pop("link"))
         standing = Standing(**members)
-        same = standing.record(last_link) == record
+        same = standing.record(last_link, dump) == record
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError, Malformed) as err:
         raise ProofError("stored-bytes-damaged", "not a certificate's record") from err
     if not same or len(last_link) != 32:
@@ -302,18 +266,18 @@ def step(standing: Standing, t: Transition) -> Standing:
         _check_dates(_begin(standing, t), until)
     suspended_until = t.valid_until if t.kind == SUSPENDED else None
     return Standing(
-        state=after,
-        version=version,
-        highest=highest,
-        responsible=t.by if t.kind in (ISSUED, TRANSFERRED_IN) else standing.responsible,
-        valid_from=first,
-        valid_until=until,
-        since=t.time if begins else standing.since,
-        reason=t.reason if begins else standing.reason,
-        revocation=t.revocation if begins else standing.revocation,
-        suspended_until=suspended_until if begins else standing.suspended_until,
-        transfer_to=t.transfer_to if begins else standing.transfer_to,
-        count=standing.count + 1,
+        after,
+        version,
+        highest,
+        t.by if t.kind in (ISSUED, TRANSFERRED_IN) else standing.responsible,
+        first,
+        until,
+        t.time if begins else standing.since,
+        t.reason if begins else standing.reason,
+        t.revocation if begins else standing.revocation,
+        suspended_until if begins else standing.suspended_until,
+        t.transfer_to if begins else standing.transfer_to,
+        standing.count + 1,
     )
 
 
@@ -362,8 +326,7 @@ def effective(history: Sequence[Transition]) -> list[Transition]:
         if t.kind == CORRECTED and t.correction == "restate" and t.id not in voided:
             target = out.get(str(t.corrects))
             if target is not None:
-                out[target.id] = replace(
-                    target,
+                out[target.id] = target._replace(
                     valid_from=t.valid_from or target.valid_from,
                     valid_until=t.valid_until or target.valid_until,
                 )
@@ -377,8 +340,8 @@ def fold(history: Sequence[Transition]) -> Standing:
         standing = step(standing, t)
     highest = max((t.version for t in history), default=0)
     if standing.state == NONE and history:
-        standing = replace(standing, state=VOID, since=history[-1].time, responsible=history[0].by)
-    return replace(standing, highest=highest, count=len(history))
+        standing = standing._replace(state=VOID, since=history[-1].time, responsible=history[0].by)
+    return standing._replace(highest=highest, count=len(history))
 
 
 def correct(history: Sequence[Transition], t: Transition) -> Standing:

@@ -140,8 +140,9 @@ class Store:
                 )
                 for c in accepted
             ]
-            view = _View(cursor, registry, [o for _, o in todo if isinstance(o, Opened)])
-            taken = Turn(view, next_index, max(clock, ledger_time))
+            bundles = [o for _, o in todo if isinstance(o, Opened)]
+            view = _View(cursor, registry, bundles, self._library)
+            taken = Turn(view, next_index, max(clock, ledger_time), self._library[1])
             outbox = []
             for fetched, opened in todo:
                 source = Source(topic_id, fetched.partition, fetched.offset)
@@ -324,8 +325,15 @@ def read_genesis(connection: Connection) -> tuple[str, bytes]:
 class _View:
     """`admission.View` over the open transaction, with what the batch needs read at once."""
 
-    def __init__(self, cursor: Cursor, registry: Registry, batch: Sequence[Opened]) -> None:
+    def __init__(
+        self,
+        cursor: Cursor,
+        registry: Registry,
+        batch: Sequence[Opened],
+        library: tuple[Callable[[bytes], Any], canonical.Dump],
+    ) -> None:
         self._cursor = cursor
+        self._library = library
         self.registry = registry
         self._lanes: dict[tuple[str, int], Lane] = {}
         events = [e for opened in batch for e in opened.events if isinstance(e, Event)]
@@ -341,7 +349,7 @@ class _View:
             return found
         self._cursor.execute(sql("read_certificates"), _joined(keys))
         for key, record, holder in self._cursor.fetchall():
-            standing, link = lifecycle.parse_record(bytes(record))
+            standing, link = lifecycle.parse_record(bytes(record), *self._library)
             found[bytes(key)] = Certificate(standing, link, holder)
         if found:
             self._cursor.execute(sql("read_event_ids"), _joined(list(found)))

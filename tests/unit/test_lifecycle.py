@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
@@ -33,7 +33,7 @@ class History:
             **members,
         )
         if kind == "corrected":
-            t = replace(t, version=correct(self.acts, t).version)
+            t = t._replace(version=correct(self.acts, t).version)
         else:
             step(standing, t)
         self.acts.append(t)
@@ -552,7 +552,7 @@ def test_versions_of_voided_events_are_not_given_again() -> None:
 
 def test_no_history_gives_no_answer() -> None:
     t = Transition("suspended", "0" * 32, "a", KEY, "2020-01-01T00:00:00Z", 1)
-    for history in ([], [t], [replace(t, kind="reinstated")]):
+    for history in ([], [t], [t._replace(kind="reinstated")]):
         with pytest.raises(ProofError):
             answer(history, 0)
 
