@@ -59,6 +59,7 @@ VERSION_ACTS = frozenset({ISSUED, RENEWED, AMENDED})
 _LINK_TAG = b"certledger link v1\n"
 _RECORD_TAG = b"certledger record v1\n"
 _HOLDER_TAG = b"certledger holder v1\n"
+MAX_HISTORY = 1024  # transitions, but for a revocation: evidence and turns carry all of them
 MAX_CORRECTABLE = 256  # transitions; a correction folds them all while every writer waits
 _STATE_ACTS = {  # the state that each act leads to
     ISSUED: VALID,

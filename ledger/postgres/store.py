@@ -16,7 +16,7 @@ from .. import admission, canonical, identity, lifecycle, merkle, times
 from ..admission import Accounted, Certificate, DeadLetter, Lane, Opened, Recorded, Turn
 from ..entry import Source, format_genesis, format_registry
 from ..errors import Conflict, Refused, Unavailable
-from ..event import Event
+from ..event import CORRECTED, Event
 from ..lifecycle import Transition, parse_transition
 from ..receipt import format_notice
 from ..registry import Registry, apply_note, format_record, genesis_records
@@ -338,6 +338,7 @@ class _View:
         self._lanes: dict[tuple[str, int], Lane] = {}
         events = [e for opened in batch for e in opened.events if isinstance(e, Event)]
         self.certificates = self._read_certificates(sorted({e.key for e in events}))
+        self._histories = self._read_histories(self._corrected(batch))
         holders = {e.data["holder_pseudonym"] for e in events if "holder_pseudonym" in e.data}
         if holders:
             holders |= {c.holder for c in self.certificates.values() if c.holder}
@@ -355,6 +356,32 @@ class _View:
             self._cursor.execute(sql("read_event_ids"), _joined(list(found)))
             for key, event_id, line_hash in self._cursor.fetchall():
                 found[bytes(key)].event_ids[bytes(event_id).hex()] = bytes(line_hash)
+        return found
+
+    def _corrected(self, batch: Sequence[Opened]) -> list[bytes]:
+        """The certificates that the batch corrects, as far as its bundles may fold histories."""
+        found: set[bytes] = set()
+        for opened in batch:
+            folded = 0
+            for event in opened.events:
+                if isinstance(event, str) or event.kind != CORRECTED:
+                    continue
+                known = self.certificates.get(event.key)
+                if known is None or known.standing.count > lifecycle.MAX_CORRECTABLE:
+                    continue
+                folded += known.standing.count
+                if folded > admission.MAX_FOLDED:
+                    break
+                found.add(event.key)
+        return sorted(found)
+
+    def _read_histories(self, keys: list[bytes]) -> dict[bytes, list[Transition]]:
+        found: dict[bytes, list[Transition]] = {}
+        if keys:
+            self._cursor.execute(sql("read_histories"), _joined(keys))
+            for key, data in self._cursor.fetchall():
+                transition = parse_transition(self._library[0](bytes(data)))
+                found.setdefault(bytes(key), []).append(transition)
         return found
 
     def _read_holders(self, keys: list[bytes]) -> dict[bytes, tuple[int, bytes]]:
@@ -401,11 +428,9 @@ class _View:
         return self.certificates.get(key)
 
     def history(self, key: bytes) -> list[Transition]:
-        self._cursor.execute(sql("read_history"), {"key": key})
-        return [
-            parse_transition(canonical.loads(bytes(data)))
-            for _, _, _, _, data in self._cursor.fetchall()
-        ]
+        if key not in self._histories:
+            self._histories |= self._read_histories([key])
+        return self._histories.get(key, [])
 
     def holder(self, key: bytes) -> tuple[int, bytes]:
         return self._holders.get(key, (0, b""))
