@@ -254,7 +254,8 @@ def step(standing: Standing, t: Transition) -> Standing:
         if t.start is None:
             raise Refused("invalid-transition", "a suspension needs its first day")
         _check_dates(t.start, t.valid_until)
-    begins = after != standing.state or t.kind in (ISSUED, RENEWED)  # something new holds
+    # Something new holds; a suspension may follow one that ended by itself.
+    begins = {before, after} != {standing.state} or t.kind in (ISSUED, RENEWED)
     version, highest = standing.version, standing.highest
     first, until = standing.valid_from, standing.valid_until
     if t.kind in VERSION_ACTS:
@@ -410,8 +411,7 @@ def answer(history: Sequence[Transition], at: int, version: int | None = None) -
         raise ProofError("evidence-refused", "the history is no possible life cycle")
     found = _judge(acts, at, version)
     hidden = [a for a in acts if a.is_start_unknown and at < a.start]
-    if hidden and (found.answer != "not-valid" or any(a.t.kind not in _ENDS for a in hidden)):
-        # Until an act of unknown start was reported nobody can tell whether it had begun.
+    if not _is_decided(acts, hidden, found, at, version):
         found = replace(
             found,
             answer="cannot-decide",
@@ -422,6 +422,22 @@ def answer(history: Sequence[Transition], at: int, version: int | None = None) -
         )
     corrections = (t.id for t in history if t.kind == CORRECTED)
     return replace(found, deciding=tuple(dict.fromkeys((*found.deciding, *corrections))))
+
+
+def _is_decided(
+    acts: Sequence[_Act], hidden: Sequence[_Act], found: Finding, at: int, version: int | None
+) -> bool:
+    """Whether `found` holds whichever of the hidden acts had begun: until an act of unknown start
+    was reported nobody can tell. Each is tried alone: where none changes anything by itself, none
+    sets the state or the version, and so they change nothing together.
+    """
+    if found.answer == "not-valid" and all(a.t.kind in _ENDS for a in hidden):
+        return True
+    for act in hidden:
+        other = _judge([replace(a, start=at) if a is act else a for a in acts], at, version)
+        if replace(other, deciding=()) != replace(found, deciding=()):
+            return False
+    return True
 
 
 def _voided(history: Sequence[Transition]) -> Finding:

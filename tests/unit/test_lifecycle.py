@@ -345,6 +345,16 @@ STORIES: dict[str, tuple[History, Rows]] = {
         issued("2020-06-01", valid_from="unknown", valid_until="2020-12-31"),
         [("2021-06-02", None, "not-valid expired")],
     ),
+    "issue of unknown start, and certainly revoked": (
+        issued("2020-06-01", valid_from="unknown").act(
+            "revoked", "2020-06-02", revocation="penalty", valid_from=day("2020-03-01")
+        ),
+        [
+            ("2020-02-01", None, "cannot-decide start-unknown"),
+            ("2020-04-01", 1, "cannot-decide start-unknown"),
+            ("2020-04-01", 2, "not-valid revoked-penalty"),
+        ],
+    ),
     "revocation of unknown start": (
         issued("2020-01-01").act(
             "revoked", "2020-06-01", revocation="annulled", valid_from="unknown"
@@ -459,6 +469,18 @@ def test_at_the_far_end_the_answer_is_the_standing(name: str) -> None:
             assert found.valid_until == standing.valid_until
             if standing.valid_from is not None:
                 assert found.valid_from == standing.valid_from
+
+
+def test_a_suspension_after_one_that_ended_by_itself_is_the_standing() -> None:
+    history = (
+        issued()
+        .act("suspended", "2020-06-01", reason="first", valid_until=day("2020-06-30"))
+        .act("suspended", "2020-08-01", reason="second", valid_until=day("2020-12-31"))
+    )
+    standing = fold(history.acts)
+    assert (standing.reason, standing.suspended_until) == ("second", day("2020-12-31"))
+    assert standing.since == history.acts[2].time
+    assert fold(history.act("reinstated", "2020-09-01").acts).state == "valid"
 
 
 def test_versions() -> None:
