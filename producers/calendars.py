@@ -101,7 +101,11 @@ def parse_moment(text: str, calendars: tuple[str, ...], zone: tzinfo) -> str:
     if MOMENT in calendars:
         try:
             if len(text) > 10:
-                moment = datetime.fromisoformat(text)
+                moment = (
+                    datetime.strptime(text, "%Y%m%d%H%M%S")
+                    if len(text) == 14 and _DIGITS.fullmatch(text)
+                    else datetime.fromisoformat(text)
+                )
                 return format_datetime(
                     moment if moment.tzinfo else moment.replace(tzinfo=zone), zone
                 )
