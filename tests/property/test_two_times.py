@@ -68,13 +68,9 @@ def admit(history: list[Transition], standing: Standing, act: Act) -> tuple[Tran
         if not history:
             raise LedgerError("not-issued")
         after = lifecycle.correct(history, t)
-        return Transition(**{**_members(t), "version": after.version}), after
-    t = Transition(**{**_members(t), "version": lifecycle.next_version(standing, t.kind)})
+        return t._replace(version=after.version), after
+    t = t._replace(version=lifecycle.next_version(standing, t.kind))
     return t, lifecycle.step(standing, t)
-
-
-def _members(t: Transition) -> dict[str, Any]:
-    return {name: getattr(t, name) for name in Transition.__dataclass_fields__}
 
 
 def grow(drawn: random.Random, counts: Counter[str]) -> tuple[list[Act], list[Transition]]:
