@@ -434,7 +434,7 @@ def _mapping(value: Any) -> Mapping:
     recoded = _table(number["recoded"], "number.recoded") if "recoded" in number else {}
     for new, old in recoded.items():
         if any(
-            old.startswith(other) or other != new and new.startswith(other) for other in recoded
+            old.startswith(other) or (other != new and new.startswith(other)) for other in recoded
         ):
             raise _Wrong(f"number.recoded.{new}", "two codes fit the same number")
     change = value.get("change", ROW)
