@@ -319,10 +319,7 @@ def effective(history: Sequence[Transition]) -> list[Transition]:
 
     Ledger order is kept. A correction that was itself voided has no effect.
     """
-    voided: set[str] = set()
-    for t in reversed(history):
-        if t.kind == CORRECTED and t.correction == "void" and t.id not in voided:
-            voided.add(str(t.corrects))
+    voided = voided_ids(history)
     out = {t.id: t for t in history if t.kind != CORRECTED and t.id not in voided}
     for t in history:
         if t.kind == CORRECTED and t.correction == "restate" and t.id not in voided:
@@ -333,6 +330,15 @@ def effective(history: Sequence[Transition]) -> list[Transition]:
                     valid_until=t.valid_until or target.valid_until,
                 )
     return list(out.values())
+
+
+def voided_ids(history: Sequence[Transition]) -> set[str]:
+    """The ids of the events, corrections among them, that stand no more."""
+    voided: set[str] = set()
+    for t in reversed(history):
+        if t.kind == CORRECTED and t.correction == "void" and t.id not in voided:
+            voided.add(str(t.corrects))
+    return voided
 
 
 def fold(history: Sequence[Transition]) -> Standing:

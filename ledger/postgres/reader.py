@@ -327,6 +327,17 @@ class View:
             raise Refused("not-found", f"no admitted event {event_id} is in the ledger")
         return int(row[0])
 
+    def certificates_of_events(self, event_ids: Sequence[str]) -> dict[str, list[CertificateId]]:
+        """The certificates that have published events with these ids. Reads the whole table."""
+        found: dict[str, list[CertificateId]] = {}
+        self._cursor.execute(
+            sql("find_events"),
+            {"event_ids": [bytes.fromhex(e) for e in event_ids], "size": self.size},
+        )
+        for event_id, *certificate in self._cursor.fetchall():
+            found.setdefault(event_id, []).append(CertificateId(*certificate))
+        return found
+
 
 def neighbours(number: str) -> set[str]:
     """The numbers that differ in one digit or letter, in one left out, or in two exchanged."""
