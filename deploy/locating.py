@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ledger import event as events
@@ -20,15 +20,15 @@ class _Life:
     """One certificate; `history` grows by the corrections that were tried."""
 
     certificate: CertificateId
+    correctors: Callable[[str], str | None]  # a department's scope for corrections
     places: list[tuple[int, int]]
     history: list[Transition]
 
 
 @dataclass(frozen=True, slots=True)
 class _Located:
-    """`producers.correcting.Target` over a view."""
+    """`producers.correcting.Target` as of one view."""
 
-    view: View
     life: _Life
     ordinal: int
 
@@ -67,8 +67,7 @@ class _Located:
 
     def check(self, line: bytes) -> None:
         history, by = self.life.history, self.department
-        type_value = self.view.records().value(f"type/{self.life.certificate.type_code}") or {}
-        if granted(type_value, by, events.CORRECTED, self.view.size) is None:
+        if self.life.correctors(by) is None:
             raise Refused("act-not-authorised", f"{by} may not correct certificates of this type")
         item = events.parse_event(line, merkle.leaf_hash(line))
         tried = lifecycle.make_transition(item, by, "", 0)
@@ -88,14 +87,20 @@ def find_targets(view: View, wanted: Sequence[Wanted]) -> list[Target | LedgerEr
         if certificate not in lives:
             steps = view.history(certificate.key)
             places = [(step.index, step.position) for step in steps]
-            lives[certificate] = _Life(certificate, places, [step.transition for step in steps])
+            value = view.records().value(f"type/{certificate.type_code}") or {}
+            lives[certificate] = _Life(
+                certificate,
+                lambda by: granted(value, by, events.CORRECTED, view.size),
+                places,
+                [step.transition for step in steps],
+            )
         return lives[certificate]
 
     found: list[Target | LedgerError] = []
     for item in wanted:
         try:
             certificate = _certificate(item, certificates)
-            found.append(_locate(view, item, life(certificate)))
+            found.append(_locate(item, life(certificate)))
         except LedgerError as err:
             found.append(err)
     return found
@@ -121,8 +126,8 @@ def _certificate(item: Wanted, known: dict[str, list[CertificateId]]) -> Certifi
     return several[0]
 
 
-def _locate(view: View, item: Wanted, life: _Life) -> _Located:
-    type_code, issuer, number = _Located(view, life, 0).certificate
+def _locate(item: Wanted, life: _Life) -> _Located:
+    type_code, issuer, number = _Located(life, 0).certificate
     if not life.places:
         raise Refused("not-found", f"no certificate {number!r} of {type_code} by {issuer}")
     history = life.history[: len(life.places)]
@@ -140,4 +145,4 @@ def _locate(view: View, item: Wanted, life: _Life) -> _Located:
         if len(fits) > 1:
             ids = ", ".join(history[n].id for n in fits[:8])
             raise Refused("ambiguous", f"{len(fits)} events {item.kind}: name one by its id: {ids}")
-    return _Located(view, life, fits[0])
+    return _Located(life, fits[0])
