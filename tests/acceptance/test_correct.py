@@ -197,9 +197,12 @@ def test_nothing_is_published_while_a_row_cannot_be_used(stack: Stack) -> None:
     assert "line 3: no certificate 'M-9'" in err
     for words, why in (
         (("correct", "--file", "none.csv"), "No such file"),
-        (("correct", "--import", sheet, "--mapping", "mapping.json", "--reason", "x"), "knows of no import"),
+        (
+            ("correct", "--import", sheet, "--mapping", "mapping.json", "--reason", "x"),
+            "knows of no import",
+        ),
         (("correct", "--file", sheet, "--reason", "x"), "go with --import"),
-        (("correct", "--import", sheet, "--mapping", "mapping.json"), "a --reason"),
+        (("correct", "--import", sheet, *mapped), "a --reason"),
     ):
         code, _, err = stack.run(*words)
         assert (code, why in err) == (2, True), err
