@@ -195,12 +195,10 @@ def test_nothing_is_published_while_a_row_cannot_be_used(stack: Stack) -> None:
     code, _, err = stack.run("correct", "--file", sheet, "--dry-run")
     assert code == 1
     assert "line 3: no certificate 'M-9'" in err
+    mapped = ("--mapping", "mapping.json")
     for words, why in (
         (("correct", "--file", "none.csv"), "No such file"),
-        (
-            ("correct", "--import", sheet, "--mapping", "mapping.json", "--reason", "x"),
-            "knows of no import",
-        ),
+        (("correct", "--import", sheet, *mapped, "--reason", "x"), "knows of no import"),
         (("correct", "--file", sheet, "--reason", "x"), "go with --import"),
         (("correct", "--import", sheet, *mapped), "a --reason"),
     ):
