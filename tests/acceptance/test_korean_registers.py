@@ -161,6 +161,7 @@ class Told:
     reports: list[dict[str, Any]] = field(default_factory=list)
     expected: list[dict[str, Any]] = field(default_factory=list)
     said: set[Any] = field(default_factory=set)
+    last: dict[str, list[dict[str, str]]] = field(default_factory=dict)  # rows by file
 
     def tell(self, rows: list[dict[str, str]], type_code: str, issuer: str) -> dict[str, Any]:
         """Add a snapshot; what its import must report."""
@@ -227,7 +228,8 @@ def told(
         done = certledger(told.data, "import", str(file), "--mapping", mapping, "--wait", "--json")
         assert done.returncode == 0, done.stderr
         told.reports.append(json.loads(done.stdout))
-        told.expected.append(told.tell(rows_of(file), type_code, issuer))
+        told.last[name] = rows_of(file)
+        told.expected.append(told.tell(told.last[name], type_code, issuer))
         counts = {key: len(history) for key, history in told.histories.items()}
         told.known.append((time.time_ns() // 1000, counts))
     yield told
@@ -277,6 +279,29 @@ def test_answers_at_random_days_known_at_random_imports(told: Told) -> None:
         connection.close()
     assert set(seen) >= {"in-force", "not-yet-valid", "suspended", "revoked-deregistered"}, seen
     assert set(seen) >= {"start-unknown", "not-known-then"}, seen
+
+
+def test_nothing_is_valid_that_the_register_shows_otherwise(told: Told) -> None:
+    state = json.loads((told.data / "stack.json").read_text())
+    trust = parse_trust((told.data / "trust.json").read_bytes())
+    drawn = random.Random(7)
+    wrong: Counter[str] = Counter()
+    connection = connect(state["postgres"], "test")
+    try:
+        with Reader(connection).open() as view:
+            for name, _, type_code, issuer in (IMPORTS[0], IMPORTS[3], IMPORTS[4]):
+                rows = {(type_code, issuer, number_of(r)): r for r in told.last[name]}
+                for key in drawn.sample(sorted(rows), min(400, len(rows))):
+                    now = time.time_ns() // 1000
+                    evidence = view.evidence(CertificateId(*key), Question(now))
+                    answer = check(evidence, trust, now)
+                    if (rows[key]["영업상태명"] == OPERATING) != (answer.answer == "valid"):
+                        wrong[answer.reason] += 1
+    finally:
+        connection.close()
+    # A pause that disappeared from the register without a day is not taken for ended.
+    assert set(wrong) <= {"suspended"}
+    assert wrong["suspended"] <= 3
 
 
 def test_an_authority_got_another_code_and_kept_its_certificates(told: Told) -> None:
