@@ -179,7 +179,7 @@ def _notes(args: Any, question: Question, zone: str | None, view: View) -> tuple
     """What a person should know about how the question was understood."""
     notes = [
         f"{text} was read as 00:00 of that day in {zone}, the issuer's time zone"
-        for text in dict.fromkeys((args.at, args.known_at))
+        for text in dict.fromkeys((args.at, args.known_at, args.relied_at))
         if text is not None and is_bare_date(text)
     ]
     if question.known_at is not None:

@@ -12,7 +12,6 @@ from .errors import Malformed
 
 NOW = "now"
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
-
 _FIRST = times.parse_moment("0001-01-01T00:00:00Z")
 _LAST = times.parse_moment("9999-12-31T23:59:59.999999Z")
 

@@ -57,7 +57,8 @@ restates it. Nothing is deleted; what the ledger said before stays answerable wi
     + "".join(f"  {name:<24} {what}\n" for name, what in COLUMNS.items())
     + """
 --import names a register's file that was imported by mistake: all events that this import added
-are voided, as long as its journal lies in the data folder.
+are voided, as long as its journal lies in the data folder. It has to be over: an import that was
+stopped is finished first (the same command with --wait), or what it left in its spool would stay.
 
 All rows are looked up and tried first; nothing is published unless every row can be used. Later
 events of a certificate are corrected before earlier ones. Ctrl-C or a kill loses and doubles

@@ -120,6 +120,7 @@ class Report:
             "rows": self.rows,
             "published": self.published,
             "made_before": self.made_before,
+            "left": self.left,
             "admitted": self.admitted,
             "refused": self.refused,
             "unusable": [{"line": line, "why": why} for line, why in self.unusable],
@@ -155,7 +156,9 @@ def _wanted(row: Row, header: Sequence[str]) -> Wanted:
     event_id, kind = cells.get("event_id", ""), cells.get("event", "")
     parts = [cells.get(name, "") for name in _CERTIFICATE]
     if not (event_id or (kind and all(parts))):
-        raise Malformed("usage", f"name the event: event_id, or event with {_CERTIFICATE}")
+        raise Malformed(
+            "usage", f"name the event: event_id, or event with {', '.join(_CERTIFICATE)}"
+        )
     if any(parts) and not all(parts):
         raise Malformed("usage", f"a certificate is named by {', '.join(_CERTIFICATE)} together")
     if kind and kind not in events.FIELDS:
@@ -175,7 +178,8 @@ def wanted_of_import(
     env: Environment, register: Register, mapping_text: str, reason_code: str
 ) -> tuple[list[Wanted], int]:
     """(a void for each event that the import of this file by this mapping added, how many others it
-    published). Malformed `usage` when there was no such import.
+    published). Malformed `usage` when there was no such import, or it is not over: what it will
+    still add would stay.
     """
     _, digest = register.scan()
     path = journal_path(env, "import", digest, mapping_text)
@@ -187,7 +191,7 @@ def wanted_of_import(
     journal.close()
     binding = register.bind()
     makers: dict[str, LineMaker] = {}
-    wanted, left = {}, 0
+    wanted, left, open_ = {}, 0, 0
     for row in register.rows():
         try:
             plains = binding.map(row.cells, row.change)
@@ -212,6 +216,14 @@ def wanted_of_import(
                 )
             elif code is not None:
                 left += 1
+            else:
+                open_ += 1
+    if open_:
+        raise Malformed(
+            "usage",
+            f"{open_:,} events of this import have no outcome yet: finish it first, by the same "
+            "import with --wait",
+        )
     return list(wanted.values()), left
 
 

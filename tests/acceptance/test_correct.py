@@ -137,8 +137,20 @@ def test_a_mistaken_import_is_voided_whole(stack: Stack) -> None:
     assert stack.says("W-1", "--known-at", moment, "--at", "2024-01-01") == "in-force"
     assert stack.says("P-1") == "in-force"
     code, report = stack.ask(*words)
-    assert (code, report["made_before"], report["published"]) == (0, 16, 0)
+    assert (code, report["made_before"], report["published"], report["left"]) == (0, 16, 0, 1)
     assert stack.events() == before + 16
+
+
+def test_an_import_that_is_not_over_is_not_voided(stack: Stack) -> None:
+    stack.bring("half.csv", "H-1,north,2021-01-01,,", "H-2,north,2021-01-01,,")
+    journal = max((stack.data / "imports").iterdir(), key=lambda path: path.stat().st_mtime_ns)
+    whole = journal.read_bytes()
+    journal.write_bytes(b"".join(whole.splitlines(keepends=True)[:-1]))
+    words = ("correct", "--import", "half.csv", "--mapping", "mapping.json", "--reason", "wrong")
+    code, _, err = stack.run(*words)
+    assert code == 2
+    assert "1 events of this import have no outcome yet" in err
+    assert stack.says("H-1") == "in-force"
 
 
 def test_a_sheet_voids_and_restates(stack: Stack) -> None:
