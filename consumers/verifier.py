@@ -10,6 +10,7 @@ import json
 import os
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from ledger.trust import MAX_TRUST, Trust, parse_trust
 from ledger.verdict import Answer
 
 SUFFIX = ".evidence.json"
+_CLOCK_TOLERANCE = 1_000_000  # microseconds
 EXIT_CODES = "exit: 0 valid, 1 not valid, 2 usage, 3 not found, 4 cannot decide or cannot reach"
 
 
@@ -62,9 +64,20 @@ def check_path(args: Any, trust: Trust) -> Answer:
     """The answer that the evidence file named in the arguments supports."""
     path = Path(args.subject)
     data = _read(path, MAX_EVIDENCE + 1, "usage", "evidence file")
-    return check_file(
-        data, trust, now(), at=args.at, known_at=args.known_at, relied_at=args.relied_at
+    moment = now()
+    answer = check_file(
+        data, trust, moment, at=args.at, known_at=args.known_at, relied_at=args.relied_at
     )
+    return note_future(answer, moment)
+
+
+def note_future(answer: Answer, moment: int) -> Answer:
+    """The answer, with a note where it is about a moment that is yet to come."""
+    at = None if answer.question is None else answer.question.at
+    if answer.found is None or at is None or at <= moment + _CLOCK_TOLERANCE:
+        return answer
+    note = "that moment is yet to come: this is what the ledger knows by now, events may follow"
+    return replace(answer, notes=(*answer.notes, note))
 
 
 def show(answer: Answer, as_json: bool) -> int:
