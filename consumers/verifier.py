@@ -10,6 +10,7 @@ import json
 import os
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from ledger.trust import MAX_TRUST, Trust, parse_trust
 from ledger.verdict import Answer
 
 SUFFIX, HOLDER_SUFFIX = ".evidence.json", ".holder-evidence.json"
+_CLOCK_TOLERANCE = 1_000_000  # microseconds
 EXIT_CODES = (
     "exit: 0 valid, 1 not valid, 2 usage, 3 not found, 4 cannot decide or cannot reach; of a "
     "holder's evidence 0 listed, 3 nothing bound"
@@ -68,13 +70,25 @@ def check_path(args: Any, trust: Trust) -> Answer | HolderAnswer:
     """
     path = Path(args.subject)
     data = _read(path, MAX_HOLDER_EVIDENCE + 1, "usage", "evidence file")
-    if not is_holder_evidence(data):
-        return check_file(
-            data, trust, now(), at=args.at, known_at=args.known_at, relied_at=args.relied_at
-        )
-    if args.at is not None or args.known_at is not None:
-        raise Malformed("usage", "holder evidence is of its checkpoint: it has no --at, --known-at")
-    return check_holder_file(data, trust, now(), args.relied_at)
+    moment = now()
+    if is_holder_evidence(data):
+        if args.at is not None or args.known_at is not None:
+            why = "holder evidence is of its checkpoint: it has no --at and --known-at"
+            raise Malformed("usage", why)
+        return check_holder_file(data, trust, moment, args.relied_at)
+    answer = check_file(
+        data, trust, moment, at=args.at, known_at=args.known_at, relied_at=args.relied_at
+    )
+    return note_future(answer, moment)
+
+
+def note_future(answer: Answer, moment: int) -> Answer:
+    """The answer, with a note where it is about a moment that is yet to come."""
+    at = None if answer.question is None else answer.question.at
+    if answer.found is None or at is None or at <= moment + _CLOCK_TOLERANCE:
+        return answer
+    note = "that moment is yet to come: this is what the ledger knows by now, events may follow"
+    return replace(answer, notes=(*answer.notes, note))
 
 
 def show(answer: Answer | HolderAnswer, as_json: bool) -> int:

@@ -94,6 +94,9 @@ def describe(answer: Answer, colour: bool = False) -> str:
         lines += _particulars(answer)
         lines += _heard(answer)
     lines += _others(answer)
+    if answer.looked_up not in (None, answer.number):
+        lines.append(f"  looked up as {plain(answer.looked_up)}")
+    lines += [f"  note: {plain(note)}" for note in answer.notes]
     return "\n".join(lines + _rests_on(answer))
 
 

@@ -44,6 +44,11 @@ class Maps:
         self._pending: list[tuple[bytes, bytes]] = []
         self._heads: dict[bytes, MapHead] | None = None
 
+    @property
+    def records(self) -> int:
+        """How many records both maps hold together."""
+        return sum(folded.records for folded in self._maps.values())
+
     def take(self, index: int, entry: bytes, deltas: tuple[bytes, bytes] | None) -> None:
         """Take in entry `index`, read back; those taken before are passed over.
 

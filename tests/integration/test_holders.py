@@ -142,6 +142,8 @@ def test_a_version_is_asked_for(env: Env) -> None:
             run(env, "holder", *wrong)
     with pytest.raises(Malformed, match="VERSION:64 hex"):
         run(env, "holder", "110105")
+    with pytest.raises(Malformed, match="2020-02-30"):
+        run(env, "holder", *NOBODY, "--at", "2020-02-30")
 
 
 def test_the_file_is_checked_offline_and_by_the_zipapp(

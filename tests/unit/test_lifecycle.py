@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
@@ -33,7 +33,7 @@ class History:
             **members,
         )
         if kind == "corrected":
-            t = replace(t, version=correct(self.acts, t).version)
+            t = t._replace(version=correct(self.acts, t).version)
         else:
             step(standing, t)
         self.acts.append(t)
@@ -345,6 +345,16 @@ STORIES: dict[str, tuple[History, Rows]] = {
         issued("2020-06-01", valid_from="unknown", valid_until="2020-12-31"),
         [("2021-06-02", None, "not-valid expired")],
     ),
+    "issue of unknown start, and certainly revoked": (
+        issued("2020-06-01", valid_from="unknown").act(
+            "revoked", "2020-06-02", revocation="penalty", valid_from=day("2020-03-01")
+        ),
+        [
+            ("2020-02-01", None, "cannot-decide start-unknown"),
+            ("2020-04-01", 1, "cannot-decide start-unknown"),
+            ("2020-04-01", 2, "not-valid revoked-penalty"),
+        ],
+    ),
     "revocation of unknown start": (
         issued("2020-01-01").act(
             "revoked", "2020-06-01", revocation="annulled", valid_from="unknown"
@@ -461,6 +471,18 @@ def test_at_the_far_end_the_answer_is_the_standing(name: str) -> None:
                 assert found.valid_from == standing.valid_from
 
 
+def test_a_suspension_after_one_that_ended_by_itself_is_the_standing() -> None:
+    history = (
+        issued()
+        .act("suspended", "2020-06-01", reason="first", valid_until=day("2020-06-30"))
+        .act("suspended", "2020-08-01", reason="second", valid_until=day("2020-12-31"))
+    )
+    standing = fold(history.acts)
+    assert (standing.reason, standing.suspended_until) == ("second", day("2020-12-31"))
+    assert standing.since == history.acts[2].time
+    assert fold(history.act("reinstated", "2020-09-01").acts).state == "valid"
+
+
 def test_versions() -> None:
     history = (
         issued(valid_from="2020-01-01")
@@ -552,7 +574,7 @@ def test_versions_of_voided_events_are_not_given_again() -> None:
 
 def test_no_history_gives_no_answer() -> None:
     t = Transition("suspended", "0" * 32, "a", KEY, "2020-01-01T00:00:00Z", 1)
-    for history in ([], [t], [replace(t, kind="reinstated")]):
+    for history in ([], [t], [t._replace(kind="reinstated")]):
         with pytest.raises(ProofError):
             answer(history, 0)
 
