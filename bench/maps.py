@@ -116,10 +116,10 @@ def run(certificates: int, phase_bundles: int, phases: int, say: Callable[[str],
         states = 0
         for number in range(2 * phases):
             with_maps = number % 2 == 0
-            fetched, _ = way.ready(phase_bundles)
             if with_maps:
                 way.go(way.ready(1)[0], keeping)  # catches up with the phase before
                 keeping._maps.heads()
+            fetched, _ = way.ready(phase_bundles)
             before = _states(ledger)
             rates[with_maps].append(way.go(fetched, keeping if with_maps else bare))
             states += _states(ledger) - before

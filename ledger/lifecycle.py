@@ -73,6 +73,7 @@ _STATE_ACTS = {  # the state that each act leads to
     TRANSFERRED_IN: VALID,
 }
 _ENDS = frozenset({SUSPENDED, REVOKED, EXPIRED, TRANSFERRED_OUT})  # make nothing valid
+_ENDED = frozenset(_STATE_ACTS[kind] for kind in _ENDS)
 
 # A transition's members in JSON, in the order of the fields of `Transition`, the needed ones first.
 _NEEDED = ("event", "id", "by", "key", "time", "version")
@@ -204,6 +205,7 @@ class Standing(NamedTuple):
     revocation: str | None = None
     suspended_until: str | None = None
     transfer_to: str | None = None
+    begin: str | None = None  # first day of an end of validity, where it was stated
     count: int = 0  # type: ignore[assignment]  # transitions in the history; no tuple's count
 
     def record(self, last_link: bytes, dump: canonical.Dump = canonical.encode) -> bytes:
@@ -244,6 +246,11 @@ def step(standing: Standing, t: Transition) -> Standing:
     before = standing.state
     if before == SUSPENDED_STATE and _suspension_over(standing, t):
         before = VALID
+    waits = _has_not_begun(standing, t)
+    if waits and t.kind in (SUSPENDED, REVOKED):
+        before = VALID
+    if waits and t.kind == TRANSFERRED_IN:
+        raise Refused("dates-reversed", "a transfer does not arrive before it begins")
     after = TABLE.get((before, t.kind))
     if after is None:
         if before in (NONE, VOID):
@@ -255,6 +262,8 @@ def step(standing: Standing, t: Transition) -> Standing:
         if t.start is None:
             raise Refused("invalid-transition", "a suspension needs its first day")
         _check_dates(t.start, t.valid_until)
+    if waits and standing.state == REVOKED_STATE and t.kind == SUSPENDED:
+        return standing._replace(count=standing.count + 1)  # until then; the revocation stays
     # Something new holds; a suspension may follow one that ended by itself.
     begins = {before, after} != {standing.state} or t.kind in (ISSUED, RENEWED)
     version, highest = standing.version, standing.highest
@@ -268,6 +277,7 @@ def step(standing: Standing, t: Transition) -> Standing:
         until = None if until == OPEN else until
         _check_dates(_begin(standing, t), until)
     suspended_until = t.valid_until if t.kind == SUSPENDED else None
+    begin = t.valid_from if t.kind in _ENDS and t.valid_from != UNKNOWN else None
     return Standing(
         after,
         version,
@@ -280,8 +290,19 @@ def step(standing: Standing, t: Transition) -> Standing:
         t.revocation if begins else standing.revocation,
         suspended_until if begins else standing.suspended_until,
         t.transfer_to if begins else standing.transfer_to,
+        begin if begins else standing.begin,
         standing.count + 1,
     )
+
+
+def _has_not_begun(standing: Standing, t: Transition) -> bool:
+    """Whether `t` begins before the end of validity that the standing tells of."""
+    if standing.state not in _ENDED:
+        return False
+    own = times.parse_moment(t.time) if t.start is None else t.start
+    stated = standing.begin
+    begin = times.parse_moment(standing.since) if stated is None else times.day_start(stated)
+    return own < begin
 
 
 def _suspension_over(standing: Standing, t: Transition) -> bool:
@@ -477,6 +498,10 @@ def _acts(history: Sequence[Transition]) -> list[_Act]:
 
 def _state_at(acts: Sequence[_Act], at: int) -> tuple[_Act | None, str, int | None]:
     """(the act that decides, state, since when) at an instant."""
+    revoked = [a for a in acts if a.t.kind == REVOKED and a.start <= at]
+    if revoked:  # whatever else was said: a revocation is undone by a correction alone
+        act = revoked[-1]  # a later one was admitted because it begins before the earlier ones
+        return act, REVOKED_STATE, None if act.is_start_unknown else act.start
     lifted: int | None = None
     for act in reversed(acts):
         if act.t.kind not in _STATE_ACTS or act.start > at:
