@@ -298,7 +298,7 @@ def _holder(args: Any, env: Env) -> int:
     data = format_holder_evidence(evidence) + b"\n"
     if args.output and answer.reason != REFUSED:
         _write(args.output, data)
-    if args.json:
+    if args.json and args.output != "-":
         members = answer.members()
         for item, certificate in zip(members["certificates"], answer.certificates, strict=True):
             item["present"] = _present(present[certificate])

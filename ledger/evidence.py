@@ -166,6 +166,7 @@ def _optional(moment: int | None) -> str | None:
 
 
 def shown_members(shown: Shown, nodes: Nodes) -> dict[str, Any]:
+    """A leaf with its path, as a file has it."""
     return {"index": shown.index, "data": shown.data.decode(), "path": nodes.path(shown.path)}
 
 
@@ -237,6 +238,7 @@ def _evidence(value: Any) -> Evidence:
 
 
 def parse_certificate(value: Any) -> CertificateId:
+    """The certificate whose parts these are."""
     parse_members(value, "type issuer number")
     identity.check_type(parse_text(value["type"]))
     identity.check_department(parse_text(value["issuer"]))
@@ -287,6 +289,7 @@ def _event(value: Any, nodes: tuple[bytes, ...]) -> ShownEvent:
 
 
 def parse_shown(value: Any, nodes: tuple[bytes, ...]) -> Shown:
+    """What `shown_members` made."""
     parse_members(value, "index data path")
     return Shown(
         parse_count(value["index"]),
@@ -296,12 +299,14 @@ def parse_shown(value: Any, nodes: tuple[bytes, ...]) -> Shown:
 
 
 def parse_bucket(value: Any, nodes: tuple[bytes, ...]) -> Membership:
+    """What `bucket_members` made."""
     parse_members(value, "pairs path")
     pairs = decode_base64(parse_text(value["pairs"]), "malformed-evidence")
     return Membership(pairs, parse_path(value["path"], nodes))
 
 
 def parse_path(value: Any, nodes: tuple[bytes, ...]) -> tuple[bytes, ...]:
+    """The hashes that a list of numbers of nodes means."""
     numbers = [parse_count(number) for number in parse_list(value)]
     if len(numbers) > MAX_PATH or any(number >= len(nodes) for number in numbers):
         raise Malformed("malformed-evidence", "a path is at most 63 numbers of nodes")
@@ -309,28 +314,33 @@ def parse_path(value: Any, nodes: tuple[bytes, ...]) -> tuple[bytes, ...]:
 
 
 def parse_members(value: Any, names: str) -> Mapping[str, Any]:
+    """An object of exactly these members, named in one string."""
     if type(value) is not dict or value.keys() != set(names.split()):
         raise Malformed("malformed-evidence", f"the members here are: {names}")
     return value
 
 
 def parse_list(value: Any) -> Iterator[Any]:
+    """The elements of a list."""
     if type(value) is not list:
         raise Malformed("malformed-evidence", "a list is expected")
     return iter(value)
 
 
 def parse_text(value: Any) -> str:
+    """A string."""
     if type(value) is not str:
         raise Malformed("malformed-evidence", "a string is expected")
     return value
 
 
 def parse_count(value: Any) -> int:
+    """A number from 0."""
     if type(value) is not int or value < 0:
         raise Malformed("malformed-evidence", "a number from 0 is expected")
     return value
 
 
 def parse_hash(value: Any) -> bytes:
+    """The 32 bytes of a base64 hash."""
     return decode_hash(parse_text(value), "malformed-evidence")
