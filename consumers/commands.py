@@ -17,6 +17,8 @@ from consumers.verifier import (
     EXIT_CODES,
     SUFFIX,
     add_arguments,
+    add_file_arguments,
+    asked_version,
     check_path,
     is_file,
     load_trust,
@@ -63,6 +65,7 @@ def add_commands(subparsers: Any) -> None:
         epilog=EXIT_CODES,
     )
     add_arguments(verify, "NUMBER|FILE", "what to trust (default: the stack's trust.json)")
+    add_file_arguments(verify)
     _add_filters(verify)
     verify.set_defaults(run=run, perform=_verify)
 
@@ -117,6 +120,8 @@ def run(args: Any, env: Env) -> int:
 def _verify(args: Any, env: Env) -> int:
     if is_file(args.subject):
         return show(check_path(args, load_trust(args.trust or env.trust)), args.json)
+    if args.as_asked:
+        raise Malformed("usage", "--as-asked is for evidence files")
     return show(_ask(args, env)[0], args.json)
 
 
@@ -194,6 +199,8 @@ def _question(args: Any, zone: str | None, version: int | None) -> tuple[Questio
     def when(text: str | None) -> int | None:
         return None if text is None or text == NOW else parse_when(text, zone)
 
+    asked = asked_version(args)
+    version = version if asked is None else asked
     question = Question(now(), when(args.at), when(args.known_at), version)
     return question, when(args.relied_at)
 

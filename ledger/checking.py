@@ -23,7 +23,7 @@ from .evidence import Evidence, Shown, ShownEvent, Step, parse_evidence
 from .finding import INCOMPLETE, UNCLEAR, find
 from .lifecycle import Transition, make_transition
 from .note import Note, VerifierKey, parse_note, parse_vkey
-from .question import NOW, format_instant, parse_when
+from .question import NOW, Question, format_instant, parse_when
 from .records import parse_record
 from .registry import BUNDLE_ROLE, granted, key_active
 from .statusmap import CERTIFICATES, check_membership
@@ -57,10 +57,14 @@ def check_file(
     *,
     at: str | None = None,
     known_at: str | None = None,
+    version: int | None = None,
     relied_at: str | None = None,
+    as_asked: bool = False,
 ) -> Answer:
-    """The answer that an evidence file supports under a trust file at `now`, for the question in
-    it or another. Any bytes give an answer; Malformed only for moments that cannot be understood.
+    """The answer that an evidence file supports under a trust file at `now`, to the caller's
+    question: what is left out asks about now, all that is known, any version. The question in the
+    file counts only when `as_asked` says so: whoever hands in a file does not choose what is asked.
+    Any bytes give an answer; Malformed only for moments that cannot be understood.
     """
     try:
         evidence = parse_evidence(data)
@@ -68,11 +72,13 @@ def check_file(
         return unread(err.message)
     zone = Examination(evidence, trust, now).zone
     try:
-        question = evidence.question
+        question = evidence.question if as_asked else Question(now)
         if at is not None:
             question = replace(question, at=_when(at, zone))
         if known_at is not None:
             question = replace(question, known_at=_when(known_at, zone))
+        if version is not None:
+            question = replace(question, version=version)
         relied = None if relied_at is None else _when(relied_at, zone)
     except Malformed:
         # A file that proves nothing does not get to say that the question is at fault.
@@ -80,7 +86,10 @@ def check_file(
         if own.refused is not None:
             return own
         raise
-    return check(replace(evidence, question=question), trust, now, relied)
+    answer = check(replace(evidence, question=question), trust, now, relied)
+    if answer.refused is None and evidence.question.asks != question.asks:
+        answer = replace(answer, file_question=evidence.question)
+    return answer
 
 
 def check(evidence: Evidence, trust: Trust, now: int, relied_at: int | None = None) -> Answer:

@@ -100,6 +100,7 @@ class Answer:
     number: str | None = None
     found: Found | None = None
     question: Question | None = None
+    file_question: Question | None = None  # the file's own, where another one was asked
     tree_size: int | None = None
     ledger_time: int | None = None
     names: Mapping[str, Any] = field(default_factory=dict)  # of type and departments, contact
@@ -139,6 +140,14 @@ class Answer:
             value["looked_up"] = self.looked_up
         if self.notes:
             value["notes"] = list(self.notes)
+        if self.file_question is not None:
+            own = self.file_question
+            value["file_question"] = {
+                "at": _instant(own.at),
+                "known_at": _instant(own.known_at),
+                "version": own.version,
+                "options": own.options(),
+            }
         if self.issuer_freshness is not None:
             value["issuer_freshness"] = dict(self.issuer_freshness)
         if self.names:

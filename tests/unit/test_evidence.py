@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from consumers.words import describe
 from ledger import canonical, checkpoint, statusmap, times, verdict
 from ledger.bundle import AHEAD
 from ledger.checking import check, check_file
@@ -76,7 +77,7 @@ def failed(answer: Answer) -> list[str]:
 def ask(ledger: LedgerBuilder, number: str, **question: Any) -> Answer:
     """Through the file's bytes, as anybody would."""
     data = format_evidence(ledger.evidence(number, **question))
-    return check_file(data, ledger.trust(), ledger.now)
+    return check_file(data, ledger.trust(), ledger.now, as_asked=True)
 
 
 # --- true files ---
@@ -362,6 +363,73 @@ def test_a_silent_issuer_leaves_no_valid_answer() -> None:
     ledger.doctor("department/a", silence_limit_seconds=None)
     ledger.status()
     assert ask(ledger, "N").answer == "valid"
+
+
+# --- whose question it is ---
+
+
+def revoked_ledger() -> tuple[LedgerBuilder, int]:
+    """Issued, published, revoked an hour later; (ledger, the moment before the revocation)."""
+    ledger = make_ledger()
+    ledger.admit("issued", "N")
+    ledger.advance(60)
+    ledger.status()
+    before = ledger.now
+    ledger.advance(3600)
+    time = times.format_moment(ledger.now)
+    ledger.admit("revoked", "N", revocation_kind="penalty", time=time)
+    ledger.advance(60)
+    return ledger, before
+
+
+@pytest.mark.parametrize("member", ["at", "known_at"])
+@pytest.mark.parametrize("at", [None, "now"])
+def test_the_file_does_not_choose_the_moment(member: str, at: str | None) -> None:
+    """A revoked certificate's bearer makes a file for a question from before the revocation."""
+    ledger, before = revoked_ledger()
+    data = format_evidence(ledger.evidence("N", **{member: before}))
+    answer = check_file(data, ledger.trust(), ledger.now + times.SECOND, at=at)
+    assert answer.answer in ("not-valid", "cannot-decide")
+    assert answer.members()["file_question"][member] == times.format_moment(before)
+    asked = check_file(data, ledger.trust(), ledger.now, as_asked=True)
+    assert (asked.answer, asked.file_question) == ("valid", None)
+    assert "file_question" not in asked.members()
+
+
+def test_the_file_does_not_choose_the_version() -> None:
+    ledger = plain_ledger()
+    data = format_evidence(ledger.evidence("N", version=99))
+    answer = check_file(data, ledger.trust(), ledger.now)
+    assert answer.answer == "valid"
+    assert answer.members()["file_question"]["options"] == "--version 99"
+    asked = check_file(data, ledger.trust(), ledger.now, version=99)
+    assert (asked.reason, asked.file_question) == ("no-such-version", None)
+
+
+def test_the_options_of_the_files_question_ask_it() -> None:
+    ledger, before = revoked_ledger()
+    data = format_evidence(ledger.evidence("N", at=before - times.SECOND, known_at=before))
+    own = check_file(data, ledger.trust(), ledger.now).file_question
+    assert own is not None
+    assert own.options() == "--at 2026-03-01T00:00:59Z --known-at 2026-03-01T00:01:00Z"
+    at, known_at = own.options().split()[1::2]
+    again = check_file(data, ledger.trust(), ledger.now, at=at, known_at=known_at)
+    assert (again.answer, again.file_question) == ("valid", None)
+
+
+def test_what_a_file_does_not_show_is_asked_for() -> None:
+    ledger = make_ledger()
+    ledger.admit("issued", "N")
+    ledger.status()
+    then = ledger.now
+    for kind, members in (("suspended", {"reason_code": "x"}), ("reinstated", {})):
+        ledger.advance(60)
+        ledger.admit(kind, "N", time=times.format_moment(ledger.now), **members)
+    data = format_evidence(ledger.evidence("N", known_at=then))
+    answer = check_file(data, ledger.trust(), ledger.now)
+    assert (answer.answer, answer.reason) == ("cannot-decide", "evidence-incomplete")
+    assert "`certledger evidence 'N'`" in answer.why
+    assert "or --as-asked asks" in describe(answer)
 
 
 # --- untrue files ---
