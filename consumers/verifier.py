@@ -30,6 +30,8 @@ EXIT_CODES = "exit: 0 valid, 1 not valid, 2 usage, 3 not found, 4 cannot decide 
 def add_arguments(parser: argparse.ArgumentParser, subject: str, trust_help: str) -> None:
     """The arguments of checking: the subject, the moments, the trust file, the output."""
     parser.add_argument("subject", metavar=subject)
+    parser.add_argument("--type", metavar="T", help="certificate type code")
+    parser.add_argument("--issuer", metavar="I", help="issuing department")
     parser.add_argument(
         "--at",
         metavar="WHEN",
@@ -51,6 +53,12 @@ def add_arguments(parser: argparse.ArgumentParser, subject: str, trust_help: str
 
 def add_file_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments that only checking a file has."""
+    parser.add_argument(
+        "--number",
+        metavar="NUMBER",
+        help="the certificate asked about: a file about another number, --type or --issuer "
+        "decides nothing",
+    )
     parser.add_argument(
         "--as-asked",
         action="store_true",
@@ -88,6 +96,9 @@ def check_path(args: Any, trust: Trust) -> Answer:
         version=asked_version(args),
         relied_at=args.relied_at,
         as_asked=args.as_asked,
+        type_code=args.type,
+        issuer=args.issuer,
+        number=args.number,
     )
     return note_future(answer, moment)
 

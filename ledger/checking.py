@@ -19,7 +19,7 @@ from .checkpoint import Checkpoint, parse_checkpoint
 from .entry import parse_entry
 from .errors import LedgerError, Malformed, ProofError
 from .event import CORRECTED, ISSUED, TRANSFERRED_IN, parse_event
-from .evidence import Evidence, Shown, ShownEvent, Step, parse_evidence
+from .evidence import CertificateId, Evidence, Shown, ShownEvent, Step, parse_evidence
 from .finding import INCOMPLETE, UNCLEAR, find
 from .lifecycle import Transition, make_transition
 from .note import Note, VerifierKey, parse_note, parse_vkey
@@ -43,10 +43,12 @@ from .verdict import (
     Check,
     Found,
     decide,
+    undecided,
     unread,
 )
 
 STALE, SILENT = "checkpoint-stale", "issuer-silent"
+ANOTHER = "another-certificate"
 CLOCK_TOLERANCE = 300 * times.SECOND  # how far the ledger's time may be ahead of the verifier's
 
 
@@ -60,16 +62,23 @@ def check_file(
     version: int | None = None,
     relied_at: str | None = None,
     as_asked: bool = False,
+    type_code: str | None = None,
+    issuer: str | None = None,
+    number: str | None = None,
 ) -> Answer:
     """The answer that an evidence file supports under a trust file at `now`, to the caller's
     question: what is left out asks about now, all that is known, any version. The question in the
     file counts only when `as_asked` says so: whoever hands in a file does not choose what is asked.
+    About a certificate of another type, issuer or number than those given nothing is decided.
     Any bytes give an answer; Malformed only for moments that cannot be understood.
     """
     try:
         evidence = parse_evidence(data)
     except LedgerError as err:
         return unread(err.message)
+    other = _another(evidence.certificate, type_code, issuer, number)
+    if other is not None:
+        return other
     zone = Examination(evidence, trust, now).zone
     try:
         question = evidence.question if as_asked else Question(now)
@@ -534,6 +543,31 @@ class Examination:
 
 
 # --- parts ---
+
+
+def _another(
+    certificate: CertificateId, type_code: str | None, issuer: str | None, number: str | None
+) -> Answer | None:
+    """The answer where the file is not about the certificate asked about."""
+    normalised = None if number is None else identity.normalise_number(number)
+    told = (
+        ("type", type_code, certificate.type_code),
+        ("issuer", issuer, certificate.issuer),
+        ("number", normalised, certificate.number),
+    )
+    wrong = [(name, asked, own) for name, asked, own in told if asked not in (None, own)]
+    if not wrong:
+        return None
+    why = "; ".join(
+        f"asked about {name} {asked}, the file is of {own}" for name, asked, own in wrong
+    )
+    return undecided(
+        ANOTHER,
+        why,
+        type_code=certificate.type_code,
+        issuer=certificate.issuer,
+        number=certificate.number,
+    )
 
 
 def _when(text: str, zone: str | None) -> int | None:

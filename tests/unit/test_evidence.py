@@ -432,6 +432,31 @@ def test_what_a_file_does_not_show_is_asked_for() -> None:
     assert "or --as-asked asks" in describe(answer)
 
 
+@pytest.mark.parametrize(
+    ("asked", "exit_code"),
+    [
+        ({"type_code": world.TYPE, "issuer": "a", "number": " Ｎ "}, 0),
+        ({"type_code": "SURGEON-LICENCE"}, 4),
+        ({"issuer": "ministry-of-health"}, 4),
+        ({"number": "M"}, 4),
+        ({"number": ""}, 4),
+        ({"type_code": world.TYPE, "issuer": "b"}, 4),
+    ],
+)
+def test_a_file_about_another_certificate_decides_nothing(
+    asked: dict[str, str], exit_code: int
+) -> None:
+    ledger = plain_ledger()
+    data = format_evidence(ledger.evidence("N"))
+    answer = check_file(data, ledger.trust(), ledger.now, **asked)
+    assert answer.exit == exit_code
+    if exit_code:
+        name, wanted = list(asked.items())[-1]
+        assert answer.reason == "another-certificate"
+        own = answer.members()["certificate"][name.removesuffix("_code")]
+        assert f"{wanted}, the file is of {own}" in answer.why
+
+
 # --- untrue files ---
 
 

@@ -15,6 +15,7 @@ from consumers.verifier import is_file
 from ledger import times, verdict
 from ledger.evidence import format_evidence
 from ledger.trust import format_trust
+from tests import world
 from tests.ledger_builder import LedgerBuilder
 
 # Runs the zipapp with every module refused that is neither standard, cryptography nor in it.
@@ -123,6 +124,23 @@ def test_wrong_usage_is_2_and_a_sentence(
     monkeypatch.chdir(folder)
     assert offline.main(arguments) == 2
     assert capsys.readouterr().err.startswith("certledger-verify: ")
+
+
+@pytest.mark.parametrize(
+    ("options", "code"),
+    [
+        (["--number", "good", "--type", world.TYPE, "--issuer", "a"], 0),
+        (["--type", "SURGEON-LICENCE"], 4),
+        (["--issuer", "ministry-of-health"], 4),
+        (["--number", "over"], 4),
+    ],
+    ids=["the same", "type", "issuer", "number"],
+)
+def test_what_is_given_beside_a_file_must_be_its_own(
+    folder: Path, options: list[str], code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert offline.main([str(folder / "good.evidence.json"), *options]) == code
+    assert ("the file is about another certificate" in capsys.readouterr().err) == (code == 4)
 
 
 def test_without_cryptography_it_says_so(archive: Path, folder: Path) -> None:
