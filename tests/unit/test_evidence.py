@@ -13,11 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from consumers.words import describe
-from ledger import canonical, checkpoint, statusmap, times, verdict
+from ledger import canonical, checkpoint, lifecycle, statusmap, times, verdict
 from ledger.bundle import AHEAD
 from ledger.checking import check, check_file
 from ledger.errors import Malformed
 from ledger.evidence import Evidence, Shown, format_evidence, parse_evidence
+from ledger.lifecycle import Transition
 from ledger.note import sign
 from ledger.proving import show_entry
 from ledger.statusmap import Membership
@@ -227,16 +228,24 @@ def test_voided_and_restated_history() -> None:
     assert (ask(ledger, "N").answer, ask(ledger, "N").reason) == ("not-valid", "voided")
 
 
-def test_size_of_evidence_in_a_large_ledger() -> None:
-    """Under 10 KB for a history of four events in a log of 130,000 entries, also where the map has
-    ten million records: a bucket's path is longer by 50 bytes a level there.
+@pytest.mark.parametrize(
+    ("days", "events", "limit"),
+    [
+        ({"valid_from": "2026-02-01+08:00", "valid_until": "2028-01-31+08:00"}, 1, 10_000),
+        ({"valid_until": "2028-01-31+08:00"}, 2, 12_000),  # not before what it renews, shown too
+    ],
+    ids=["days of its own", "days taken over"],
+)
+def test_size_of_evidence_in_a_large_ledger(days: dict[str, Any], events: int, limit: int) -> None:
+    """For a history of four events in a log of 130,000 entries, by how many of them decide; with
+    ten million records in the map, where a bucket's path is longer by 50 bytes a level.
     """
     ledger = make_ledger()
     kinds: list[tuple[str, dict[str, Any]]] = [
         ("issued", {"valid_from": "2026-02-01+08:00", "valid_until": "2027-01-31+08:00"}),
         ("suspended", {"reason_code": "inspection"}),
         ("reinstated", {}),
-        ("renewed", {"valid_until": "2028-01-31+08:00"}),
+        ("renewed", days),
     ]
     for kind, members in kinds:
         ledger.fill(32_768)
@@ -244,11 +253,13 @@ def test_size_of_evidence_in_a_large_ledger() -> None:
         time = times.format_moment(ledger.now)
         others = [ledger.event("issued", f"{kind} {n}") for n in range(400)]
         ledger.publish([*others, ledger.event(kind, "N", time=time, **members), *others[:99]])
-    data = format_evidence(ledger.evidence("N"))
+    evidence = ledger.evidence("N")
+    data = format_evidence(evidence)
     assert check_file(data, ledger.trust(), ledger.now).answer == "valid"
     more_levels = statusmap.next_k(0, 10_000_000) - ledger.k[statusmap.CERTIFICATES]
     assert more_levels == 13
-    assert len(data) + 50 * more_levels < 10_000
+    size = len(data) + 50 * more_levels
+    assert (len(evidence.events), size < limit) == (events, True), size
 
 
 # --- two times and freshness ---
