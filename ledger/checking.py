@@ -441,53 +441,44 @@ class Examination:
             about_now = question.known_at > time
         else:
             about_now = question.at is None or question.at > time
-        if not about_now:
-            return _passed(
-                FRESHNESS,
-                f"the question is about the past: the answer is what was known at "
-                f"{format_instant(min(question.known_at or time, time))}",
-                ledger_time=format_instant(time),
-            )
         if question.known_at is not None and question.known_at > self.reference + CLOCK_TOLERANCE:
             why = "nobody knows yet what the ledger will know then"
             return Check(FRESHNESS, FAILED, why, {}, UNCLEAR)
-        age = _age(time, self.reference, self.trust.max_checkpoint_age_seconds)
-        if age.result != PASSED:
-            return age
+        if about_now:
+            age = _age(time, self.reference, self.trust.max_checkpoint_age_seconds)
+        else:
+            known = format_instant(min(question.known_at or time, time))
+            why = f"the question is about the past: the answer is what was known at {known}"
+            age = _passed(FRESHNESS, why, ledger_time=format_instant(time))
+        return self._silence(age, min(self.at, time)) if age.result == PASSED else age
+
+    def _silence(self, age: Check, moment: int) -> Check:
+        """Whether the issuer's sign of life lets its word count for `moment`, past or present: what
+        it decided by then may still be on its way.
+        """
         issuer = self._issuer_freshness()
         if issuer is None and not self.history and self._is_unregistered():
             return age
         if issuer is None:
-            return Check(
-                FRESHNESS,
-                FAILED,
-                "the responsible department's lane is not shown",
-                age.values,
-                INCOMPLETE,
-            )
+            why = "the responsible department's lane is not shown"
+            return Check(FRESHNESS, FAILED, why, age.values, INCOMPLETE)
         values = {**age.values, "issuer": issuer}
-        limit = issuer["silence_limit_seconds"]
+        department, limit = issuer["department"], issuer["silence_limit_seconds"]
         if limit is None:
-            why = f"{age.why}; {issuer['department']} is silent by nature, it declared no limit"
+            why = f"{age.why}; {department} is silent by nature, it declared no limit"
             return Check(FRESHNESS, PASSED, why, values)
         if not issuer["signed_at"]:
-            why = f"{issuer['department']} has never signed anything on this certificate's lane"
+            why = f"{department} has never signed anything on this certificate's lane"
             return Check(FRESHNESS, FAILED, why, values, SILENT)
-        silent = time - times.parse_moment(issuer["signed_at"])
+        silent = moment - times.parse_moment(issuer["signed_at"])
         if silent > limit * times.SECOND:
-            return Check(
-                FRESHNESS,
-                FAILED,
-                f"{issuer['department']} had been silent for {silent // times.SECOND} s, "
-                f"it declared {limit} s",
-                values,
-                SILENT,
+            why = (
+                f"{department} had been silent for {silent // times.SECOND} s at "
+                f"{format_instant(moment)}, it declared {limit} s"
             )
+            return Check(FRESHNESS, FAILED, why, values, SILENT)
         return Check(
-            FRESHNESS,
-            PASSED,
-            f"{age.why}; {issuer['department']} signed at {issuer['signed_at']}",
-            values,
+            FRESHNESS, PASSED, f"{age.why}; {department} signed at {issuer['signed_at']}", values
         )
 
     def _responsible(self) -> str:

@@ -376,6 +376,28 @@ def test_a_silent_issuer_leaves_no_valid_answer() -> None:
     assert ask(ledger, "N").answer == "valid"
 
 
+@pytest.mark.parametrize(
+    ("after", "answer"), [(0, "valid"), (DAY, "valid"), (DAY + 1, "cannot-decide")]
+)
+@pytest.mark.parametrize("known", [False, True], ids=["", "known then"])
+def test_an_issuer_silent_for_long_leaves_the_past_open_too(
+    after: int, answer: str, known: bool
+) -> None:
+    """Its acts of then may be withheld: its word counts up to its last signature and the limit."""
+    ledger = make_ledger()
+    ledger.admit("issued", "N")
+    signed = ledger.now
+    ledger.advance(90 * DAY)
+    ledger.status()
+    at = times.format_moment(signed + after * times.SECOND)
+    known_at = times.format_moment(ledger.now) if known else None
+    evidence = ledger.evidence("N", at=moment(at), known_at=known_at and moment(known_at))
+    data = format_evidence(evidence)
+    found = check_file(data, ledger.trust(), ledger.now + 1, at=at, known_at=known_at)
+    assert (found.answer, failed(found)) == (answer, [] if answer == "valid" else ["freshness"])
+    assert found.reason == ("in-force" if answer == "valid" else "issuer-silent")
+
+
 # --- whose question it is ---
 
 
