@@ -10,13 +10,9 @@ from .entry import parse_entry
 from .errors import LedgerError
 from .evidence import Evidence
 from .question import format_instant
-from .verdict import CANNOT_DECIDE, NOT_FOUND, Deciding, Found
+from .verdict import CANNOT_DECIDE, NOT_FOUND, NOT_KNOWN_THEN, Deciding, Found
 
-INCOMPLETE, UNCLEAR, NOT_KNOWN_THEN = (
-    "evidence-incomplete",
-    "known-at-unclear",
-    "not-known-then",
-)
+INCOMPLETE, UNCLEAR = "evidence-incomplete", "known-at-unclear"
 
 
 def find(
@@ -73,6 +69,7 @@ def find(
             for ordinal, t in enumerate(history)
             if t.id in finding.deciding
         ),
+        asked_version=question.version,
     )
 
 

@@ -356,13 +356,59 @@ def test_old_evidence_goes_stale_and_keeps_its_meaning() -> None:
     assert past.answer == "valid"
 
 
-def test_staleness_takes_nothing_from_what_is_over() -> None:
+REVOKE = ("revoked", {"revocation_kind": "penalty"})
+STALE_CASES: dict[str, tuple[tuple[tuple[str, dict[str, Any]], ...], int | None, str, bool]] = {
+    "revoked": ((REVOKE,), None, "revoked-penalty", True),
+    "revoked, of a version": ((REVOKE,), 1, "revoked-penalty", True),
+    "superseded": ((("renewed", {}),), 1, "superseded", True),
+    "expired": ((("amended", {"valid_until": "2026-03-01+08:00"}),), None, "expired", False),
+    "expired, of a version": ((("amended", {"valid_until": "2026-03-01Z"}),), 2, "expired", True),
+    "said to have expired": ((("expired", {}),), None, "expired", False),
+    "suspended": ((("suspended", {"reason_code": "x"}),), None, "suspended", False),
+    "transferred": ((("transferred-out", {"transfer_to": "b"}),), None, "transferred", False),
+    "no such version": ((), 2, "no-such-version", False),
+    "not yet valid": ((("amended", {"valid_from": "2030-01-01Z"}),), 2, "not-yet-valid", False),
+    "voided": (
+        (
+            (
+                "corrected",
+                {"corrects": event_id("0", "issued"), "correction": "void", "reason_code": "x"},
+            ),
+        ),
+        None,
+        "voided",
+        False,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", STALE_CASES)
+def test_staleness_takes_nothing_but_from_what_may_have_changed(name: str) -> None:
+    acts, version, reason, is_over = STALE_CASES[name]
     ledger = make_ledger()
-    ledger.admit("issued", "N")
-    ledger.admit("revoked", "N", revocation_kind="penalty")
-    data = format_evidence(ledger.evidence("N"))
-    answer = check_file(data, ledger.trust(), ledger.now + 900 * DAY * times.SECOND)
-    assert (answer.answer, failed(answer)) == ("not-valid", ["freshness"])
+    ledger.admit("issued", "N", change="0")
+    ledger.advance(2 * DAY)
+    for kind, members in acts:
+        ledger.admit(kind, "N", time=times.format_moment(ledger.now), **members)
+    ledger.publish([])
+    data = format_evidence(ledger.evidence("N", version=version))
+    fresh = check_file(data, ledger.trust(), ledger.now, version=version)
+    assert (fresh.answer, fresh.reason, failed(fresh)) == ("not-valid", reason, [])
+    later = ledger.now + 307 * DAY * times.SECOND
+    stale = check_file(data, ledger.trust(), later, version=version)
+    assert failed(stale) == ["freshness"]
+    assert (stale.answer, stale.reason) == (
+        ("not-valid", reason) if is_over else ("cannot-decide", "checkpoint-stale")
+    )
+
+
+def test_what_was_not_known_then_stays_so() -> None:
+    ledger = late_ledger()
+    then = moment("2026-02-01T00:00:00+08:00")
+    data = format_evidence(ledger.evidence("N", known_at=then))
+    later = ledger.now + 307 * DAY * times.SECOND
+    answer = check_file(data, ledger.trust(), later, as_asked=True)
+    assert (answer.answer, answer.reason) == ("not-found", "not-known-then")
 
 
 def test_a_silent_issuer_leaves_no_valid_answer() -> None:
@@ -996,6 +1042,17 @@ def test_only_what_was_checked_is_valid() -> None:
         assert decide(**{name: verdict.FAILED}) == "cannot-decide", name
     for name in verdict.NEEDED["valid"]:
         assert decide(**{name: verdict.NOT_CHECKED}) == "cannot-decide", name
+
+
+def test_whatever_is_decided_rests_on_the_whole_history_under_a_trusted_checkpoint() -> None:
+    for kind, needed in verdict.NEEDED.items():
+        assert kind == "cannot-decide" or {"authority", "checkpoint", "status"} <= set(needed)
+    for found in (
+        verdict.Found("not-found", "not-known-then"),
+        verdict.Found("not-valid", "revoked-annulled"),
+        verdict.Found("not-valid", "superseded", asked_version=1),
+    ):
+        assert set(found.rests_on) == set(verdict.PROVING) - {"disclosures"}
 
 
 def test_trust_file_round_trip() -> None:
