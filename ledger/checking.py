@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 from . import entry as entries
@@ -182,6 +183,12 @@ class Examination:
                 raise Malformed("malformed-evidence", f"entry {shown.index} is no bundle's")
             parsed[shown.index] = entry
         return parsed
+
+    @cached_property
+    def then(self) -> dict[str, Any] | None:
+        """The status entry known at `known_at`, None where none is shown."""
+        then = self.evidence.status_then
+        return None if then is None else parse_entry(then.data)
 
     @cached_property
     def records(self) -> dict[str, dict[str, Any]]:
@@ -368,6 +375,7 @@ class Examination:
     def _status(self) -> Check:
         status = self.status_entry
         self._check_then()
+        self._check_times()
         record = self._record_hash()
         heads = entries.map_heads(status)
         if heads is None:
@@ -401,15 +409,25 @@ class Examination:
         return _passed(STATUS, why, **values)
 
     def _check_then(self) -> None:
-        then = self.evidence.status_then
-        if then is None:
+        then, entry = self.evidence.status_then, self.then
+        if then is None or entry is None:
             return
-        entry = parse_entry(then.data)
         if entry["kind"] != entries.STATUS or entry["reflects"] != then.index:
             raise ProofError("proof-failed", f"entry {then.index} is no state of all before it")
         if then.index >= self.evidence.status.index:
             raise ProofError("proof-failed", "the earlier status entry is not earlier")
         _check_logged(then, self.unchecked_checkpoint)
+
+    def _check_times(self) -> None:
+        """Ledger times never decrease: else an entry could deny that a state before it held it."""
+        told = {**self.bundles, self.evidence.status.index: self.status_entry}
+        if self.evidence.status_then is not None and self.then is not None:
+            told[self.evidence.status_then.index] = self.then
+        for (one, before), (other, after) in pairwise(sorted(told.items())):
+            if times.parse_moment(before["time"]) > times.parse_moment(after["time"]):
+                raise ProofError(
+                    "proof-failed", f"entry {other} has an earlier ledger time than entry {one}"
+                )
 
     def _record_hash(self) -> bytes | None:
         """What the map must hold: the hash of the record folded from all transitions, None for no

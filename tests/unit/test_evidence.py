@@ -318,6 +318,25 @@ def test_a_state_known_earlier_is_not_passed_off_as_the_last_one() -> None:
     assert (found.answer, found.reason) == ("cannot-decide", "known-at-unclear")
 
 
+def test_ledger_times_that_go_back() -> None:
+    """An unwelcome entry is stamped later than the state that covers it: not known then?"""
+    ledger = make_ledger()
+    ledger.admit("issued", "N")
+    ledger.advance(60)
+    first = ledger.status()
+    then = ledger.now
+    ledger.advance(4 * 3600)
+    ledger.admit("revoked", "N", revocation_kind="penalty", time="2026-03-01T08:01:00+08:00")
+    ledger.advance(-2 * 3600)
+    ledger.status()
+    true = ledger.evidence("N", known_at=then + 3600 * times.SECOND)
+    from ledger.proving import show_entry
+
+    earlier = replace(true, status_then=show_entry(ledger.source(), first))
+    assert "status" in refused_by(earlier, ledger)
+    assert "status" in refused_by(true, ledger)
+
+
 def test_bare_dates_are_days_of_the_issuers_zone() -> None:
     data, trust, now = suspended()
     day = check_file(data, trust, now, at="2026-02-01")
