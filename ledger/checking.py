@@ -174,15 +174,14 @@ class Examination:
         return times.parse_moment(self.status_entry["time"])
 
     @cached_property
+    def entries(self) -> dict[int, dict[str, Any]]:
+        """The shown entries by log index."""
+        return {shown.index: parse_entry(shown.data) for shown in self.evidence.entries}
+
+    @cached_property
     def bundles(self) -> dict[int, dict[str, Any]]:
-        """The shown entries by log index, all of them bundles'."""
-        parsed = {}
-        for shown in self.evidence.entries:
-            entry = parse_entry(shown.data)
-            if entry["kind"] != entries.BUNDLE:
-                raise Malformed("malformed-evidence", f"entry {shown.index} is no bundle's")
-            parsed[shown.index] = entry
-        return parsed
+        """Those of them that are bundles'."""
+        return {n: entry for n, entry in self.entries.items() if entry["kind"] == entries.BUNDLE}
 
     @cached_property
     def then(self) -> dict[str, Any] | None:
@@ -220,7 +219,7 @@ class Examination:
     def _bundle(self, index: int) -> dict[str, Any]:
         bundle = self.bundles.get(index)
         if bundle is None:
-            raise ProofError("proof-failed", f"entry {index} is not shown")
+            raise ProofError("proof-failed", f"no bundle is shown at entry {index}")
         return bundle
 
     # --- the checks ---
@@ -363,9 +362,15 @@ class Examination:
         checkpoint = self.checkpoint
         if self.evidence.origin != checkpoint.origin:
             raise ProofError("checkpoint-refused", "evidence and checkpoint name two ledgers")
+        genesis = self.evidence.entry(0)
+        if genesis is None or merkle.leaf_hash(genesis.data) != self.trust.genesis:
+            raise ProofError(
+                "checkpoint-refused", "this is no ledger that began as the trusted one"
+            )
+        _check_logged(genesis, checkpoint)
         return _passed(
             CHECKPOINT,
-            "signed as the trust file requires",
+            "signed as the trust file requires, of the ledger that began with the trusted entry 0",
             origin=checkpoint.origin,
             size=checkpoint.size,
             root=checkpoint.root.hex(),
@@ -420,7 +425,7 @@ class Examination:
 
     def _check_times(self) -> None:
         """Ledger times never decrease: else an entry could deny that a state before it held it."""
-        told = {**self.bundles, self.evidence.status.index: self.status_entry}
+        told = {**self.entries, self.evidence.status.index: self.status_entry}
         if self.evidence.status_then is not None and self.then is not None:
             told[self.evidence.status_then.index] = self.then
         for (one, before), (other, after) in pairwise(sorted(told.items())):

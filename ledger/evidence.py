@@ -78,7 +78,7 @@ class Evidence:
     question: Question
     history: tuple[Step, ...]  # complete, in ledger order; none for an absent certificate
     events: tuple[ShownEvent, ...]  # ascending ordinals
-    entries: tuple[Shown, ...]  # ascending log indexes: those of the events
+    entries: tuple[Shown, ...]  # ascending log indexes: entry 0, those of the events
     bucket: Membership  # of the certificate's map key under the status entry
     registry_size: int
     records: tuple[Shown, ...]  # ascending places in the registry's tree
@@ -141,7 +141,7 @@ def format_evidence(evidence: Evidence) -> bytes:
             for step in evidence.history
         ],
         "events": [
-            {"ordinal": e.ordinal, "line": e.line.decode(), "path": nodes.path(e.path)}
+            {"ordinal": e.ordinal, "line": canonical.loads(e.line), "path": nodes.path(e.path)}
             for e in evidence.events
         ],
         "entries": [_shown(e, nodes) for e in evidence.entries],
@@ -155,7 +155,7 @@ def format_evidence(evidence: Evidence) -> bytes:
         "status_then": then and _shown(then, nodes),
         "checkpoint": evidence.checkpoint.decode(),
     }
-    value["nodes"] = [base64.b64encode(node).decode() for node in nodes.numbers]
+    value["nodes"] = base64.b64encode(b"".join(nodes.numbers)).decode()
     return canonical.format(value)
 
 
@@ -164,7 +164,8 @@ def _optional(moment: int | None) -> str | None:
 
 
 def _shown(shown: Shown, nodes: _Nodes) -> dict[str, Any]:
-    return {"index": shown.index, "data": shown.data.decode(), "path": nodes.path(shown.path)}
+    data = canonical.loads(shown.data)
+    return {"index": shown.index, "data": data, "path": nodes.path(shown.path)}
 
 
 # --- parsing -------------------------------------------------------------------------------------
@@ -192,7 +193,8 @@ def _evidence(value: Any) -> Evidence:
         "format origin certificate question keys history events entries bucket "
         "registry_size records status status_then checkpoint nodes",
     )
-    nodes = tuple(_hash(node) for node in _list(value["nodes"]))
+    joined = decode_base64(_text(value["nodes"]), "malformed-evidence")
+    nodes = tuple(joined[n : n + 32] for n in range(0, len(joined), 32))
     keys = [_text(key) for key in _list(value["keys"])]
     history = tuple(_step(step, keys) for step in _list(value["history"]))
     events = tuple(_event(event, nodes) for event in _list(value["events"]))
@@ -209,8 +211,8 @@ def _evidence(value: Any) -> Evidence:
         raise Malformed("malformed-evidence", f"at most {MAX_EVENTS} events are shown in full")
     if any(event.ordinal >= len(history) for event in events):
         raise Malformed("malformed-evidence", "an event is not in the history")
-    if len(set(nodes)) != len(nodes):
-        raise Malformed("malformed-evidence", "a node stands twice")
+    if len(joined) % 32 or len(set(nodes)) != len(nodes):
+        raise Malformed("malformed-evidence", "nodes are of 32 bytes, and none stands twice")
     bucket = _members(value["bucket"], "pairs path")
     then = value["status_then"]
     return Evidence(
@@ -276,13 +278,14 @@ def _step(value: Any, keys: list[str]) -> Step:
 def _event(value: Any, nodes: tuple[bytes, ...]) -> ShownEvent:
     _members(value, "ordinal line path")
     return ShownEvent(
-        _count(value["ordinal"]), _text(value["line"]).encode(), _path(value["path"], nodes)
+        _count(value["ordinal"]), canonical.format(value["line"]), _path(value["path"], nodes)
     )
 
 
 def _parse_shown(value: Any, nodes: tuple[bytes, ...]) -> Shown:
     _members(value, "index data path")
-    return Shown(_count(value["index"]), _text(value["data"]).encode(), _path(value["path"], nodes))
+    data = canonical.format(value["data"])
+    return Shown(_count(value["index"]), data, _path(value["path"], nodes))
 
 
 def _path(value: Any, nodes: tuple[bytes, ...]) -> tuple[bytes, ...]:

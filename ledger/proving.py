@@ -104,7 +104,7 @@ def prove(source: Source, certificate: CertificateId, question: Question) -> Evi
         history=steps,
         events=tuple(_show_event(source, steps[n], n, bundles) for n in shown),
         entries=tuple(
-            show_entry(source, index) for index in sorted({steps[n].index for n in shown})
+            show_entry(source, index) for index in sorted({0, *(steps[n].index for n in shown)})
         ),
         bucket=source.membership(CERTIFICATES, certificate.key),
         registry_size=len(records.leaves),
