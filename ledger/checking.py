@@ -22,7 +22,7 @@ from .errors import LedgerError, Malformed, ProofError
 from .event import CORRECTED, ISSUED, TRANSFERRED_IN, parse_event
 from .evidence import CertificateId, Evidence, Shown, ShownEvent, Step, parse_evidence
 from .finding import INCOMPLETE, UNCLEAR, find
-from .lifecycle import Transition, make_transition
+from .lifecycle import Standing, Transition, make_transition
 from .note import Note, VerifierKey, parse_note, parse_vkey
 from .question import NOW, Question, format_instant, parse_when
 from .records import parse_record
@@ -37,6 +37,7 @@ from .verdict import (
     FAILED,
     FRESHNESS,
     INCLUSION,
+    NAMES,
     NOT_CHECKED,
     PASSED,
     STATUS,
@@ -118,23 +119,34 @@ class Examination:
         self.reference = now if relied_at is None else relied_at
         self.history = [step.transition for step in evidence.history]
         self.shown = {event.ordinal: event for event in evidence.events}
+        self._notes: dict[int, tuple[Note, Header]] = {}
         question = evidence.question
         self.at = self.reference if question.at is None else question.at
 
     def answer(self) -> Answer:
         """All checks, then what they leave of the finding."""
         evidence = self.evidence
-        checks = [
-            _run(EVENT_SIGNATURE, self._event_signature),
-            _run(AUTHORITY, self._authority),
-            _run(INCLUSION, self._inclusion),
-            _run(CHECKPOINT, self._checkpoint),
-            _run(STATUS, self._status),
-            _run(FRESHNESS, self._freshness),
-            Check(DISCLOSURES, NOT_CHECKED, "no private facts are shown"),
-        ]
+        checkpoint = _run(CHECKPOINT, self._checkpoint)
+        if checkpoint.result == PASSED:
+            checks = [
+                _run(EVENT_SIGNATURE, self._event_signature),
+                _run(AUTHORITY, self._authority),
+                _run(INCLUSION, self._inclusion),
+                checkpoint,
+                _run(STATUS, self._status),
+                _run(FRESHNESS, self._freshness),
+                Check(DISCLOSURES, NOT_CHECKED, "no private facts are shown"),
+            ]
+        else:  # whatever else strangers wrote into the file is not worth a look
+            untrusted = "the checkpoint is not trusted"
+            checks = [
+                checkpoint if name == CHECKPOINT else Check(name, NOT_CHECKED, untrusted)
+                for name in NAMES
+            ]
         found: Found | None = None
-        if all(c.result != FAILED for c in checks if c.name != FRESHNESS):
+        if checkpoint.result == PASSED and all(
+            c.result != FAILED for c in checks if c.name != FRESHNESS
+        ):
             found = find(evidence, self.bundles, self.ledger_time, self.at)
         answer, reason, why = decide(checks, found)
         certificate = evidence.certificate
@@ -198,6 +210,32 @@ class Examination:
             parsed[record["name"]] = record["value"]
         return parsed
 
+    @cached_property
+    def standings(self) -> list[Standing]:
+        """The standing before each transition and after the last one, by the rules of admission."""
+        standing = Standing()
+        standings, ids = [standing], set()
+        for ordinal, t in enumerate(self.history):
+            if t.id in ids:
+                raise ProofError("proof-failed", f"two events have the id {t.id[:32]}")
+            ids.add(t.id)
+            version = lifecycle.next_version(standing, t.kind)
+            if t.kind == ISSUED and t.by != self.evidence.certificate.issuer:
+                raise ProofError("proof-failed", f"{t.by[:63]} cannot issue in another's name")
+            if t.kind == TRANSFERRED_IN and t.by != standing.transfer_to:
+                raise ProofError("proof-failed", f"the transfer was not to {t.by[:63]}")
+            if t.kind == CORRECTED:
+                standing = lifecycle.correct(self.history[:ordinal], t)
+                version = standing.version
+            else:
+                standing = lifecycle.step(standing, t)
+            if t.version != version:
+                raise ProofError(
+                    "proof-failed", f"event {t.id[:32]} gives version {t.version}, not {version}"
+                )
+            standings.append(standing)
+        return standings
+
     @property
     def zone(self) -> str | None:
         """The issuer's time zone as the file says it; None where it does not."""
@@ -222,6 +260,12 @@ class Examination:
             raise ProofError("proof-failed", f"no bundle is shown at entry {index}")
         return bundle
 
+    def _note(self, index: int) -> tuple[Note, Header]:
+        """The note of the bundle at a log index, whoever signed it."""
+        if index not in self._notes:
+            self._notes[index] = _parse_bundle_note(self._bundle(index)["note"])
+        return self._notes[index]
+
     # --- the checks ---
 
     def _event_signature(self) -> Check:
@@ -229,13 +273,10 @@ class Examination:
             return _without_events(EVENT_SIGNATURE)
         if not self.evidence.events:
             raise ProofError("proof-failed", "no event is shown")
-        notes: dict[int, tuple[Note, Header]] = {}
         signed: set[tuple[int, str]] = set()
         for event in self.evidence.events:
             step = self._step(event)
-            if step.index not in notes:
-                notes[step.index] = _parse_bundle_note(self._bundle(step.index)["note"])
-            note, header = notes[step.index]
+            note, header = self._note(step.index)
             self._check_event(event, step, header)
             key = parse_vkey(self._record(f"key/{step.transition.key}")["vkey"])
             if (step.index, step.transition.key) not in signed:
@@ -248,7 +289,7 @@ class Examination:
             events=[
                 {
                     "id": self._step(e).transition.id,
-                    "bundle": notes[self._step(e).index][0].text.decode().split("\n", 1)[0],
+                    "bundle": self._note(self._step(e).index)[0].text.decode().split("\n", 1)[0],
                     "position": self._step(e).position,
                     "key": self._step(e).transition.key,
                 }
@@ -272,6 +313,11 @@ class Examination:
         merkle.check_inclusion(line_hash, step.position, header.count, event.path, header.root)
         if make_transition(item, t.by, t.key, t.version) != t:
             raise ProofError("proof-failed", f"the history says other than event {item.id}")
+        identifier = item.data.get("certificate_identifier")
+        if identifier is not None:  # its codes are the registry's of then, not of today
+            said = identity.parse_identifier(identifier)
+            if (said.serial, said.version) != (item.number, t.version):
+                raise ProofError("proof-failed", f"the identifier in event {item.id} is another's")
 
     def _check_key(self, key: VerifierKey, note: Note, header: Header, step: Step) -> None:
         if key.key_id != step.transition.key:
@@ -314,15 +360,16 @@ class Examination:
             raise ProofError(
                 "proof-failed", f"the key of event {t.id} was not valid at log index {step.index}"
             )
+        lanes = self._record(f"department/{t.by}")["lanes"]
+        header = self._note(step.index)[1]
+        if header.lane != identity.lane_of(self.evidence.certificate.key, lanes):
+            raise ProofError("proof-failed", f"event {t.id} is on the wrong lane of {t.by}")
         scope = granted(type_value, t.by, t.kind, step.index)
         if scope is None:
             raise ProofError(
                 "proof-failed", f"{t.by} had no right to {t.kind} for this type at {step.index}"
             )
-        if t.kind == ISSUED:
-            if t.by != self.evidence.certificate.issuer:
-                raise ProofError("proof-failed", f"{t.by} cannot issue in another's name")
-        elif t.kind != TRANSFERRED_IN and scope != "any":
+        if t.kind not in (ISSUED, TRANSFERRED_IN) and scope != "any":
             owner = self._owner(ordinal, t)
             if owner != t.by:
                 raise ProofError("proof-failed", f"event {t.id} was {owner}'s to make")
@@ -331,12 +378,13 @@ class Examination:
         """Whose act this is where only one's own is granted: the responsible department's, but a
         correction of another department's act is that department's (as admission has it).
         """
-        before = self.history[:ordinal]
-        target = next((h for h in before if h.id == t.corrects), None)
-        owners = {h.by for h in before if h.kind in (ISSUED, TRANSFERRED_IN)}
-        if t.kind == CORRECTED and target is not None and target.by not in owners:
-            return target.by
-        return lifecycle.fold(before).responsible
+        if t.kind == CORRECTED:
+            before = self.history[:ordinal]
+            target = next((h for h in before if h.id == t.corrects), None)
+            owners = {h.by for h in before if h.kind in (ISSUED, TRANSFERRED_IN)}
+            if target is not None and target.by not in owners:
+                return target.by
+        return self.standings[ordinal].responsible
 
     def _inclusion(self) -> Check:
         if not self.history:
@@ -452,7 +500,7 @@ class Examination:
             raise ProofError("proof-failed", "the history goes on behind the status entry")
         if not self.history:
             return None
-        return lifecycle.record_hash(lifecycle.fold(self.history).record(link))
+        return lifecycle.record_hash(self.standings[-1].record(link))
 
     def _freshness(self) -> Check:
         question = self.evidence.question
@@ -506,7 +554,7 @@ class Examination:
 
     def _responsible(self) -> str:
         """Whose silence matters: the responsible department, or who would have issued."""
-        return lifecycle.fold(self.history).responsible or self.evidence.certificate.issuer
+        return self.standings[-1].responsible or self.evidence.certificate.issuer
 
     def _is_unregistered(self) -> bool:
         """Whether neighbours in the registry, which is ascending, leave no place for the issuer."""

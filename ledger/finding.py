@@ -48,7 +48,6 @@ def find(
                 f"{format_instant(question.known_at)}",
             )
     try:
-        lifecycle.fold(history[:count])
         finding = lifecycle.answer(history[:count], at, question.version)
     except LedgerError as err:
         return Found(CANNOT_DECIDE, INCOMPLETE, why=err.message)

@@ -157,6 +157,7 @@ def _show_records(
         f"department/{certificate.issuer}",
         f"department/{responsible}",
         *(f"key/{step.transition.key}" for step in shown),
+        *(f"department/{step.transition.by}" for step in shown),
     }
     department = records.value(f"department/{responsible}")
     if department is None:

@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from consumers.words import describe
-from ledger import canonical, checkpoint, lifecycle, statusmap, times, verdict
+from ledger import canonical, checkpoint, identity, lifecycle, statusmap, times, verdict
+from ledger.admission import Turn
 from ledger.bundle import AHEAD
 from ledger.checking import check, check_file
 from ledger.errors import Malformed
@@ -262,6 +263,70 @@ def test_size_of_evidence_in_a_large_ledger(days: dict[str, Any], events: int, l
     assert more_levels == 13
     size = len(data) + 50 * more_levels
     assert (len(evidence.events), size < limit) == (events, True), size
+
+
+def moved_ledger() -> LedgerBuilder:
+    """Issued by a, directed to c."""
+    grants = [(name, world.ALL_ACTS, "own") for name in "abc"]
+    ledger = LedgerBuilder({"a": 1, "b": 1, "c": 1}, grants)
+    ledger.admit("issued", "N")
+    ledger.admit("transferred-out", "N", transfer_to="c")
+    return ledger
+
+
+def test_a_transfer_taken_in_by_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    ledger = moved_ledger()
+    monkeypatch.setattr(Turn, "_check_authority", lambda *_: "own")  # a dishonest operator's
+    ledger.admit("transferred-in", "N", "b")
+    monkeypatch.undo()
+    answer = ask(ledger, "N")
+    assert (answer.reason, "was not to b" in answer.why) == ("evidence-refused", True)
+    ledger = moved_ledger()
+    ledger.admit("transferred-in", "N", "c")
+    assert ask(ledger, "N").answer == "valid"
+
+
+@pytest.mark.parametrize("version", [1, 3, 900])
+def test_versions_numbered_at_will(version: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    ledger = make_ledger()
+    ledger.admit("issued", "N")
+    monkeypatch.setattr(lifecycle, "next_version", lambda *_: version)
+    ledger.admit("renewed", "N")
+    monkeypatch.undo()
+    answer = ask(ledger, "N")
+    assert (answer.reason, failed(answer)[:2]) == ("evidence-refused", ["authority", "status"])
+    assert answer.why.endswith(f"gives version {version}, not 2")
+
+
+def test_an_event_on_another_lane(monkeypatch: pytest.MonkeyPatch) -> None:
+    ledger = LedgerBuilder({"a": 2}, GRANTS[:1])
+    number = next(f"{n}" for n in range(99) if world.lane_of("a", f"{n}", ledger.view.registry))
+    monkeypatch.setattr(identity, "lane_of", lambda key, lanes: 0)
+    ledger.publish([ledger.event("issued", number)], lane=0)
+    monkeypatch.undo()
+    answer = ask(ledger, number)
+    assert (failed(answer)[0], "wrong lane" in answer.why) == ("authority", True)
+
+
+def test_an_identifier_of_another_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    ledger = make_ledger()
+    monkeypatch.setattr(Turn, "_check_identifier", lambda *_: None)
+    said = identity.Identifier(world.TYPE, "11430000006122244L", "N", 2)
+    ledger.admit("issued", "N", certificate_identifier=str(said))
+    monkeypatch.undo()
+    assert failed(ask(ledger, "N")) == ["event-signature"]
+
+
+def test_an_event_id_given_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    ledger = make_ledger()
+    same = event_id("1", "amended")
+    ledger.admit("issued", "N")
+    ledger.admit("amended", "N", event_id=same)
+    for certificate in ledger.view.certificates.values():
+        certificate.event_ids.clear()
+    ledger.admit("amended", "N", change="2", event_id=same)
+    answer = ask(ledger, "N")
+    assert (answer.reason, "two events have the id" in answer.why) == ("evidence-refused", True)
 
 
 # --- two times and freshness ---
@@ -579,7 +644,7 @@ def plain_ledger() -> LedgerBuilder:
 def test_another_ledgers_file() -> None:
     ledger = plain_ledger()
     trust = ledger.trust(origin="other.example")
-    assert "checkpoint" in refused_by(ledger.evidence("N"), ledger, trust)
+    assert refused_by(ledger.evidence("N"), ledger, trust) == ["checkpoint"]
 
 
 def test_a_ledger_begun_again_under_the_same_name_and_key() -> None:
@@ -592,13 +657,23 @@ def test_a_ledger_begun_again_under_the_same_name_and_key() -> None:
     assert refused_by(other, ledger) == ["checkpoint"]
     genesis = replace(evidence.entries[0], path=evidence.entries[1].path)
     moved = replace(evidence, entries=(genesis, *evidence.entries[1:]))
-    assert "checkpoint" in refused_by(moved, ledger)
+    assert refused_by(moved, ledger) == ["checkpoint"]
 
 
 def test_another_key_in_the_trust_file() -> None:
     ledger = plain_ledger()
     trust = ledger.trust(keys=(TrustedKey(world.OPERATOR.key, 0, None),))
     assert refused_by(ledger.evidence("N"), ledger, trust) == ["checkpoint"]
+
+
+def test_nothing_is_looked_at_under_a_checkpoint_that_nobody_trusts() -> None:
+    ledger = plain_ledger()
+    trust = ledger.trust(keys=(TrustedKey(world.OPERATOR.key, 0, None),))
+    answer = check(ledger.evidence("N"), trust, ledger.now)
+    others = [c for c in answer.checks if c.name != "checkpoint"]
+    assert [c.name for c in answer.checks] == list(verdict.NAMES)
+    assert {(c.result, c.why) for c in others} == {("not-checked", "the checkpoint is not trusted")}
+    assert answer.why.startswith("checkpoint: ")
 
 
 def test_a_required_signature_stripped() -> None:
