@@ -87,11 +87,6 @@ def describe(answer: Answer, colour: bool = False) -> str:
         if answer.why:
             lines.append(f"  {plain(answer.why)}")
         lines += _particulars(answer)
-        if answer.file_question is not None:
-            options = answer.file_question.options() or "no --at, --known-at and --version"
-            lines.append(
-                f"  the file was made for another question, which {options} or --as-asked asks"
-            )
     lines += _others(answer)
     if answer.looked_up not in (None, answer.number):
         lines.append(f"  looked up as {plain(answer.looked_up)}")

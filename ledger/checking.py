@@ -98,8 +98,11 @@ def check_file(
             return own
         raise
     answer = check(replace(evidence, question=question), trust, now, relied)
-    if answer.refused is None and evidence.question.asks != question.asks:
-        answer = replace(answer, file_question=evidence.question)
+    own = evidence.question
+    if answer.refused is None and own.asks != question.asks:
+        options = own.options() or "no --at, --known-at and --version"
+        note = f"the file was made for another question, which {options} or --as-asked asks"
+        answer = replace(answer, file_question=own, notes=(*answer.notes, note))
     return answer
 
 

@@ -265,6 +265,112 @@ def test_size_of_evidence_in_a_large_ledger(days: dict[str, Any], events: int, l
     assert (len(evidence.events), size < limit) == (events, True), size
 
 
+# --- what decides is signed by departments ---
+
+
+Forge = Callable[[Transition], Transition]
+
+
+def forged_ledger(
+    monkeypatch: pytest.MonkeyPatch, forge: Forge, *acts: tuple[str, dict[str, Any]]
+) -> Answer:
+    """What a ledger answers whose operator alters transitions before they are linked."""
+    real = lifecycle.make_transition
+    ledger = make_ledger()
+    with monkeypatch.context() as patch:
+        patch.setattr(lifecycle, "make_transition", lambda *said: forge(real(*said)))
+        for n, (kind, members) in enumerate(acts):
+            ledger.admit(kind, "N", change=str(n), **members)
+    return ask(ledger, "N")
+
+
+ISSUED = ("issued", {"valid_from": "2025-01-01+08:00"})
+ENDING = ("issued", {"valid_from": "2025-01-01+08:00", "valid_until": "2026-02-01+08:00"})
+LATER = ("issued", {"valid_from": "2027-01-01+08:00"})
+ADDRESS, NAME = ("amended", {"reason_code": "address"}), ("amended", {"reason_code": "name"})
+SUSPENDED = ("suspended", {"valid_from": "2026-02-01+08:00", "reason_code": "hygiene"})
+
+
+def event_id(change: str, kind: str) -> str:
+    return str(json.loads(world.make_event(kind, "N", change=change))["id"])
+
+
+@pytest.mark.parametrize(
+    ("acts", "forge", "true"),
+    [
+        (
+            (ENDING, ADDRESS, NAME),
+            lambda t: t._replace(valid_until="2099-12-31Z") if t.reason == "address" else t,
+            "expired",
+        ),
+        (
+            (LATER, ("renewed", {}), NAME),
+            lambda t: t._replace(valid_from="2025-01-01Z") if t.kind == "issued" else t,
+            "not-yet-valid",
+        ),
+        (
+            (ISSUED, SUSPENDED, ADDRESS),
+            lambda t: t._replace(valid_until="2026-02-01Z") if t.kind == "suspended" else t,
+            "suspended",
+        ),
+        (
+            (ISSUED, SUSPENDED, ADDRESS),
+            lambda t: t._replace(valid_from="2099-01-01Z") if t.kind == "suspended" else t,
+            "suspended",
+        ),
+        (
+            (
+                ISSUED,
+                ("suspended", {"valid_from": "2026-01-01Z", "reason_code": "one"}),
+                ("reinstated", {"valid_from": "2026-01-02Z"}),
+                SUSPENDED,
+                (
+                    "corrected",
+                    {
+                        "corrects": event_id("2", "reinstated"),
+                        "correction": "restate",
+                        "valid_from": "2026-01-03Z",
+                        "reason_code": "typing",
+                    },
+                ),
+                ADDRESS,
+            ),
+            lambda t: t._replace(valid_until="2026-02-02Z") if t.reason == "hygiene" else t,
+            "suspended",
+        ),
+    ],
+    ids=[
+        "a last day taken over",
+        "a first day taken over",
+        "a suspension over",
+        "a suspension to come",
+        "among corrections",
+    ],
+)
+def test_every_value_that_was_read_is_shown_as_signed(
+    acts: tuple[tuple[str, dict[str, Any]], ...],
+    forge: Forge,
+    true: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    honest = forged_ledger(monkeypatch, lambda t: t, *acts)
+    assert (honest.answer, honest.reason) == ("not-valid", true)
+    forged = forged_ledger(monkeypatch, forge, *acts)
+    assert (forged.reason, failed(forged)) == ("evidence-refused", ["event-signature"])
+
+
+def test_what_a_correction_leaves_out_is_shown_too() -> None:
+    """Or another act could bear the id that it names."""
+    ledger = make_ledger()
+    ledger.admit("issued", "N")
+    ledger.admit("suspended", "N", reason_code="wrong-firm")
+    void = {"corrects": event_id("1", "suspended"), "correction": "void"}
+    ledger.admit("corrected", "N", reason_code="wrong-firm", **void)
+    evidence = ledger.evidence("N")
+    assert check(evidence, ledger.trust(), ledger.now).answer == "valid"
+    assert [event.ordinal for event in evidence.events] == [0, 1, 2]
+
+
 def moved_ledger() -> LedgerBuilder:
     """Issued by a, directed to c."""
     grants = [(name, world.ALL_ACTS, "own") for name in "abc"]
