@@ -17,7 +17,7 @@ from . import entry as entries
 from . import identity, lifecycle, merkle, times
 from .bundle import Header, bundle_key_name, parse_header
 from .checkpoint import Checkpoint, parse_checkpoint
-from .entry import parse_entry
+from .entry import format_registry, parse_entry
 from .errors import LedgerError, Malformed, ProofError
 from .event import CORRECTED, ISSUED, TRANSFERRED_IN, parse_event
 from .evidence import CertificateId, Evidence, Shown, ShownEvent, Step, parse_evidence
@@ -26,7 +26,15 @@ from .lifecycle import Standing, Transition, make_transition
 from .note import Note, VerifierKey, parse_note, parse_vkey
 from .question import NOW, Question, format_instant, parse_when
 from .records import parse_record
-from .registry import BUNDLE_ROLE, granted, key_active
+from .registry import (
+    BUNDLE_ROLE,
+    REGISTRY_ROLE,
+    granted,
+    is_signed_by,
+    key_active,
+    key_name,
+    registration_text,
+)
 from .statusmap import CERTIFICATES, check_membership
 from .trust import Trust
 from .verdict import (
@@ -50,7 +58,7 @@ from .verdict import (
 )
 
 STALE, SILENT = "checkpoint-stale", "issuer-silent"
-ANOTHER = "another-certificate"
+ANOTHER, OPERATOR = "another-certificate", "operator"
 CLOCK_TOLERANCE = 300 * times.SECOND  # how far the ledger's time may be ahead of the verifier's
 
 
@@ -98,11 +106,11 @@ def check_file(
             return own
         raise
     answer = check(replace(evidence, question=question), trust, now, relied)
-    own = evidence.question
-    if answer.refused is None and own.asks != question.asks:
-        options = own.options() or "no --at, --known-at and --version"
+    made_for = evidence.question
+    if answer.refused is None and made_for.asks != question.asks:
+        options = made_for.options() or "no --at, --known-at and --version"
         note = f"the file was made for another question, which {options} or --as-asked asks"
-        answer = replace(answer, file_question=own, notes=(*answer.notes, note))
+        answer = replace(answer, file_question=made_for, notes=(*answer.notes, note))
     return answer
 
 
@@ -346,13 +354,74 @@ class Examination:
             type_value = self._record(f"type/{certificate.type_code}")
             for event in self.evidence.events:
                 self._check_authority(event.ordinal, self._step(event), type_value)
-            why = "the registry under this checkpoint gave these keys and acts to these departments"
+        keys = self._registered_keys()
+        if keys:
+            alone = [
+                f"{key['department']} in entry {key['entry']}"
+                for key in keys
+                if key["vouched_by"] == OPERATOR
+            ]
+            why = (
+                "the registry under this checkpoint gave these keys and acts to these departments; "
+                "each key was vouched for by a registry key before it, the first by the operator "
+                f"alone: {', '.join(alone)}"
+            )
         return _passed(
             AUTHORITY,
             why,
             registry_root=self.status_entry["registry_root"],
             records=sorted(self.records),
+            keys=keys,
         )
+
+    def _registered_keys(self) -> list[dict[str, Any]]:
+        """How the keys of the events came into the registry, and those that vouched for them."""
+        found: dict[str, dict[str, Any]] = {}
+        todo = [f"key/{self._step(event).transition.key}" for event in self.evidence.events]
+        while todo:
+            name = todo.pop()
+            if name not in found:
+                value = self._record(name)
+                voucher = self._voucher(name, value)
+                found[name] = {
+                    "key": name.removeprefix("key/"),
+                    "department": value["department"],
+                    "role": value["role"],
+                    "entry": value["from"],
+                    "vouched_by": voucher.removeprefix("key/"),
+                }
+                if voucher != OPERATOR:
+                    todo.append(voucher)
+        return sorted(found.values(), key=lambda each: int(each["entry"]))
+
+    def _voucher(self, name: str, value: Mapping[str, Any]) -> str:
+        """Who signed that a new key is the department's: the record of an earlier registry key, or
+        the operator, alone, as for the first of them.
+        """
+        index, department, role = value["from"], value["department"], value["role"]
+        key, origin = parse_vkey(value["vkey"]), self.evidence.origin
+        shown = next((r for r in self.evidence.registrations if r.index == index), None)
+        if shown is None:
+            raise ProofError("proof-failed", f"how {name[:68]} was registered is not shown")
+        text = registration_text(origin, key, role, department)
+        data = text + b"\n" + shown.signatures
+        entry = format_registry(data, shown.time)
+        _check_logged(Shown(index, entry, shown.path), self.unchecked_checkpoint)
+        note = parse_note(data)
+        if name != f"key/{key.key_id}" or key.name != key_name(origin, department, role):
+            raise ProofError("proof-failed", f"{name[:68]} holds the key of another name")
+        if note.text != text:
+            raise ProofError("proof-failed", f"entry {index} does not register {name[:68]}")
+        note.check_signed_by(key)
+        for other, said in self.records.items():
+            if other.startswith("key/") and other != name and said["role"] == REGISTRY_ROLE:
+                is_theirs = said["department"] == department and key_active(said, index)
+                if is_theirs and is_signed_by(note, parse_vkey(said["vkey"])):
+                    return other
+        operator = parse_vkey(self.entries[0]["operator_vkey"])
+        if role != REGISTRY_ROLE or not is_signed_by(note, operator):
+            raise ProofError("proof-failed", f"nobody vouches for {name[:68]} in entry {index}")
+        return OPERATOR
 
     def _check_authority(self, ordinal: int, step: Step, type_value: Mapping[str, Any]) -> None:
         t = step.transition
@@ -476,11 +545,13 @@ class Examination:
 
     def _check_times(self) -> None:
         """Ledger times never decrease: else an entry could deny that a state before it held it."""
-        told = {**self.entries, self.evidence.status.index: self.status_entry}
+        told = {index: entry["time"] for index, entry in self.entries.items()}
+        told |= {shown.index: shown.time for shown in self.evidence.registrations}
         if self.evidence.status_then is not None and self.then is not None:
-            told[self.evidence.status_then.index] = self.then
+            told[self.evidence.status_then.index] = self.then["time"]
+        told[self.evidence.status.index] = self.status_entry["time"]
         for (one, before), (other, after) in pairwise(sorted(told.items())):
-            if times.parse_moment(before["time"]) > times.parse_moment(after["time"]):
+            if times.parse_moment(before) > times.parse_moment(after):
                 raise ProofError(
                     "proof-failed", f"entry {other} has an earlier ledger time than entry {one}"
                 )

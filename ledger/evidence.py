@@ -70,6 +70,18 @@ class Shown:
 
 
 @dataclass(frozen=True, slots=True)
+class Registration:
+    """The entry at `index`, which registered the key whose record is from there on: what of it
+    does not follow from the record, and its path.
+    """
+
+    index: int
+    time: str
+    signatures: bytes  # the lines below the note's text
+    path: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Evidence:
     """A parsed evidence file; of its claims nothing is proven yet."""
 
@@ -82,6 +94,7 @@ class Evidence:
     bucket: Membership  # of the certificate's map key under the status entry
     registry_size: int
     records: tuple[Shown, ...]  # ascending places in the registry's tree
+    registrations: tuple[Registration, ...]  # ascending log indexes: those of the keys in `records`
     status: Shown  # the checkpoint's last leaf
     status_then: Shown | None  # the last status entry known at `known_at`
     checkpoint: bytes
@@ -151,6 +164,15 @@ def format_evidence(evidence: Evidence) -> bytes:
         },
         "registry_size": evidence.registry_size,
         "records": [_shown(r, nodes) for r in evidence.records],
+        "registrations": [
+            {
+                "index": r.index,
+                "time": r.time,
+                "signatures": r.signatures.decode(),
+                "path": nodes.path(r.path),
+            }
+            for r in evidence.registrations
+        ],
         "status": _shown(evidence.status, nodes),
         "status_then": then and _shown(then, nodes),
         "checkpoint": evidence.checkpoint.decode(),
@@ -191,7 +213,7 @@ def _evidence(value: Any) -> Evidence:
     _members(
         value,
         "format origin certificate question keys history events entries bucket "
-        "registry_size records status status_then checkpoint nodes",
+        "registry_size records registrations status status_then checkpoint nodes",
     )
     joined = decode_base64(_text(value["nodes"]), "malformed-evidence")
     nodes = tuple(joined[n : n + 32] for n in range(0, len(joined), 32))
@@ -200,13 +222,15 @@ def _evidence(value: Any) -> Evidence:
     events = tuple(_event(event, nodes) for event in _list(value["events"]))
     entries = tuple(_parse_shown(entry, nodes) for entry in _list(value["entries"]))
     records = tuple(_parse_shown(record, nodes) for record in _list(value["records"]))
+    registrations = tuple(_registration(each, nodes) for each in _list(value["registrations"]))
     for numbers in (
         [event.ordinal for event in events],
         [entry.index for entry in entries],
         [record.index for record in records],
+        [registration.index for registration in registrations],
     ):
         if any(a >= b for a, b in pairwise(numbers)):
-            raise Malformed("malformed-evidence", "events, entries and records are ascending")
+            raise Malformed("malformed-evidence", "what is shown of each kind is ascending")
     if len(events) > MAX_EVENTS:
         raise Malformed("malformed-evidence", f"at most {MAX_EVENTS} events are shown in full")
     if any(event.ordinal >= len(history) for event in events):
@@ -228,6 +252,7 @@ def _evidence(value: Any) -> Evidence:
         ),
         registry_size=_count(value["registry_size"]),
         records=records,
+        registrations=registrations,
         status=_parse_shown(value["status"], nodes),
         status_then=None if then is None else _parse_shown(then, nodes),
         checkpoint=_text(value["checkpoint"]).encode(),
@@ -280,6 +305,13 @@ def _event(value: Any, nodes: tuple[bytes, ...]) -> ShownEvent:
     return ShownEvent(
         _count(value["ordinal"]), canonical.format(value["line"]), _path(value["path"], nodes)
     )
+
+
+def _registration(value: Any, nodes: tuple[bytes, ...]) -> Registration:
+    _members(value, "index time signatures path")
+    signatures = _text(value["signatures"]).encode()
+    path = _path(value["path"], nodes)
+    return Registration(_count(value["index"]), _text(value["time"]), signatures, path)
 
 
 def _parse_shown(value: Any, nodes: tuple[bytes, ...]) -> Shown:

@@ -18,11 +18,13 @@ from ledger import canonical, checkpoint, identity, lifecycle, statusmap, times,
 from ledger.admission import Turn
 from ledger.bundle import AHEAD
 from ledger.checking import check, check_file
-from ledger.errors import Malformed
+from ledger.entry import format_registry
+from ledger.errors import Malformed, ProofError
 from ledger.evidence import Evidence, Shown, format_evidence, parse_evidence
 from ledger.lifecycle import Transition
-from ledger.note import sign
+from ledger.note import MemorySigner, sign
 from ledger.proving import show_entry
+from ledger.registry import RECORD_FORM, Registry, registration_text
 from ledger.statusmap import Membership
 from ledger.trust import Trust, TrustedKey, format_trust, parse_trust
 from ledger.verdict import Answer
@@ -234,8 +236,8 @@ def test_voided_and_restated_history() -> None:
 @pytest.mark.parametrize(
     ("days", "events", "limit"),
     [
-        ({"valid_from": "2026-02-01+08:00", "valid_until": "2028-01-31+08:00"}, 1, 10_000),
-        ({"valid_until": "2028-01-31+08:00"}, 2, 12_500),  # not before what it renews, shown too
+        ({"valid_from": "2026-02-01+08:00", "valid_until": "2028-01-31+08:00"}, 1, 11_500),
+        ({"valid_until": "2028-01-31+08:00"}, 2, 13_750),  # not before what it renews, shown too
     ],
     ids=["days of its own", "days taken over"],
 )
@@ -1045,6 +1047,114 @@ def test_a_type_that_was_not_granted() -> None:
     ledger.doctor(f"type/{world.TYPE}", grants=grants)
     ledger.status()
     assert refused_by(ledger.evidence("N"), ledger) == ["authority"]
+
+
+def enter(ledger: LedgerBuilder, key: MemorySigner, role: str, *signers: MemorySigner) -> int:
+    """A dishonest operator's entry of a key for department a; its index."""
+    index, name = len(ledger.entries), f"key/{key.key.key_id}"
+    text = registration_text(world.ORIGIN, key.key, role, "a")
+    ledger.entries.append(format_registry(sign(text, signers), times.format_moment(ledger.now)))
+    put_key(ledger, key, role, index)
+    assert ledger.book.registry.records[name]["since"] == index
+    return index
+
+
+def put_key(ledger: LedgerBuilder, key: MemorySigner, role: str, index: int) -> None:
+    """A key's record in the registry's tree, entry or none."""
+    name = f"key/{key.key.key_id}"
+    value = {**world.key_change(key, role, "a"), "from": index, "revoked": None}
+    record = {"form": RECORD_FORM, "name": name, "since": index, "note": "00" * 32, "value": value}
+    records = {**ledger.book.registry.records, name: record}
+    ledger.book.registry = ledger.view.registry = Registry(world.ORIGIN, records)
+    ledger.keys["a"] = key
+
+
+FAKE = world.bundle_signer("a", "the operator made this up")
+
+
+def vouched(answer: Answer) -> list[tuple[int, str]]:
+    keys = answer.checks[1].values["keys"]
+    return [(key["entry"], key["vouched_by"]) for key in keys]
+
+
+def test_answers_say_who_vouched_for_the_keys() -> None:
+    ledger = plain_ledger()
+    answer = ask(ledger, "N")
+    owner = world.registry_signer("a").key.key_id
+    assert vouched(answer) == [(2, "operator"), (3, owner)]
+    assert answer.checks[1].why.endswith("the first by the operator alone: a in entry 2")
+    assert "operator alone: a in entry 2" in describe(answer)
+
+
+def test_keys_that_came_by_rotation() -> None:
+    ledger = plain_ledger()
+    old, new = world.registry_signer("a"), world.registry_signer("a", "2")
+    bundler = world.bundle_signer("a", "2")
+    for key, role, *signers in (
+        (new, "registry", old),
+        (bundler, "bundle", new, world.bundle_signer("a")),
+    ):
+        name = f"key/{key.key.key_id}"
+        index = ledger.change(name, world.key_change(key, role, "a"), *signers, key)
+    ledger.change(f"key/{old.key.key_id}", world.key_change(old, "registry", "a", True), new)
+    ledger.keys["a"] = bundler
+    ledger.admit("renewed", "N")
+    ids = [old.key.key_id, new.key.key_id]
+    answer = ask(ledger, "N")
+    assert answer.answer == "valid"
+    assert vouched(answer)[-2:] == [(index - 1, ids[0]), (index, ids[1])]
+    assert [entry for entry, by in vouched(answer) if by == "operator"] == [2]
+
+
+def test_a_key_that_no_entry_registered() -> None:
+    """Put into the registry's tree by whoever holds the checkpoint key."""
+    ledger = plain_ledger()
+    put_key(ledger, FAKE, "bundle", 3)  # another key's entry
+    ledger.admit("issued", "NEVER")
+    assert refused_by(ledger.evidence("NEVER"), ledger) == ["authority"]
+    put_key(ledger, FAKE, "bundle", ledger.view.logged[0].index)  # no registry entry at all
+    ledger.status()
+    with pytest.raises(ProofError, match="did not register"):
+        ledger.evidence("NEVER")
+
+
+@pytest.mark.parametrize(
+    "signers",
+    [
+        (FAKE,),
+        (FAKE, world.OPERATOR),
+        (FAKE, world.registry_signer("b")),
+        (world.registry_signer("a"),),
+        (FAKE, world.bundle_signer("a")),
+    ],
+    ids=["nobody", "the operator", "another department", "not itself", "no registry key"],
+)
+def test_a_bundle_key_that_no_registry_key_vouches_for(signers: tuple[MemorySigner, ...]) -> None:
+    ledger = plain_ledger()
+    enter(ledger, FAKE, "bundle", *signers)
+    ledger.admit("issued", "NEVER")
+    assert refused_by(ledger.evidence("NEVER"), ledger) == ["authority"]
+
+
+def test_a_revoked_registry_key_vouches_for_nothing() -> None:
+    ledger = plain_ledger()
+    owner = world.registry_signer("a")
+    ledger.doctor(f"key/{owner.key.key_id}", revoked=len(ledger.entries))
+    enter(ledger, FAKE, "bundle", FAKE, owner)
+    ledger.admit("issued", "NEVER")
+    assert refused_by(ledger.evidence("NEVER"), ledger) == ["authority"]
+
+
+def test_a_registry_key_by_the_operator_alone_is_shown_in_the_answer() -> None:
+    ledger = plain_ledger()
+    second = world.registry_signer("a", "by the operator")
+    recovery = enter(ledger, second, "registry", second, world.OPERATOR)
+    index = enter(ledger, FAKE, "bundle", FAKE, second)
+    ledger.admit("issued", "NEVER")
+    answer = ask(ledger, "NEVER")
+    assert answer.answer == "valid"
+    assert vouched(answer) == [(recovery, "operator"), (index, second.key.key_id)]
+    assert f"operator alone: a in entry {recovery}" in describe(answer)
 
 
 def test_another_departments_act_without_the_right_to_it() -> None:
