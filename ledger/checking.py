@@ -488,6 +488,12 @@ class Examination:
                 "checkpoint-refused", "this is no ledger that began as the trusted one"
             )
         _check_logged(genesis, checkpoint)
+        until = self.trust.until_time(checkpoint.size)
+        if until is not None and self.ledger_time >= until:
+            raise ProofError(
+                "checkpoint-refused",
+                f"a key for this size was retired before {format_instant(self.ledger_time)}",
+            )
         return _passed(
             CHECKPOINT,
             "signed as the trust file requires, of the ledger that began with the trusted entry 0",

@@ -801,6 +801,19 @@ def test_keys_count_for_their_sizes_only() -> None:
     assert refused_by(ledger.evidence("N"), ledger, ledger.trust(keys=keys)) == ["checkpoint"]
 
 
+@pytest.mark.parametrize(("seconds", "answer"), [(1, "valid"), (0, None), (-DAY, None)])
+def test_a_retired_key_says_nothing_of_later_times(seconds: int, answer: str | None) -> None:
+    """Whoever stole it signs a small tree, with today's ledger time."""
+    ledger = plain_ledger()
+    until = ledger.now + seconds * times.SECOND
+    old = TrustedKey(world.CHECKPOINT.key, 0, 1000, until)
+    trust = ledger.trust(keys=(old, TrustedKey(world.OPERATOR.key, 1000, None)))
+    if answer is None:
+        assert refused_by(ledger.evidence("N"), ledger, trust) == ["checkpoint"]
+    else:
+        assert check(ledger.evidence("N"), trust, ledger.now).answer == answer
+
+
 def test_an_old_status_entry_under_todays_checkpoint() -> None:
     ledger = plain_ledger()
     old = ledger.entries[-1]
@@ -1382,7 +1395,10 @@ def test_whatever_is_decided_rests_on_the_whole_history_under_a_trusted_checkpoi
 
 def test_trust_file_round_trip() -> None:
     trust = make_ledger().trust(
-        keys=(TrustedKey(world.CHECKPOINT.key, 0, 10), TrustedKey(world.OPERATOR.key, 10, None))
+        keys=(
+            TrustedKey(world.CHECKPOINT.key, 0, 10, world.START),
+            TrustedKey(world.OPERATOR.key, 10, None),
+        )
     )
     assert parse_trust(format_trust(trust)) == trust
     assert parse_trust(json.dumps(json.loads(format_trust(trust)), indent=2).encode()) == trust
@@ -1410,6 +1426,24 @@ def test_trust_files_out_of_form(member: str, value: Any) -> None:
     members = json.loads(format_trust(make_ledger().trust()))
     with pytest.raises(Malformed, match="malformed-trust"):
         parse_trust(json.dumps({**members, member: value}).encode())
+
+
+@pytest.mark.parametrize(
+    "member",
+    [
+        {"until_size": 10},
+        {"until_time": "2026-03-01T00:00:00Z"},
+        {"until_size": 10, "until_time": "2026-03-01"},
+        {"until_size": 10, "until_time": 0},
+        {"from_size": 10, "until_size": 10, "until_time": "2026-03-01T00:00:00Z"},
+    ],
+)
+def test_trusted_keys_out_of_form(member: dict[str, Any]) -> None:
+    """A key retired by size alone would still sign for today."""
+    members = json.loads(format_trust(make_ledger().trust()))
+    members["checkpoint_keys"][0].update(member)
+    with pytest.raises(Malformed, match="malformed-trust"):
+        parse_trust(json.dumps(members).encode())
 
 
 def test_the_clock_may_be_a_little_behind() -> None:
