@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import re
@@ -17,6 +16,8 @@ from consumers.verifier import (
     EXIT_CODES,
     SUFFIX,
     add_arguments,
+    add_file_arguments,
+    asked_version,
     check_path,
     is_file,
     load_trust,
@@ -63,14 +64,13 @@ def add_commands(subparsers: Any) -> None:
         epilog=EXIT_CODES,
     )
     add_arguments(verify, "NUMBER|FILE", "what to trust (default: the stack's trust.json)")
-    _add_filters(verify)
+    add_file_arguments(verify)
     verify.set_defaults(run=run, perform=_verify)
 
     evidence = subparsers.add_parser(
         "evidence", help="write the evidence for an answer to a file", epilog=EXIT_CODES
     )
     add_arguments(evidence, "NUMBER", "what to trust (default: the stack's trust.json)")
-    _add_filters(evidence)
     evidence.add_argument(
         "-o", "--output", required=True, metavar="FILE", help=f"like F{SUFFIX}; - for stdout"
     )
@@ -81,7 +81,8 @@ def add_commands(subparsers: Any) -> None:
     )
     history.add_argument("subject", metavar="NUMBER")
     history.add_argument("--json", action="store_true", help="as JSON on stdout")
-    _add_filters(history)
+    history.add_argument("--type", metavar="T", help="certificate type code, when several match")
+    history.add_argument("--issuer", metavar="I", help="issuing department, when several match")
     history.set_defaults(run=run, perform=_history)
 
     receipt = subparsers.add_parser(
@@ -100,11 +101,6 @@ def add_commands(subparsers: Any) -> None:
     receipt.set_defaults(run=run, perform=_receipt)
 
 
-def _add_filters(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--type", metavar="T", help="certificate type code, when several match")
-    parser.add_argument("--issuer", metavar="I", help="issuing department, when several match")
-
-
 def run(args: Any, env: Env) -> int:
     """Perform the command that `add_commands` parsed; its exit code."""
     perform: Callable[[Any, Env], int] = args.perform
@@ -117,6 +113,8 @@ def run(args: Any, env: Env) -> int:
 def _verify(args: Any, env: Env) -> int:
     if is_file(args.subject):
         return show(check_path(args, load_trust(args.trust or env.trust)), args.json)
+    if args.as_asked or args.number is not None:
+        raise Malformed("usage", "--as-asked and --number are for evidence files")
     return show(_ask(args, env)[0], args.json)
 
 
@@ -194,6 +192,8 @@ def _question(args: Any, zone: str | None, version: int | None) -> tuple[Questio
     def when(text: str | None) -> int | None:
         return None if text is None or text == NOW else parse_when(text, zone)
 
+    asked = asked_version(args)
+    version = version if asked is None else asked
     question = Question(now(), when(args.at), when(args.known_at), version)
     return question, when(args.relied_at)
 
