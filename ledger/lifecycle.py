@@ -468,6 +468,13 @@ def _is_decided(
     return True
 
 
+def turning_points(history: Sequence[Transition]) -> list[int]:
+    """The instants, ascending, at which what `answer` says may change without any event."""
+    acts = _acts(effective(history))
+    ends = [_end(act.until) for act in acts]
+    return sorted({act.start for act in acts} | {end for end in ends if end is not None})
+
+
 def _voided(history: Sequence[Transition]) -> Finding:
     last = history[-1]
     corrections = tuple(t.id for t in history if t.kind == CORRECTED)
