@@ -46,7 +46,7 @@ KINDS: dict[str, str] = {
     "intake": "a partition's next offset, last record or topic id does not fit",
     "accounting": "a Kafka record is accounted for not once, or wrongly",
     "outbox": "a queued message is missing, added or not about its record",
-    "status-place": "a certificate has no place in a status list, shares one or is remembered wrongly",
+    "status-place": "a certificate has no status list place, shares one or is remembered wrongly",
     "status-list": "a signed status list says other than the log, or is not signed as it must be",
     "expiry-notice": "a notice of an end is missing, added, never sent or not what the log gives",
     "position": "a relay's or the log topic's remembered place lies beyond what there is",

@@ -470,9 +470,15 @@ def _is_decided(
 
 def turning_points(history: Sequence[Transition]) -> list[int]:
     """The instants, ascending, at which what `answer` says may change without any event."""
-    acts = _acts(effective(history))
-    ends = [_end(act.until) for act in acts]
-    return sorted({act.start for act in acts} | {end for end in ends if end is not None})
+    points: set[int] = set()
+    for act in _acts(effective(history)):
+        points.add(act.start)
+        end = _end(act.until)
+        if end is not None:
+            points.add(end)
+        elif act.until == UNKNOWN:  # vouched for by the department up to its word
+            points.add(times.parse_moment(act.t.time) + 1)
+    return sorted(points)
 
 
 def _voided(history: Sequence[Transition]) -> Finding:
