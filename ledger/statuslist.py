@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import binascii
 import gzip
+import hmac
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -48,6 +49,7 @@ JWT, CWT, CREDENTIAL = (
 _SUB, _EXP, _IAT, _TTL, _LIST = 2, 4, 6, 65534, 65533  # claims of a CWT
 _ALG, _KID, _TYP, _EDDSA = 1, 4, 16, -8  # COSE header parameters
 _SIGN1 = 18  # CBOR tag
+_PLACE_TAG = b"certledger status place v1\n"
 _CONTEXT = "https://www.w3.org/ns/credentials/v2"
 
 
@@ -90,6 +92,15 @@ def status(history: Sequence[Transition], version: int, at: int) -> int:
 def versions(history: Sequence[Transition]) -> list[int]:
     """The versions a history ever gave, ascending: each has an entry of its own for ever."""
     return sorted({t.version for t in history if t.kind in VERSION_ACTS})
+
+
+def draw_place(secret: bytes, key: bytes, version: int, attempt: int) -> int:
+    """Where a version of the certificate with this map key stands in its list, at the given
+    attempt: the first that is free counts. Random to whoever lacks the secret, and the same
+    again when a ledger is restored.
+    """
+    said = _PLACE_TAG + key + version.to_bytes(8, "big") + attempt.to_bytes(4, "big")
+    return int.from_bytes(hmac.digest(secret, said, "sha256")[:8], "big") % ENTRIES
 
 
 # --- arrays ---

@@ -1,7 +1,7 @@
 """`python -m streams.follower`: what follows from the published log with time.
 
-Gives every version of a certificate its random place in a status list, keeps and signs the lists,
-and writes down the notices of ends that the relay then sends. It decides by the clock, and takes
+Gives every version of a certificate its place in a status list, keeps and signs the lists, and
+writes down the notices of ends that the relay then sends. It decides by the clock, and takes
 its time: ingest comes first.
 """
 
@@ -74,7 +74,7 @@ def run(settings: Settings, stop: threading.Event, clock: Clock = system_clock) 
     """Wait for the lead, and follow until `stop`."""
     connection = connect(settings.postgres, "follower", writes=True, idle_seconds=LEAD_IDLE_SECONDS)
     signer = load_key(settings.statuslist_key)
-    store = Following(connection, secrets.randbelow, settings.status_lists_uri)
+    store = Following(connection, secrets.token_bytes(32), settings.status_lists_uri)
     waiting = False
     try:
         while not store.lead():

@@ -7,8 +7,9 @@ the lists. A crash between them leaves whole steps, and the next start goes on f
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Any
 
 import psycopg2
@@ -20,7 +21,7 @@ from ..entry import parse_entry
 from ..errors import Conflict, LedgerError, ProofError
 from ..evidence import CertificateId
 from ..expiry import End, find_end, format_notice
-from ..lifecycle import Transition, parse_transition
+from ..lifecycle import VERSION_ACTS, Transition, parse_transition
 from ..note import Signer
 from ..outlook import Outlook, look
 from ..statuslist import StatusList
@@ -36,9 +37,6 @@ KEYS_AT_ONCE = 4096
 ENTRIES_AT_ONCE = 256
 _LOCK = 0x6365727400000003
 _PAIR = 64
-
-Draw = Callable[[int], int]
-"""A number below its argument, by the operating system's randomness."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +58,7 @@ class _Seen:
     key: bytes
     outlook: Outlook
     end: End | None
+    given: dict[int, int]  # the log index of the event that gave each version
 
 
 @dataclass(slots=True)
@@ -74,13 +73,20 @@ class _Places:
 class Following:
     """The follower's connection."""
 
-    def __init__(self, connection: Connection, draw: Draw, lists_uri: str = "") -> None:
-        """`lists_uri`/NUMBER is where a new list will be found; empty: by the ledger's origin."""
+    def __init__(self, connection: Connection, fresh_secret: bytes, lists_uri: str = "") -> None:
+        """`lists_uri`/NUMBER is where a new list will be found; empty: by the ledger's origin.
+
+        Places are drawn by the ledger's secret; `fresh_secret`, 32 bytes of the operating system's
+        randomness, becomes it where there is none yet.
+        """
         self.connection = connection
         with transaction(connection) as cursor:
             self.origin = read_origin(cursor)
+            cursor.execute(sql("insert_status_secret"), {"secret": fresh_secret})
+            cursor.execute(sql("read_status_secret"))
+            ((secret,),) = cursor.fetchall()
+        self._secret = bytes(secret)
         self._lists_uri = lists_uri or f"https://{self.origin}/v1/status-lists"
-        self._draw = draw
         self._places: _Places | None = None
 
     def lead(self) -> bool:
@@ -175,6 +181,8 @@ class Following:
         self, cursor: Cursor, keys: Sequence[bytes], position: int, now: int
     ) -> tuple[list[_Seen], list[tuple[int, bytes, int, int, bytes]]]:
         histories = _read_histories(cursor, keys, position)
+        if len(histories) != len(set(keys)):
+            raise ProofError("stored-bytes-damaged", "a certificate's transitions are missing")
         ends = {key: find_end([t for _, t in steps]) for key, steps in histories.items()}
         known_by = {
             key: histories[key][end.known_by][0] for key, end in ends.items() if end is not None
@@ -190,7 +198,8 @@ class Following:
             known_at = 0 if end is None else entry_times[known_by[key]]
             done = announced.get((key, end.version), set()) if end is not None else ()
             outlook = look([t for _, t in steps], now, end, known_at, done)
-            seen.append(_Seen(key, outlook, end))
+            given = {t.version: index for index, t in steps if t.kind in VERSION_ACTS}
+            seen.append(_Seen(key, outlook, end, given))
         return seen, self._announce(cursor, [s for s in seen if s.outlook.due])
 
     def _announce(
@@ -222,22 +231,26 @@ class Following:
         seen: Sequence[_Seen],
         places: dict[tuple[bytes, int], tuple[int, int, int]],
     ) -> None:
-        new: list[tuple[bytes, int, int, int, int]] = []
+        new: list[tuple[int, bytes, int, int]] = []
         changed: list[tuple[bytes, int, int]] = []
         lists: set[int] = set()
         for one in seen:
             for version, said in one.outlook.statuses.items():
                 place = places.get((one.key, version))
                 if place is None:
-                    number, idx = self._draw_place(cursor)
-                    new.append((one.key, version, number, idx, said))
-                    if said:
-                        lists.add(number)
+                    new.append((one.given[version], one.key, version, said))
                 elif place[2] != said:
                     changed.append((one.key, version, said))
                     lists.add(place[0])
         if new:
-            columns = _columns(("keys", "versions", "lists", "places", "statuses"), new)
+            rows = []
+            # in the log's order, whatever the batches were: a restored ledger draws the same again
+            for _, key, version, said in sorted(new):
+                number, idx = self._draw_place(cursor, key, version)
+                rows.append((key, version, number, idx, said))
+                if said:
+                    lists.add(number)
+            columns = _columns(("keys", "versions", "lists", "places", "statuses"), rows)
             cursor.execute(sql("insert_status_places"), columns)
         if changed:
             columns = _columns(("keys", "versions", "statuses"), changed)
@@ -245,8 +258,8 @@ class Following:
         if lists:
             cursor.execute(sql("mark_status_lists"), {"lists": sorted(lists)})
 
-    def _draw_place(self, cursor: Cursor) -> tuple[int, int]:
-        """A random free place; never one that says which was drawn before."""
+    def _draw_place(self, cursor: Cursor, key: bytes, version: int) -> tuple[int, int]:
+        """The list that is being filled, and the first free place drawn in it."""
         if self._places is None:
             self._places = _read_taken(cursor)
         if self._places.count >= LIST_CAPACITY:
@@ -254,8 +267,8 @@ class Following:
             uri = f"{self._lists_uri}/{number}"
             cursor.execute(sql("insert_status_list"), {"list": number, "uri": uri})
             self._places = _Places(number, count=0)
-        while self._places.taken[idx := self._draw(statuslist.ENTRIES)]:
-            pass
+        draws = (statuslist.draw_place(self._secret, key, version, n) for n in count())
+        idx = next(idx for idx in draws if not self._places.taken[idx])
         self._places.taken[idx] = 1
         self._places.count += 1
         return self._places.number, idx

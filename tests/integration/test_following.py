@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import psycopg2
@@ -28,16 +28,15 @@ SIGNER = world.signer(statuslist.key_name(world.ORIGIN))
 class Machine:
     """A follower with a clock of the test's own, over a stored ledger."""
 
-    def __init__(self, ledger: StoredLedger, draw: Callable[[int], int] | None = None) -> None:
+    def __init__(self, ledger: StoredLedger) -> None:
         self.ledger = ledger
         self.clock = ledger.now()
-        self._draw = draw or secrets.randbelow
         self.start()
 
     def start(self) -> None:
         """A new process: nothing is remembered."""
         self.connection = connect(self.ledger.url, "follower", writes=True)
-        self.store = Following(self.connection, self._draw, URI)
+        self.store = Following(self.connection, secrets.token_bytes(32), URI)
         assert self.store.lead()
         self.follower = Follower(self.store, SIGNER, lambda: self.clock)
 
@@ -178,14 +177,39 @@ def test_places_are_random_kept_and_never_shared(machine: Machine) -> None:
     machine.check()
 
 
-def test_a_place_drawn_twice_is_drawn_again(ledger: StoredLedger) -> None:
-    drawn = iter([7, 7, 7, 9, 7, 9, 11])
-    machine = Machine(ledger, draw=lambda _: next(drawn))
-    machine.publish(*ledger.issued("x", "y", "z"))
+def test_a_place_drawn_twice_is_drawn_again(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(statuslist, "draw_place", lambda *drawn: 7 + 2 * drawn[-1])
+    machine.publish(*machine.ledger.issued("x", "y", "z"))
     machine.run()
-    assert ledger.rows("SELECT idx FROM status_place ORDER BY idx") == [(7,), (9,), (11,)]
+    rows = machine.ledger.rows("SELECT idx FROM status_place ORDER BY idx")
+    assert rows == [(7,), (9,), (11,)]
     machine.check()
+
+
+def test_a_restored_ledger_draws_the_same_places(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In whatever batches: a wallet's index leads to the same certificate for ever."""
+    ledger = machine.ledger
+    monkeypatch.setattr(statuslist, "ENTRIES", 64)  # so full that most draws collide
+    query = "SELECT map_key, version, idx FROM status_place ORDER BY map_key, version"
+    for batch in range(6):
+        machine.publish(*ledger.issued(*(f"{batch}-{n}" for n in range(7))))
+        machine.publish(ledger.event("amended", f"{batch}-0"), ledger.event("amended", "0-1"))
+        while machine.store.follow(machine.clock):  # each batch alone
+            pass
+    before = ledger.rows(query)
+    assert len(before) == 6 * 9
     machine.stop()
+    ledger.rows("DELETE FROM status_place")
+    ledger.rows("DELETE FROM status_list")
+    ledger.rows("UPDATE relay SET position = 0 WHERE name = 'follower'")
+    machine.start()
+    while machine.store.follow(machine.clock):  # all at once
+        pass
+    assert ledger.rows(query) == before
 
 
 def test_a_full_list_is_followed_by_another(
@@ -261,7 +285,9 @@ def test_lists_are_renewed_but_not_made_anew_all_the_time(machine: Machine) -> N
 def test_a_list_keeps_its_address(machine: Machine) -> None:
     machine.publish(*machine.ledger.issued("x"))
     machine.run()
-    machine.store = Following(machine.connection, secrets.randbelow, "https://elsewhere.example")
+    machine.store = Following(
+        machine.connection, secrets.token_bytes(32), "https://elsewhere.example"
+    )
     machine.follower = Follower(machine.store, SIGNER, lambda: machine.clock)
     machine.publish(*machine.ledger.issued("y"))
     machine.run(machine.clock + DAY)
@@ -400,7 +426,7 @@ def test_a_notice_says_what_ends_and_nothing_personal(machine: Machine) -> None:
 def test_two_followers_cannot_write_side_by_side(machine: Machine) -> None:
     machine.publish(*machine.ledger.issued("x", valid_until=day(machine, 5)))
     other = connect(machine.ledger.url, "follower", writes=True)
-    second = Following(other, secrets.randbelow, URI)
+    second = Following(other, secrets.token_bytes(32), URI)
     assert not second.lead()
     position, moved = second.position(), machine.store._move
 

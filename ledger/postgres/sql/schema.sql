@@ -232,6 +232,12 @@ CREATE TABLE tally (
     count bigint NOT NULL CHECK (count >= 0)
 );
 
+-- What places in status lists are drawn by: a backup that has it gives the same places again.
+CREATE TABLE status_secret (
+    one boolean PRIMARY KEY DEFAULT true CHECK (one),
+    secret bytea NOT NULL CHECK (length(secret) = 32)
+);
+
 -- One list of 2^20 entries; the URI that credentials name is kept for ever.
 CREATE TABLE status_list (
     list integer PRIMARY KEY CHECK (list > 0),
@@ -253,7 +259,7 @@ ALTER TABLE status_list ALTER COLUMN revocation SET STORAGE EXTERNAL;
 ALTER TABLE status_list ALTER COLUMN suspension SET STORAGE EXTERNAL;
 ALTER TABLE status_list ALTER COLUMN refresh SET STORAGE EXTERNAL;
 
--- The random place of each version of a certificate, for ever, and what it says now.
+-- The place of each version of a certificate, for ever, and what it says now.
 CREATE TABLE status_place (
     map_key bytea NOT NULL CHECK (length(map_key) = 32),
     version integer NOT NULL CHECK (version > 0),
@@ -308,4 +314,6 @@ CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON status
 CREATE TRIGGER append_only BEFORE DELETE OR TRUNCATE ON checkpoint
     FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
 CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON expiry_notice
+    FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
+CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON status_secret
     FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();

@@ -1,5 +1,11 @@
 -- Status lists and notices of ends: what follows from the published log with time.
 
+-- What places in status lists are drawn by: a backup that has it gives the same places again.
+CREATE TABLE status_secret (
+    one boolean PRIMARY KEY DEFAULT true CHECK (one),
+    secret bytea NOT NULL CHECK (length(secret) = 32)
+);
+
 -- One list of 2^20 entries; the URI that credentials name is kept for ever.
 CREATE TABLE status_list (
     list integer PRIMARY KEY CHECK (list > 0),
@@ -21,7 +27,7 @@ ALTER TABLE status_list ALTER COLUMN revocation SET STORAGE EXTERNAL;
 ALTER TABLE status_list ALTER COLUMN suspension SET STORAGE EXTERNAL;
 ALTER TABLE status_list ALTER COLUMN refresh SET STORAGE EXTERNAL;
 
--- The random place of each version of a certificate, for ever, and what it says now.
+-- The place of each version of a certificate, for ever, and what it says now.
 CREATE TABLE status_place (
     map_key bytea NOT NULL CHECK (length(map_key) = 32),
     version integer NOT NULL CHECK (version > 0),
@@ -53,4 +59,6 @@ CREATE TABLE expiry_notice (
     UNIQUE (map_key, version, step)
 );
 CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON expiry_notice
+    FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
+CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON status_secret
     FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
