@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 INTERVAL_SECONDS = 0.5
 NICENESS = 10
-REST = 2.0  # after work, as many times as long as the work took
+REST = 3.0  # after work, as many times as long as the work took
 LIST_SECONDS = 10  # a list that changed is signed anew at most so often
 RENEW_SECONDS = 3600  # an unchanged list is signed anew so often: readers see that it is alive
 
