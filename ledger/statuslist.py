@@ -3,7 +3,7 @@
 IETF Token Status List (draft-ietf-oauth-status-list): two bits per entry, entry 0 in the *least*
 significant bits of the first byte, zlib, as JWT or CWT. W3C Bitstring Status List v1.0: one list
 per purpose, entry 0 is the *most* significant bit, gzip, as a credential secured as vc+jwt.
-FORMATS.md section 15; published vectors: tests/vectors/test_status_lists.py.
+FORMATS.md section 16; published vectors: tests/vectors/test_status_lists.py.
 """
 
 from __future__ import annotations
