@@ -64,19 +64,18 @@ def _check_places(
     outlooks = Merge(scan.stream("scan_outlooks"), stray("status-place"))
     notices = Merge(scan.stream("scan_expiry_notices"), stray("expiry-notice"))
     numbers = []
-    for key, steps in _histories(scan, report, position):
+    for key, steps in _histories(scan, position):
         place = f"certificate {key.hex()}"
-        outlook = outlooks.take(key)
-        rows = places.take(key)
-        if outlook:
-            _check_outlook(report, place, [t for _, t in steps], outlook[0], rows)
-        else:
-            report.add("status-place", place, "nothing says when to look at it anew")
-        _check_versions(report, place, steps, rows, lists)
-        for row in notices.take(key):
-            report.count("notices of ends")
-            numbers.append(row[1])
-            _check_notice(report, origin, steps, row)
+        rows, outlook, said = places.take(key), outlooks.take(key), notices.take(key)
+        numbers += [row[1] for row in said]
+        report.count("notices of ends", len(said))
+        try:
+            history = _parse(steps)
+            _check_certificate(report, place, history, rows, outlook, lists)
+            for row in said:
+                _check_notice(report, origin, history, row)
+        except (LedgerError, ValueError):
+            report.add("incomplete", place, "its history cannot be read")
     places.rest()
     outlooks.rest()
     notices.rest()
@@ -84,42 +83,38 @@ def _check_places(
         report.add("expiry-notice", "notices of ends", "their numbers are not 0, 1, 2, …")
 
 
-def _check_outlook(
-    report: Report, place: str, history: Sequence[Transition], row: Row, rows: Sequence[Row]
-) -> None:
-    """What is remembered holds from `holds_from` until time alone changes something."""
-    _, holds_from, due_at = row
-    later = [at for at in turning_points(history) if at > holds_from]
-    if later and (due_at is None or due_at > later[0]):
-        report.add("status-place", place, "it is looked at anew too late")
-    for _, version, _, _, said in rows:
-        if version in statuslist.versions(history) and said != statuslist.status(
-            history, version, holds_from
-        ):
-            report.add("status-place", place, f"version {version} is remembered as {said}")
-
-
-def _check_versions(
+def _check_certificate(
     report: Report,
     place: str,
     steps: Sequence[tuple[int, Transition]],
     rows: Sequence[Row],
+    outlook: Sequence[Row],
     lists: Mapping[int, _List],
 ) -> None:
     history = [t for _, t in steps]
-    if [version for _, version, *_ in rows] != statuslist.versions(history):
-        report.add("status-place", place, "not each of its versions has its one place")
+    if outlook:
+        _, holds_from, due_at = outlook[0]
+        later = [at for at in turning_points(history) if at > holds_from]
+        if later and (due_at is None or due_at > later[0]):
+            report.add("status-place", place, "it is looked at anew too late")
+        # what is remembered holds from `holds_from` until time alone changes something
+        if {row[1]: row[4] for row in rows} != statuslist.statuses(history, holds_from):
+            report.add("status-place", place, "other things are remembered of its versions")
+    else:
+        report.add("status-place", place, "nothing says when to look at it anew")
+    then: dict[int, dict[int, int]] = {}
     for _, version, number, idx, _ in rows:
         report.count("status list places")
         one = lists[number]
         if one.taken[idx]:
             report.add("status-place", place, f"place {idx} of list {number} is given twice")
         one.taken[idx] = 1
-        then = [t for index, t in steps if index < one.tree_size]
-        if version in statuslist.versions(then):
-            said = statuslist.status(then, version, one.issued_at * times.SECOND)
-            if said != statuslist.VALID:
-                one.given[idx] = said
+        if number not in then:
+            known = [t for index, t in steps if index < one.tree_size]
+            then[number] = statuslist.statuses(known, one.issued_at * times.SECOND)
+        said = then[number].get(version, statuslist.VALID)
+        if said != statuslist.VALID:
+            one.given[idx] = said
 
 
 def _check_forms(report: Report, origin: str, place: str, row: Row, ours: _List) -> None:
@@ -175,21 +170,15 @@ def _check_notice(
         report.add("expiry-notice", f"notice {number}", "is not what the history gives")
 
 
-def _histories(
-    scan: Scan, report: Report, position: int
-) -> Iterator[tuple[bytes, list[tuple[int, Transition]]]]:
-    """Map keys, ascending, with the history below a log index where there is any."""
+def _histories(scan: Scan, position: int) -> Iterator[tuple[bytes, list[Row]]]:
+    """Map keys, ascending, with the history's rows below a log index where there are any."""
     if not position:
         return
     for key, rows in groupby(scan.stream("scan_histories"), key=lambda row: row[0]):
-        try:
-            steps = [
-                (index, parse_transition(canonical.loads(data)))
-                for _, index, data in rows
-                if index < position
-            ]
-        except (LedgerError, ValueError):
-            report.add("incomplete", f"certificate {key.hex()}", "its history cannot be read")
-            continue
+        steps = [row for row in rows if row[1] < position]
         if steps:
             yield key, steps
+
+
+def _parse(rows: Sequence[Row]) -> list[tuple[int, Transition]]:
+    return [(index, parse_transition(canonical.loads(data))) for _, index, data in rows]

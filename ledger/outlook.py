@@ -38,7 +38,7 @@ def look(
     steps = [] if end is None else [(end.at(s), s) for s in open_steps(end, known_at, announced)]
     later = [at for at in (*points, *(at for at, _ in steps)) if at > now]
     return Outlook(
-        {v: statuslist.status(history, v, now) for v in statuslist.versions(history)},
+        statuslist.statuses(history, now),
         max((at for at in points if at <= now), default=EVER),
         min(later, default=None),
         tuple(step for at, step in steps if at <= now),

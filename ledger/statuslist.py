@@ -23,7 +23,7 @@ import cbor2
 from . import canonical, times
 from .errors import LedgerError, Malformed, ProofError
 from .event import CORRECTED, EXPIRED
-from .lifecycle import VERSION_ACTS, Transition, answer
+from .lifecycle import VERSION_ACTS, Transition, answer, effective
 from .note import Signer, VerifierKey
 
 ENTRIES = 1 << 20
@@ -35,6 +35,12 @@ MAX_TOKEN = 4 * 1024 * 1024
 # What an entry says. The first four are the values of the IETF form.
 VALID, INVALID, SUSPENDED, UNDECIDED, SUPERSEDED = range(5)
 IETF = {VALID: 0, INVALID: 1, SUSPENDED: 2, UNDECIDED: 3, SUPERSEDED: 1}
+_SAID = {
+    "in-force": VALID,
+    "suspended": SUSPENDED,
+    "transferred": UNDECIDED,
+    "end-unknown": UNDECIDED,
+}
 PURPOSES = {
     "revocation": {INVALID},
     "suspension": {SUSPENDED, UNDECIDED},
@@ -61,37 +67,35 @@ def key_name(origin: str) -> str:
 # --- what an entry says ---
 
 
-def status(history: Sequence[Transition], version: int, at: int) -> int:
-    """What the entry of one version of a certificate says about the instant `at`.
+def statuses(history: Sequence[Transition], at: int) -> dict[int, int]:
+    """What the entries of all versions that a history (which may be empty) ever gave say about the
+    instant `at`, by version.
 
     Days of validity are the credential's own business (`nbf`, `exp`): a version that has not
     begun, or has ended by its own dates, is VALID here. What a correction or a department's
     statement of expiry may have moved is in no credential, so then it is not.
     """
+    found = {t.version: INVALID for t in history if t.kind in VERSION_ACTS}
+    whole = answer(history, at) if history else None
+    if whole is None or whole.reason == "voided" or whole.reason.startswith("revoked-"):
+        return found
     corrected = any(t.kind == CORRECTED for t in history)
-    whole = answer(history, at)
-    if whole.reason == "voided" or whole.reason.startswith("revoked-"):
-        return INVALID
-    found = answer(history, at, version)
-    if found.answer == "cannot-decide":
-        return UNDECIDED
-    if found.reason == "expired":
-        stated = any(t.kind == EXPIRED and t.id in found.deciding for t in history)
-        return INVALID if stated or corrected else VALID
-    if found.reason == "not-yet-valid":
-        return UNDECIDED if corrected else VALID
-    return {
-        "in-force": VALID,
-        "suspended": SUSPENDED,
-        "transferred": UNDECIDED,
-        "superseded": SUPERSEDED,
-        "no-such-version": INVALID,
-    }[found.reason]
-
-
-def versions(history: Sequence[Transition]) -> list[int]:
-    """The versions a history ever gave, ascending: each has an entry of its own for ever."""
-    return sorted({t.version for t in history if t.kind in VERSION_ACTS})
+    waiting = UNDECIDED if corrected else VALID
+    for t in effective(history):
+        if t.kind not in VERSION_ACTS:
+            continue
+        if whole.reason == "start-unknown":
+            found[t.version] = UNDECIDED
+        elif whole.reason == "not-yet-valid" or t.version > whole.version:
+            found[t.version] = waiting
+        elif t.version < whole.version:
+            found[t.version] = SUPERSEDED
+        elif whole.reason == "expired":
+            stated = any(e.kind == EXPIRED and e.id in whole.deciding for e in history)
+            found[t.version] = INVALID if stated or corrected else VALID
+        else:
+            found[t.version] = _SAID[whole.reason]
+    return found
 
 
 def draw_place(secret: bytes, key: bytes, version: int, attempt: int) -> int:

@@ -22,13 +22,14 @@ from ledger.note import Signer
 from ledger.postgres.connection import connect
 from ledger.postgres.following import Following, ListRow
 
-from .sequencer import LEAD_IDLE_SECONDS, LEAD_WAIT_SECONDS, stop_on_signals
+from .sequencer import LEAD_WAIT_SECONDS, stop_on_signals
 from .settings import Settings, SettingsError
 
 log = logging.getLogger(__name__)
 
 INTERVAL_SECONDS = 0.5
 NICENESS = 10
+IDLE_SECONDS = 120  # a frozen follower loses the lead, and its connection with it
 REST = 3.0  # after work, as many times as long as the work took
 LIST_SECONDS = 10  # a list that changed is signed anew at most so often
 RENEW_SECONDS = 3600  # an unchanged list is signed anew so often: readers see that it is alive
@@ -72,7 +73,7 @@ class Follower:
 
 def run(settings: Settings, stop: threading.Event, clock: Clock = system_clock) -> None:
     """Wait for the lead, and follow until `stop`."""
-    connection = connect(settings.postgres, "follower", writes=True, idle_seconds=LEAD_IDLE_SECONDS)
+    connection = connect(settings.postgres, "follower", writes=True, idle_seconds=IDLE_SECONDS)
     signer = load_key(settings.statuslist_key)
     store = Following(connection, secrets.token_bytes(32), settings.status_lists_uri)
     waiting = False
@@ -88,7 +89,7 @@ def run(settings: Settings, stop: threading.Event, clock: Clock = system_clock) 
         while not stop.is_set():
             begun = time.monotonic()
             if follower.round():
-                stop.wait(min((time.monotonic() - begun) * REST, LEAD_IDLE_SECONDS / 3))
+                stop.wait(min((time.monotonic() - begun) * REST, IDLE_SECONDS / 4))
             else:
                 stop.wait(INTERVAL_SECONDS)
     finally:

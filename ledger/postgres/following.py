@@ -163,9 +163,14 @@ class Following:
     # --- looking ---
 
     def _take(self, keys: Sequence[bytes], was: int, position: int, now: int) -> None:
-        """Look at certificates as of the log below `position`, and write what comes of it."""
+        """Look at certificates as of the log below `position`, and write what comes of it.
+
+        What is read stays as it is: history does not change, and only the follower writes the
+        rest. So no transaction is open while certificates are looked at, however long that takes.
+        """
+        seen = self._look(keys, position, now)
+        announcements = self._announce([one for one in seen if one.outlook.due])
         with transaction(self.connection) as cursor:
-            seen, announcements = self._look(cursor, keys, position, now)
             places = _read_places(cursor, keys)
         try:
             with transaction(self.connection) as cursor:
@@ -177,37 +182,40 @@ class Following:
         except psycopg2.IntegrityError as err:
             raise Conflict("relay-moved", str(err).strip()) from err
 
-    def _look(
-        self, cursor: Cursor, keys: Sequence[bytes], position: int, now: int
-    ) -> tuple[list[_Seen], list[tuple[int, bytes, int, int, bytes]]]:
-        histories = _read_histories(cursor, keys, position)
+    def _look(self, keys: Sequence[bytes], position: int, now: int) -> list[_Seen]:
+        with transaction(self.connection) as cursor:
+            cursor.execute(sql("read_histories_below"), {"keys": list(keys), "end": position})
+            rows = cursor.fetchall()
+        histories = _parse_histories(rows)
         if len(histories) != len(set(keys)):
             raise ProofError("stored-bytes-damaged", "a certificate's transitions are missing")
         ends = {key: find_end([t for _, t in steps]) for key, steps in histories.items()}
         known_by = {
             key: histories[key][end.known_by][0] for key, end in ends.items() if end is not None
         }
-        entry_times = _read_times(cursor, sorted(set(known_by.values())))
         announced: dict[tuple[bytes, int], set[int]] = {}
-        cursor.execute(sql("read_announced_steps"), {"keys": list(known_by)})
-        for key, version, step in cursor.fetchall():
-            announced.setdefault((bytes(key), version), set()).add(step)
+        with transaction(self.connection) as cursor:
+            entry_times = _read_times(cursor, sorted(set(known_by.values())))
+            cursor.execute(sql("read_announced_steps"), {"keys": list(known_by)})
+            for key, version, step in cursor.fetchall():
+                announced.setdefault((bytes(key), version), set()).add(step)
         seen = []
         for key, steps in histories.items():
             end = ends[key]
             known_at = 0 if end is None else entry_times[known_by[key]]
-            done = announced.get((key, end.version), set()) if end is not None else ()
+            done = () if end is None else announced.get((key, end.version), ())
             outlook = look([t for _, t in steps], now, end, known_at, done)
             given = {t.version: index for index, t in steps if t.kind in VERSION_ACTS}
             seen.append(_Seen(key, outlook, end, given))
-        return seen, self._announce(cursor, [s for s in seen if s.outlook.due])
+        return seen
 
-    def _announce(
-        self, cursor: Cursor, ending: Sequence[_Seen]
-    ) -> list[tuple[int, bytes, int, int, bytes]]:
+    def _announce(self, ending: Sequence[_Seen]) -> list[tuple[int, bytes, int, int, bytes]]:
         """(instant, map key, version, step, notice) of what is due, in order of time."""
-        cursor.execute(sql("read_certificate_ids"), {"keys": [s.key for s in ending]})
-        names = {bytes(key): CertificateId(*rest) for key, *rest in cursor.fetchall()}
+        if not ending:
+            return []
+        with transaction(self.connection) as cursor:
+            cursor.execute(sql("read_certificate_ids"), {"keys": [s.key for s in ending]})
+            names = {bytes(key): CertificateId(*rest) for key, *rest in cursor.fetchall()}
         found = []
         for one in ending:
             name, end = names.get(one.key), one.end
@@ -307,14 +315,11 @@ def _next_keys(cursor: Cursor, begin: int, end: int) -> tuple[int, list[bytes]]:
     return end, list(keys)
 
 
-def _read_histories(
-    cursor: Cursor, keys: Sequence[bytes], end: int
-) -> dict[bytes, list[tuple[int, Transition]]]:
-    """(log index, transition) of each certificate's history below a log index."""
-    cursor.execute(sql("read_histories_below"), {"keys": list(keys), "end": end})
+def _parse_histories(rows: Sequence[Any]) -> dict[bytes, list[tuple[int, Transition]]]:
+    """(log index, transition) of each certificate's history."""
     histories: dict[bytes, list[tuple[int, Transition]]] = {}
     try:
-        for key, index, data in cursor.fetchall():
+        for key, index, data in rows:
             step = (index, parse_transition(canonical.loads(bytes(data))))
             histories.setdefault(bytes(key), []).append(step)
     except (LedgerError, ValueError) as err:

@@ -12,7 +12,7 @@ import pytest
 
 from consumers import fsck
 from ledger import identity, statuslist, times
-from ledger.errors import Conflict
+from ledger.errors import Conflict, ProofError
 from ledger.note import parse_vkey
 from ledger.postgres.connection import connect
 from ledger.postgres.following import Following, read_places
@@ -507,3 +507,14 @@ def test_fsck_finds_damage(machine: Machine, statement: str, kind: str) -> None:
     damage(machine.ledger.url, statement, key_of("x"))
     kinds = {found for found, _ in machine.found()}
     assert kind in kinds <= {"status-place", "status-list", "expiry-notice"}
+
+
+def test_fsck_goes_on_where_a_history_is_damaged(machine: Machine) -> None:
+    machine.publish(*machine.ledger.issued("x", "y", valid_until=day(machine, 5)))
+    machine.run()
+    statement = "UPDATE transition SET data = overlay(data placing 'z'::bytea from 2)"
+    damage(machine.ledger.url, f"{statement} WHERE map_key = %s", key_of("x"))
+    kinds = {kind for kind, _ in machine.found()}
+    assert {"transition", "incomplete"} <= kinds
+    with pytest.raises(ProofError, match="stored-bytes-damaged"):
+        machine.store._take([key_of("x")], machine.store.position(), 99, machine.clock)
