@@ -138,7 +138,7 @@ def _ask(args: Any, env: Env) -> tuple[Answer, Evidence | None]:
     try:
         with open_view(env) as view:
             trust = load_trust(args.trust or env.trust)
-            looked = _find(args, view)
+            looked = find(args, view)
             if len(looked.matches) > 1:
                 return _ambiguous(looked), None
             if not looked.matches:
@@ -155,7 +155,7 @@ def _ask(args: Any, env: Env) -> tuple[Answer, Evidence | None]:
     return note_future(answer, question.asked_at), evidence
 
 
-def _find(args: Any, view: View) -> Looked:
+def find(args: Any, view: View) -> Looked:
     """What is looked up; Malformed `usage` for a range, which is no number that anybody has."""
     looked = view.find(args.subject, args.type, args.issuer)
     if not looked.matches and _is_range(looked.number):
@@ -243,7 +243,7 @@ def _not_found(
 
 def _history(args: Any, env: Env) -> int:
     with open_view(env) as view:
-        looked = _find(args, view)
+        looked = find(args, view)
         if len(looked.matches) != 1:
             answer = (
                 _ambiguous(looked)

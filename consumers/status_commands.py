@@ -9,7 +9,7 @@ from typing import Any
 from ledger import statuslist
 from ledger.errors import Malformed, Refused
 
-from .commands import Env, open_view, write_file
+from .commands import Env, find, open_view, write_file
 from .verifier import print_safely
 from .words import plain
 
@@ -65,7 +65,7 @@ def run(args: Any, env: Env) -> int:
 
 def _show(args: Any, env: Env) -> int:
     with open_view(env) as view:
-        looked = view.find(args.subject, args.type, args.issuer)
+        looked = find(args, view)
         if not looked.matches:
             raise Refused("not-found", f"the ledger holds no certificate {looked.number!r}")
         if len(looked.matches) > 1:
