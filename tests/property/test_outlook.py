@@ -78,8 +78,9 @@ def slow_status(history: list[Transition], version: int, at: int) -> int:
     if whole.reason == "voided" or whole.reason.startswith("revoked-"):
         return statuslist.INVALID
     if whole.reason == "start-unknown":
-        kept = [t.version for t in lifecycle.effective(history)]
-        return statuslist.UNDECIDED if version in kept else statuslist.INVALID
+        kept = [t for t in lifecycle.effective(history) if t.kind in lifecycle.VERSION_ACTS]
+        is_kept = version in {t.version for t in kept}
+        return statuslist.UNDECIDED if is_kept else statuslist.INVALID
     if found.reason == "expired":
         stated = {t.id for t in history if t.kind == "expired"} & set(found.deciding)
         return statuslist.INVALID if stated or corrected else statuslist.VALID
