@@ -123,7 +123,7 @@ def _evidence(args: Any, env: Env) -> int:
     if evidence is None or answer.refused is not None:
         return show(answer, args.json)
     data = format_evidence(evidence) + b"\n"
-    _write(args.output, data)
+    write_file(args.output, data)
     if args.output != "-":
         show(answer, args.json)
         print_safely(f"  {len(data)} bytes of evidence in {args.output}")
@@ -134,9 +134,9 @@ def _ask(args: Any, env: Env) -> tuple[Answer, Evidence | None]:
     """The answer from the ledger's store, checked as any evidence is, and its evidence."""
     _question(args, _ANY_ZONE, None)  # what is no moment is said before anything is looked up
     try:
-        with _view(env) as view:
+        with open_view(env) as view:
             trust = load_trust(args.trust or env.trust)
-            looked = _find(args, view)
+            looked = find(args, view)
             if len(looked.matches) > 1:
                 return _ambiguous(looked), None
             if not looked.matches:
@@ -153,7 +153,7 @@ def _ask(args: Any, env: Env) -> tuple[Answer, Evidence | None]:
     return note_future(answer, question.asked_at), evidence
 
 
-def _find(args: Any, view: View) -> Looked:
+def find(args: Any, view: View) -> Looked:
     """What is looked up; Malformed `usage` for a range, which is no number that anybody has."""
     looked = view.find(args.subject, args.type, args.issuer)
     if not looked.matches and _is_range(looked.number):
@@ -242,8 +242,8 @@ def _not_found(
 
 
 def _history(args: Any, env: Env) -> int:
-    with _view(env) as view:
-        looked = _find(args, view)
+    with open_view(env) as view:
+        looked = find(args, view)
         if len(looked.matches) != 1:
             answer = (
                 _ambiguous(looked)
@@ -353,7 +353,7 @@ def _dates(event: dict[str, Any]) -> str:
 
 
 def _receipt(args: Any, env: Env) -> int:
-    with _view(env) as view:
+    with open_view(env) as view:
         trust = load_trust(args.trust or env.trust)
         index = _bundle_index(args.subject, view)
         data = view.receipt(index)
@@ -361,7 +361,7 @@ def _receipt(args: Any, env: Env) -> int:
     receipt = parse_receipt(data, trust.required(checkpoint.size)[0])
     header = receipt.header
     if args.output:
-        _write(args.output, data + b"\n")
+        write_file(args.output, data + b"\n")
     place = f"{header.department}/{header.lane}/{header.epoch}/{header.sequence}"
     if args.json:
         print(
@@ -408,7 +408,8 @@ def _is_decimal(text: str) -> bool:
 
 
 @contextmanager
-def _view(env: Env) -> Iterator[View]:
+def open_view(env: Env) -> Iterator[View]:
+    """The ledger as of the published checkpoint."""
     connection = connect(env.postgres_url, "reader")
     try:
         with Reader(connection).open() as view:
@@ -417,7 +418,7 @@ def _view(env: Env) -> Iterator[View]:
         connection.close()
 
 
-def _write(output: str, data: bytes) -> None:
+def write_file(output: str, data: bytes) -> None:
     """Write a file whole or not at all; `-` is stdout."""
     if output == "-":
         sys.stdout.buffer.write(data)

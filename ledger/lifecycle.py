@@ -474,6 +474,19 @@ def _is_decided(
     return True
 
 
+def turning_points(history: Sequence[Transition]) -> list[int]:
+    """The instants, ascending, at which what `answer` says may change without any event."""
+    points: set[int] = set()
+    for act in _acts(effective(history)):
+        points.add(act.start)
+        end = _end(act.until)
+        if end is not None:
+            points.add(end)
+        elif act.until == UNKNOWN:  # vouched for by the department up to its word
+            points.add(times.parse_moment(act.t.time) + 1)
+    return sorted(points)
+
+
 def _voided(history: Sequence[Transition]) -> Finding:
     last = history[-1]
     since = times.parse_moment(last.time)

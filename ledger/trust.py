@@ -20,6 +20,7 @@ FORM = "certledger trust v1"
 MAX_TRUST = 256 * 1024
 MAX_AGE_SECONDS = 86_400
 _MEMBERS = {"format", "origin", "genesis", "checkpoint_keys", "max_checkpoint_age_seconds"}
+_LISTS = "status_list_keys"  # left out where there are none
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,7 @@ class Trust:
     genesis: bytes
     keys: tuple[TrustedKey, ...]
     max_checkpoint_age_seconds: int = MAX_AGE_SECONDS
+    status_list_keys: tuple[VerifierKey, ...] = ()
 
     def required(self, size: int) -> list[VerifierKey]:
         """The keys that must have signed a checkpoint of this size."""
@@ -84,26 +86,24 @@ class Trust:
 
 def format_trust(trust: Trust) -> bytes:
     """The trust file's bytes: canonical JSON and a newline."""
-    return (
-        canonical.format(
+    members: dict[str, Any] = {
+        "format": FORM,
+        "origin": trust.origin,
+        "genesis": trust.genesis.hex(),
+        "checkpoint_keys": [
             {
-                "format": FORM,
-                "origin": trust.origin,
-                "genesis": trust.genesis.hex(),
-                "checkpoint_keys": [
-                    {
-                        "vkey": str(k.key),
-                        "from_size": k.from_size,
-                        "until_size": k.until_size,
-                        "until_time": None if k.until_time is None else format_moment(k.until_time),
-                    }
-                    for k in trust.keys
-                ],
-                "max_checkpoint_age_seconds": trust.max_checkpoint_age_seconds,
+                "vkey": str(k.key),
+                "from_size": k.from_size,
+                "until_size": k.until_size,
+                "until_time": None if k.until_time is None else format_moment(k.until_time),
             }
-        )
-        + b"\n"
-    )
+            for k in trust.keys
+        ],
+        "max_checkpoint_age_seconds": trust.max_checkpoint_age_seconds,
+    }
+    if trust.status_list_keys:
+        members[_LISTS] = [str(key) for key in trust.status_list_keys]
+    return canonical.format(members) + b"\n"
 
 
 def parse_trust(data: bytes) -> Trust:
@@ -131,7 +131,11 @@ def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _trust(value: Any) -> Trust:
-    if type(value) is not dict or value.get("format") != FORM or value.keys() != _MEMBERS:
+    if (
+        type(value) is not dict
+        or value.get("format") != FORM
+        or value.keys() - {_LISTS} != _MEMBERS
+    ):
         raise Malformed("malformed-trust", f"a trust file is {FORM!r} with {sorted(_MEMBERS)}")
     origin, genesis, age = value["origin"], value["genesis"], value["max_checkpoint_age_seconds"]
     if type(origin) is not str or not origin:
@@ -141,7 +145,21 @@ def _trust(value: Any) -> Trust:
     keys = value["checkpoint_keys"]
     if type(keys) is not list or not 1 <= len(keys) <= 64:
         raise Malformed("malformed-trust", "checkpoint_keys is a list of 1 to 64 keys")
-    return Trust(origin, _genesis(genesis), tuple(_key(member) for member in keys), age)
+    return Trust(
+        origin,
+        _genesis(genesis),
+        tuple(_key(member) for member in keys),
+        age,
+        _list_keys(value[_LISTS]) if _LISTS in value else (),
+    )
+
+
+def _list_keys(value: Any) -> tuple[VerifierKey, ...]:
+    if type(value) is not list or not 1 <= len(value) <= 64:
+        raise Malformed("malformed-trust", f"{_LISTS} is a list of 1 to 64 keys")
+    if any(type(vkey) is not str for vkey in value):
+        raise Malformed("malformed-trust", f"{_LISTS} holds strings")
+    return tuple(parse_vkey(vkey) for vkey in value)
 
 
 def _genesis(text: Any) -> bytes:
