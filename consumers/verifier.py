@@ -19,6 +19,7 @@ from ledger.checking import check_file
 from ledger.errors import Malformed
 from ledger.holder_checking import HolderAnswer, check_holder_file
 from ledger.holder_evidence import MAX_HOLDER_EVIDENCE, is_holder_evidence
+from ledger.note import parse_decimal
 from ledger.trust import MAX_TRUST, Trust, parse_trust
 from ledger.verdict import Answer
 
@@ -33,6 +34,8 @@ EXIT_CODES = (
 def add_arguments(parser: argparse.ArgumentParser, subject: str, trust_help: str) -> None:
     """The arguments of checking: the subject, the moments, the trust file, the output."""
     parser.add_argument("subject", metavar=subject)
+    parser.add_argument("--type", metavar="T", help="certificate type code")
+    parser.add_argument("--issuer", metavar="I", help="issuing department")
     parser.add_argument(
         "--at",
         metavar="WHEN",
@@ -43,10 +46,29 @@ def add_arguments(parser: argparse.ArgumentParser, subject: str, trust_help: str
         "--known-at", metavar="WHEN", help="what the ledger knew then (default: all it shows)"
     )
     parser.add_argument(
+        "--version", metavar="N", help="ask about this version (default: whichever holds)"
+    )
+    parser.add_argument(
         "--relied-at", metavar="WHEN", help="judge freshness as of then (for archived evidence)"
     )
     parser.add_argument("--trust", type=Path, metavar="FILE", help=trust_help)
     parser.add_argument("--json", action="store_true", help="the answer as JSON on stdout")
+
+
+def add_file_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments that only checking a file has."""
+    parser.add_argument(
+        "--number",
+        metavar="NUMBER",
+        help="the certificate asked about: a file about another number, --type or --issuer "
+        "decides nothing",
+    )
+    parser.add_argument(
+        "--as-asked",
+        action="store_true",
+        help="ask the question that the file was made for, instead of about now, all that is "
+        "known and any version; --at, --known-at and --version still replace its parts",
+    )
 
 
 def is_file(subject: str) -> bool:
@@ -72,12 +94,22 @@ def check_path(args: Any, trust: Trust) -> Answer | HolderAnswer:
     data = _read(path, MAX_HOLDER_EVIDENCE + 1, "usage", "evidence file")
     moment = now()
     if is_holder_evidence(data):
-        if args.at is not None or args.known_at is not None:
-            why = "holder evidence is of its checkpoint: it has no --at and --known-at"
+        if any(value is not None for value in (args.at, args.known_at, args.version, args.number)):
+            why = "holder evidence is of its checkpoint and of a holder: only --relied-at is for it"
             raise Malformed("usage", why)
         return check_holder_file(data, trust, moment, args.relied_at)
     answer = check_file(
-        data, trust, moment, at=args.at, known_at=args.known_at, relied_at=args.relied_at
+        data,
+        trust,
+        moment,
+        at=args.at,
+        known_at=args.known_at,
+        version=asked_version(args),
+        relied_at=args.relied_at,
+        as_asked=args.as_asked,
+        type_code=args.type,
+        issuer=args.issuer,
+        number=args.number,
     )
     return note_future(answer, moment)
 
@@ -89,6 +121,11 @@ def note_future(answer: Answer, moment: int) -> Answer:
         return answer
     note = "that moment is yet to come: this is what the ledger knows by now, events may follow"
     return replace(answer, notes=(*answer.notes, note))
+
+
+def asked_version(args: Any) -> int | None:
+    """The version asked about, None for any."""
+    return None if args.version is None else parse_decimal(args.version, "usage")
 
 
 def show(answer: Answer | HolderAnswer, as_json: bool) -> int:

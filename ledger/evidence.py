@@ -74,6 +74,18 @@ class Shown:
 
 
 @dataclass(frozen=True, slots=True)
+class Registration:
+    """The entry at `index`, which registered the key whose record is from there on: what of it
+    does not follow from the record, and its path.
+    """
+
+    index: int
+    time: str
+    signatures: bytes  # the lines below the note's text
+    path: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Evidence:
     """A parsed evidence file; of its claims nothing is proven yet."""
 
@@ -82,10 +94,11 @@ class Evidence:
     question: Question
     history: tuple[Step, ...]  # complete, in ledger order; none for an absent certificate
     events: tuple[ShownEvent, ...]  # ascending ordinals
-    entries: tuple[Shown, ...]  # ascending log indexes: those of the events
+    entries: tuple[Shown, ...]  # ascending log indexes: entry 0, those of the events
     bucket: Membership  # of the certificate's map key under the status entry
     registry_size: int
     records: tuple[Shown, ...]  # ascending places in the registry's tree
+    registrations: tuple[Registration, ...]  # ascending log indexes: those of the keys in `records`
     status: Shown  # the checkpoint's last leaf
     status_then: Shown | None  # the last status entry known at `known_at`
     checkpoint: bytes
@@ -112,9 +125,9 @@ class Nodes:
         """A path as numbers of nodes."""
         return [self.numbers.setdefault(value, len(self.numbers)) for value in hashes]
 
-    def members(self) -> list[str]:
-        """The list of all nodes."""
-        return [base64.b64encode(node).decode() for node in self.numbers]
+    def text(self) -> str:
+        """All nodes, joined."""
+        return base64.b64encode(b"".join(self.numbers)).decode()
 
 
 def format_evidence(evidence: Evidence) -> bytes:
@@ -146,18 +159,27 @@ def format_evidence(evidence: Evidence) -> bytes:
             for step in evidence.history
         ],
         "events": [
-            {"ordinal": e.ordinal, "line": e.line.decode(), "path": nodes.path(e.path)}
+            {"ordinal": e.ordinal, "line": canonical.loads(e.line), "path": nodes.path(e.path)}
             for e in evidence.events
         ],
         "entries": [shown_members(e, nodes) for e in evidence.entries],
         "bucket": bucket_members(evidence.bucket, nodes),
         "registry_size": evidence.registry_size,
         "records": [shown_members(r, nodes) for r in evidence.records],
+        "registrations": [
+            {
+                "index": r.index,
+                "time": r.time,
+                "signatures": r.signatures.decode(),
+                "path": nodes.path(r.path),
+            }
+            for r in evidence.registrations
+        ],
         "status": shown_members(evidence.status, nodes),
         "status_then": then and shown_members(then, nodes),
         "checkpoint": evidence.checkpoint.decode(),
     }
-    value["nodes"] = nodes.members()
+    value["nodes"] = nodes.text()
     return canonical.format(value)
 
 
@@ -167,7 +189,8 @@ def _optional(moment: int | None) -> str | None:
 
 def shown_members(shown: Shown, nodes: Nodes) -> dict[str, Any]:
     """A leaf with its path, as a file has it."""
-    return {"index": shown.index, "data": shown.data.decode(), "path": nodes.path(shown.path)}
+    data = canonical.loads(shown.data)
+    return {"index": shown.index, "data": data, "path": nodes.path(shown.path)}
 
 
 def bucket_members(bucket: Membership, nodes: Nodes) -> dict[str, Any]:
@@ -199,27 +222,27 @@ def _evidence(value: Any) -> Evidence:
     parse_members(
         value,
         "format origin certificate question keys history events entries bucket "
-        "registry_size records status status_then checkpoint nodes",
+        "registry_size records registrations status status_then checkpoint nodes",
     )
-    nodes = tuple(parse_hash(node) for node in parse_list(value["nodes"]))
+    nodes = parse_nodes(value["nodes"])
     keys = [parse_text(key) for key in parse_list(value["keys"])]
     history = tuple(_step(step, keys) for step in parse_list(value["history"]))
     events = tuple(_event(event, nodes) for event in parse_list(value["events"]))
     entries = tuple(parse_shown(entry, nodes) for entry in parse_list(value["entries"]))
     records = tuple(parse_shown(record, nodes) for record in parse_list(value["records"]))
+    registrations = tuple(_registration(each, nodes) for each in parse_list(value["registrations"]))
     for numbers in (
         [event.ordinal for event in events],
         [entry.index for entry in entries],
         [record.index for record in records],
+        [registration.index for registration in registrations],
     ):
         if any(a >= b for a, b in pairwise(numbers)):
-            raise Malformed("malformed-evidence", "events, entries and records are ascending")
+            raise Malformed("malformed-evidence", "what is shown of each kind is ascending")
     if len(events) > MAX_EVENTS:
         raise Malformed("malformed-evidence", f"at most {MAX_EVENTS} events are shown in full")
     if any(event.ordinal >= len(history) for event in events):
         raise Malformed("malformed-evidence", "an event is not in the history")
-    if len(set(nodes)) != len(nodes):
-        raise Malformed("malformed-evidence", "a node stands twice")
     then = value["status_then"]
     return Evidence(
         origin=parse_text(value["origin"]),
@@ -231,6 +254,7 @@ def _evidence(value: Any) -> Evidence:
         bucket=parse_bucket(value["bucket"], nodes),
         registry_size=parse_count(value["registry_size"]),
         records=records,
+        registrations=registrations,
         status=parse_shown(value["status"], nodes),
         status_then=None if then is None else parse_shown(then, nodes),
         checkpoint=parse_text(value["checkpoint"]).encode(),
@@ -283,19 +307,32 @@ def _event(value: Any, nodes: tuple[bytes, ...]) -> ShownEvent:
     parse_members(value, "ordinal line path")
     return ShownEvent(
         parse_count(value["ordinal"]),
-        parse_text(value["line"]).encode(),
+        canonical.format(value["line"]),
         parse_path(value["path"], nodes),
     )
+
+
+def _registration(value: Any, nodes: tuple[bytes, ...]) -> Registration:
+    parse_members(value, "index time signatures path")
+    signatures = parse_text(value["signatures"]).encode()
+    path = parse_path(value["path"], nodes)
+    return Registration(parse_count(value["index"]), parse_text(value["time"]), signatures, path)
 
 
 def parse_shown(value: Any, nodes: tuple[bytes, ...]) -> Shown:
     """What `shown_members` made."""
     parse_members(value, "index data path")
-    return Shown(
-        parse_count(value["index"]),
-        parse_text(value["data"]).encode(),
-        parse_path(value["path"], nodes),
-    )
+    data = canonical.format(value["data"])
+    return Shown(parse_count(value["index"]), data, parse_path(value["path"], nodes))
+
+
+def parse_nodes(value: Any) -> tuple[bytes, ...]:
+    """What `Nodes.text` made."""
+    joined = decode_base64(parse_text(value), "malformed-evidence")
+    nodes = tuple(joined[n : n + 32] for n in range(0, len(joined), 32))
+    if len(joined) % 32 or len(set(nodes)) != len(nodes):
+        raise Malformed("malformed-evidence", "nodes are of 32 bytes, and none stands twice")
+    return nodes
 
 
 def parse_bucket(value: Any, nodes: tuple[bytes, ...]) -> Membership:

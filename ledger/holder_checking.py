@@ -13,11 +13,11 @@ from typing import Any
 from . import lifecycle, times
 from .checking import (
     check_records,
+    judge,
     judge_age,
     judge_checkpoint,
     passed,
     read_status_entry,
-    run_check,
 )
 from .checkpoint import Checkpoint, parse_checkpoint
 from .entry import map_heads
@@ -34,7 +34,6 @@ from .verdict import (
     AUTHORITY,
     CANNOT_DECIDE,
     CHECKPOINT,
-    DISCLOSURES,
     EVENT_SIGNATURE,
     EXIT,
     FRESHNESS,
@@ -124,14 +123,15 @@ class _Examination:
 
     def answer(self) -> HolderAnswer:
         evidence = self.evidence
-        checks = (
-            Check(EVENT_SIGNATURE, NOT_CHECKED, "acts are shown here, and no event"),
-            run_check(AUTHORITY, self._authority),
-            Check(INCLUSION, NOT_CHECKED, "no bundle is shown: the signed state commits"),
-            run_check(CHECKPOINT, self._checkpoint),
-            run_check(STATUS, self._status),
-            run_check(FRESHNESS, self._freshness),
-            Check(DISCLOSURES, NOT_CHECKED, "no private facts are shown"),
+        checks = judge(
+            {
+                EVENT_SIGNATURE: lambda: _without(EVENT_SIGNATURE, "acts are shown, and no event"),
+                AUTHORITY: self._authority,
+                INCLUSION: lambda: _without(INCLUSION, "the signed state commits to the acts"),
+                CHECKPOINT: self._checkpoint,
+                STATUS: self._status,
+                FRESHNESS: self._freshness,
+            }
         )
         bound = list(dict.fromkeys(key for held in evidence.pseudonyms for key in held.bound))
         ever = {act.certificate for held in evidence.pseudonyms for act in held.acts}
@@ -199,7 +199,10 @@ class _Examination:
         )
 
     def _checkpoint(self) -> Check:
-        return judge_checkpoint(self.evidence.origin, self.checkpoint, self.trust)
+        evidence = self.evidence
+        return judge_checkpoint(
+            evidence.origin, self.checkpoint, evidence.genesis, evidence.status, self.trust
+        )
 
     def _status(self) -> Check:
         heads = map_heads(self.status_entry)
@@ -251,3 +254,7 @@ class _Examination:
     def _freshness(self) -> Check:
         limit = self.trust.max_checkpoint_age_seconds
         return judge_age(self.ledger_time, self.reference, limit)
+
+
+def _without(name: str, why: str) -> Check:
+    return Check(name, NOT_CHECKED, why)

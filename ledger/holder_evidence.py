@@ -27,6 +27,7 @@ from .evidence import (
     parse_hash,
     parse_list,
     parse_members,
+    parse_nodes,
     parse_shown,
     parse_text,
     shown_members,
@@ -83,6 +84,7 @@ class HolderEvidence:
     certificates: Mapping[bytes, CertificateId]  # by map key: what is still bound
     registry_size: int
     records: tuple[Shown, ...]  # ascending places in the registry's tree
+    genesis: Shown  # entry 0
     status: Shown  # the checkpoint's last leaf
     checkpoint: bytes
 
@@ -122,9 +124,10 @@ def format_holder_evidence(evidence: HolderEvidence) -> bytes:
         "pseudonyms": pseudonyms,
         "registry_size": evidence.registry_size,
         "records": [shown_members(record, nodes) for record in evidence.records],
+        "genesis": shown_members(evidence.genesis, nodes),
         "status": shown_members(evidence.status, nodes),
         "checkpoint": evidence.checkpoint.decode(),
-        "nodes": nodes.members(),
+        "nodes": nodes.text(),
     }
     return canonical.format(value)
 
@@ -152,10 +155,10 @@ def _evidence(value: Any) -> HolderEvidence:
         raise Malformed("malformed-evidence", f"a holder evidence file says format {FORM!r}")
     parse_members(
         value,
-        "format origin asked_at certificates pseudonyms registry_size records status checkpoint "
-        "nodes",
+        "format origin asked_at certificates pseudonyms registry_size records genesis status "
+        "checkpoint nodes",
     )
-    nodes = tuple(parse_hash(node) for node in parse_list(value["nodes"]))
+    nodes = parse_nodes(value["nodes"])
     certificates: dict[bytes, CertificateId] = {}
     keys: list[bytes] = []
     for item in parse_list(value["certificates"]):
@@ -171,8 +174,8 @@ def _evidence(value: Any) -> HolderEvidence:
         raise Malformed("malformed-evidence", "a holder has at least one pseudonym")
     _check_ascending(held.version for held in pseudonyms)
     _check_ascending(record.index for record in records)
-    if len(set(keys)) != len(keys) or len(set(nodes)) != len(nodes):
-        raise Malformed("malformed-evidence", "a certificate or node stands twice")
+    if len(set(keys)) != len(keys):
+        raise Malformed("malformed-evidence", "a certificate stands twice")
     return HolderEvidence(
         origin=parse_text(value["origin"]),
         asked_at=times.parse_moment(parse_text(value["asked_at"])),
@@ -180,6 +183,7 @@ def _evidence(value: Any) -> HolderEvidence:
         certificates=certificates,
         registry_size=parse_count(value["registry_size"]),
         records=records,
+        genesis=parse_shown(value["genesis"], nodes),
         status=parse_shown(value["status"], nodes),
         checkpoint=parse_text(value["checkpoint"]).encode(),
     )

@@ -322,7 +322,9 @@ def test_an_older_status_entry() -> None:
     before = prove_holder(ledger.source(size), ONE, ledger.now)
     path = tuple(merkle.prove_inclusion(size - 1, source.size, source.subtree))
     older = replace(before.status, path=path)
-    answer = judge(replace(before, status=older, checkpoint=source.checkpoint))
+    answer = judge(
+        replace(before, status=older, genesis=made().genesis, checkpoint=source.checkpoint)
+    )
     assert (answer.reason, failed(answer)[0]) == ("evidence-refused", "authority")
     assert "the last one is" in answer.why
 
@@ -396,6 +398,16 @@ def test_another_ledgers_trust_file() -> None:
     other = LedgerBuilder(checkpoint=thief)
     answer = check_holder(made(), other.trust(), ledger.now)
     assert (answer.reason, failed(answer)) == ("evidence-refused", ["checkpoint"])
+
+
+def test_another_beginning_of_the_ledger() -> None:
+    evidence = made()
+    ledger = shared()
+    answer = check_holder(evidence, ledger.trust(genesis=bytes(32)), ledger.now)
+    assert (answer.reason, failed(answer)) == ("evidence-refused", ["checkpoint"])
+    assert {c.result for c in answer.checks if c.name != "checkpoint"} == {"not-checked"}
+    other = replace(evidence, genesis=evidence.status)
+    refused(other, check="checkpoint", why="began as the trusted one")
 
 
 def test_another_origin() -> None:
