@@ -14,14 +14,17 @@ from typing import Any
 import pytest
 
 from consumers import commands
+from deploy.locating import find_targets
 from ledger import merkle, times
 from ledger.checking import check
+from ledger.errors import LedgerError
 from ledger.event import FIELDS
 from ledger.evidence import CertificateId
 from ledger.postgres.connection import connect
 from ledger.postgres.reader import Reader
 from ledger.question import Question
 from ledger.trust import Trust, TrustedKey, format_trust, parse_trust
+from producers.correcting import Wanted
 from tests import slow_life, world
 from tests.property.test_two_times import draw_act, instants
 from tests.slow_life import Act, No
@@ -266,6 +269,30 @@ def test_history_shows_both_times_of_every_act(
     for event in events:
         assert event["time"] in words
         assert event["learned_at"] in words
+
+
+def test_who_corrects_what(told: Told) -> None:
+    """The present owner corrects what owners ever said; what another department did is its own."""
+    key = world.TYPE, "a"
+    connection = connect(told.postgres_url, "test")
+    try:
+        with Reader(connection).open() as view:
+            moved = view.history(CertificateId(*key, "transfer: the second half").key)
+            wanted = [
+                Wanted(1, "", "revoked", (*key, "annulled by another department"), "void", {}, "x"),
+                Wanted(2, "", "issued", (*key, "transfer: the second half"), "void", {}, "x"),
+                Wanted(3, moved[1].transition.id, "", None, "void", {}, "x"),
+                Wanted(4, "f" * 32, "", None, "void", {}, "x"),
+                Wanted(5, "F" * 32, "", None, "void", {}, "x"),
+                Wanted(6, moved[1].transition.id, "issued", None, "void", {}, "x"),
+                Wanted(7, moved[0].transition.id, "", (*key, "late issue"), "void", {}, "x"),
+            ]
+            found = find_targets(view, wanted)
+    finally:
+        connection.close()
+    assert [t.department for t in found[:3] if not isinstance(t, LedgerError)] == ["c", "b", "b"]
+    refused = [t.code for t in found[3:] if isinstance(t, LedgerError)]
+    assert refused == ["not-found", "usage", "not-found", "not-found"]
 
 
 def test_random_lives_are_answered_as_the_slow_model_does(told: Told) -> None:
