@@ -20,7 +20,7 @@ from .errors import LedgerError, Malformed
 from .lifecycle import Transition, parse_transition
 from .note import decode_base64, decode_hash
 from .question import Question, format_instant
-from .statusmap import Membership
+from .statusmap import Membership, Part
 
 FORM = "certledger evidence v1"
 MAX_EVIDENCE = 4 * 1024 * 1024
@@ -111,7 +111,7 @@ class _Nodes:
 def format_evidence(evidence: Evidence) -> bytes:
     """The evidence file's bytes."""
     nodes = _Nodes()
-    certificate, question, bucket = evidence.certificate, evidence.question, evidence.bucket
+    certificate, question = evidence.certificate, evidence.question
     keys: dict[str, int] = {}
     for step in evidence.history:
         keys.setdefault(step.transition.key, len(keys))
@@ -145,10 +145,7 @@ def format_evidence(evidence: Evidence) -> bytes:
             for e in evidence.events
         ],
         "entries": [_shown(e, nodes) for e in evidence.entries],
-        "bucket": {
-            "pairs": base64.b64encode(bucket.bucket).decode(),
-            "path": nodes.path(bucket.path),
-        },
+        "bucket": bucket_members(evidence.bucket, nodes),
         "registry_size": evidence.registry_size,
         "records": [_shown(r, nodes) for r in evidence.records],
         "status": _shown(evidence.status, nodes),
@@ -165,6 +162,16 @@ def _optional(moment: int | None) -> str | None:
 
 def _shown(shown: Shown, nodes: _Nodes) -> dict[str, Any]:
     return {"index": shown.index, "data": shown.data.decode(), "path": nodes.path(shown.path)}
+
+
+def bucket_members(bucket: Membership, nodes: _Nodes) -> dict[str, Any]:
+    """What a status map says of a key, as a file has it."""
+    pairs = base64.b64encode(bucket.bucket).decode()
+    value: dict[str, Any] = {"pairs": pairs, "path": nodes.path(bucket.path)}
+    if bucket.part is not None:
+        value["count"], value["first"] = bucket.part.count, bucket.part.first
+        value["paths"] = [nodes.path(path) for path in bucket.part.paths]
+    return value
 
 
 # --- parsing -------------------------------------------------------------------------------------
@@ -211,7 +218,6 @@ def _evidence(value: Any) -> Evidence:
         raise Malformed("malformed-evidence", "an event is not in the history")
     if len(set(nodes)) != len(nodes):
         raise Malformed("malformed-evidence", "a node stands twice")
-    bucket = _members(value["bucket"], "pairs path")
     then = value["status_then"]
     return Evidence(
         origin=_text(value["origin"]),
@@ -220,10 +226,7 @@ def _evidence(value: Any) -> Evidence:
         history=history,
         events=events,
         entries=entries,
-        bucket=Membership(
-            decode_base64(_text(bucket["pairs"]), "malformed-evidence"),
-            _path(bucket["path"], nodes),
-        ),
+        bucket=parse_bucket(value["bucket"], nodes),
         registry_size=_count(value["registry_size"]),
         records=records,
         status=_parse_shown(value["status"], nodes),
@@ -283,6 +286,18 @@ def _event(value: Any, nodes: tuple[bytes, ...]) -> ShownEvent:
 def _parse_shown(value: Any, nodes: tuple[bytes, ...]) -> Shown:
     _members(value, "index data path")
     return Shown(_count(value["index"]), _text(value["data"]).encode(), _path(value["path"], nodes))
+
+
+def parse_bucket(value: Any, nodes: tuple[bytes, ...]) -> Membership:
+    part = None
+    if type(value) is dict and "count" in value:
+        _members(value, "pairs path count first paths")
+        paths = tuple(_path(path, nodes) for path in _list(value["paths"]))
+        part = Part(_count(value["count"]), _count(value["first"]), paths)
+    else:
+        _members(value, "pairs path")
+    pairs = decode_base64(_text(value["pairs"]), "malformed-evidence")
+    return Membership(pairs, _path(value["path"], nodes), part)
 
 
 def _path(value: Any, nodes: tuple[bytes, ...]) -> tuple[bytes, ...]:

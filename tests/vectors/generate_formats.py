@@ -28,6 +28,7 @@ from ledger.statusmap import (
     CERTIFICATES,
     HOLDERS,
     MapHead,
+    Membership,
     bucket_hash,
     bucket_of,
     check_membership,
@@ -337,7 +338,8 @@ def _status_map() -> str:
     key = sha256(b"key 7").digest()
     number = bucket_of(key, k)
     path = merkle.prove_inclusion(number, 1 << k, merkle.in_memory(leaves))
-    check_membership(merkle.root(leaves), CERTIFICATES, k, key, records[key], buckets[number], path)
+    shown = Membership(buckets[number], tuple(path))
+    check_membership(merkle.root(leaves), CERTIFICATES, k, key, records[key], shown)
     return _rows(
         {
             "k": str(k),
