@@ -19,7 +19,14 @@ from ledger import canonical, identity, lifecycle, logtopic, merkle, tiles, time
 from ledger.admission import LoggedBundle, Opened, open_record
 from ledger.bundle import note_hash
 from ledger.checkpoint import Checkpoint, format_proof
-from ledger.entry import Source, format_genesis, format_registry, format_status
+from ledger.entry import (
+    Source,
+    blind,
+    format_genesis,
+    format_registry,
+    format_status,
+    make_blinding,
+)
 from ledger.event import format_event, make_commitment, make_event_id, make_salt
 from ledger.note import MemorySigner, sign
 from ledger.receipt import format_lane, format_notice, format_receipt
@@ -251,6 +258,8 @@ def _history(out: dict[str, str], view: MemoryView, logged: LoggedBundle) -> Non
             "record hash": lifecycle.holder_record_hash(count, holder_link).hex(),
         }
     )
+    root = merkle.root([merkle.leaf_hash(k + r) for k, r in logged.holders])
+    blinding = make_blinding(view.blinding_secret, logged.opened.bundle.note_hash)
     out["deltas"] = _rows(
         {
             "certificates": " ".join(part.hex() for pair in logged.certificates for part in pair),
@@ -258,6 +267,10 @@ def _history(out: dict[str, str], view: MemoryView, logged: LoggedBundle) -> Non
                 [merkle.leaf_hash(k + r) for k, r in logged.certificates]
             ).hex(),
             "holders": " ".join(part.hex() for pair in logged.holders for part in pair),
+            "root over them": root.hex(),
+            "the ledger's blinding secret": view.blinding_secret.hex(),
+            "the bundle's blinding": blinding.hex(),
+            "root, blinded": blind(blinding, root).hex(),
         }
     )
 
