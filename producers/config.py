@@ -1,8 +1,10 @@
 """A department's own folder: who it is, its keys, its salts, its share of the pseudonym secret.
 
-DIR/departments/<id>/ (0700) holds publisher.json, bundle.key, registry.key, salt-<n>.key and what
-the publisher writes (spool/, disclosures.ndjson, refused.ndjson); DIR/pseudonym-<n>.key is shared
-by the departments of DIR. Every key file is 0600 and refused when others can read it.
+DIR/departments/<id>/ (0700) holds publisher.json, bundle.key, registry.key, event-id.key,
+salt-<n>.key and what the publisher writes (spool/, disclosures.ndjson, refused.ndjson);
+DIR/pseudonym-<n>.key is shared by the departments of DIR. Every key file is 0600 and refused when
+others can read it. event-id.key is never changed: under another one, what was published gets new
+ids when it is published again.
 """
 
 from __future__ import annotations
@@ -52,6 +54,7 @@ class PublisherConfig:
     pseudonym_key: bytes = field(repr=False)
     salt_key_version: int
     salt_key: bytes = field(repr=False)
+    event_id_key: bytes = field(repr=False)
 
     @property
     def source(self) -> str:
@@ -97,12 +100,15 @@ def create_publisher_folder(
     if settings.exists():
         if _read_settings(settings) != value:
             raise Malformed("usage", f"{settings} exists and says otherwise")
+        if not (folder / "spool").exists():  # nothing was published: no id depends on another key
+            _create_secret(folder / "event-id.key")
         return load_publisher_config(data, department)
     folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     folder.mkdir(exist_ok=True, mode=0o700)
     os.chmod(folder, 0o700)
     _create_once(folder / "bundle.key", bundle_key_name(origin, department))
     _create_once(folder / "registry.key", registry_key_name(origin, department))
+    _create_secret(folder / "event-id.key")
     _create_secret(folder / f"salt-{salt_key_version}.key")
     _create_secret(data / f"pseudonym-{pseudonym_version}.key")
     text = json.dumps(value, indent=1) + "\n"
@@ -141,6 +147,7 @@ def load_publisher_config(data: Path, department: str) -> PublisherConfig:
         pseudonym_key=_load_secret(data / f"pseudonym-{value['pseudonym_version']}.key"),
         salt_key_version=value["salt_key_version"],
         salt_key=_load_secret(folder / f"salt-{value['salt_key_version']}.key"),
+        event_id_key=_load_secret(folder / "event-id.key"),
     )
 
 

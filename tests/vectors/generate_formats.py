@@ -27,7 +27,7 @@ from ledger.entry import (
     format_status,
     make_blinding,
 )
-from ledger.event import format_event, make_commitment, make_event_id, make_salt
+from ledger.event import format_event, hide_change, make_commitment, make_event_id, make_salt
 from ledger.note import MemorySigner, sign
 from ledger.receipt import format_lane, format_notice, format_receipt
 from ledger.registry import format_record, lane_record, leaves, record_hash, tree_root
@@ -62,6 +62,7 @@ TOPIC = "Zm9yLXRoZS1leGFtcGxlcw"
 NUMBER = "湘长市监许 2023-0403/7"
 DEPARTMENT = "hn-scjg"
 SALT_KEY = bytes(range(32))
+EVENT_ID_KEY = bytes(range(64, 96))
 SECRET = bytes(range(32, 64))
 
 
@@ -104,10 +105,15 @@ def _time(seconds: int) -> str:
     return times.format_moment(START + seconds * times.SECOND)
 
 
+def _event_id(kind: str, change: str) -> str:
+    hidden = hide_change(EVENT_ID_KEY, change)
+    return make_event_id(DEPARTMENT, "test/register", NUMBER, kind, hidden)
+
+
 def _identities(out: dict[str, str]) -> None:
     key = identity.certificate_key(TYPE, DEPARTMENT, NUMBER)
     pseudonym = identity.make_pseudonym(SECRET, 1, "111", "11010519491231002X")
-    event_id = make_event_id(DEPARTMENT, "test/register", NUMBER, "issued", "1")
+    event_id = _event_id("issued", "1")
     salt = make_salt(SALT_KEY, event_id, "holder_name")
     out["identity"] = _rows(
         {
@@ -122,7 +128,9 @@ def _identities(out: dict[str, str]) -> None:
     )
     out["commitment"] = _rows(
         {
-            "event id": event_id,
+            "event id key": EVENT_ID_KEY.hex(),
+            "change 1, hidden": hide_change(EVENT_ID_KEY, "1"),
+            "event id of issued, change 1, source test/register": event_id,
             "salt key": SALT_KEY.hex(),
             "salt of holder_name": salt.hex(),
             "commitment to holder_name 张三": make_commitment(salt, "holder_name", "张三"),
@@ -153,14 +161,14 @@ def _registry(out: dict[str, str], book: Book) -> None:
 def _bundle(out: dict[str, str], view: MemoryView, entries: list[bytes]) -> LoggedBundle:
     """Entries 5 and 6: a bundle of four events, and a second note for its number."""
     pseudonym = identity.make_pseudonym(SECRET, 1, "111", "11010519491231002X")
-    issued_id = make_event_id(DEPARTMENT, "test/register", NUMBER, "issued", "1")
+    issued_id = _event_id("issued", "1")
     salt = make_salt(SALT_KEY, issued_id, "holder_name")
     certificate = {
         "certificate_type_code": TYPE,
         "issuing_authority_code": DEPARTMENT,
         "certificate_number": NUMBER,
     }
-    revoked_id = make_event_id(DEPARTMENT, "test/register", NUMBER, "revoked", "2")
+    revoked_id = _event_id("revoked", "2")
     made: list[tuple[str, str, dict[str, Any]]] = [
         (
             "issued",
@@ -177,10 +185,10 @@ def _bundle(out: dict[str, str], view: MemoryView, entries: list[bytes]) -> Logg
         ("revoked", revoked_id, {"revocation_kind": "deregistered", "reason_code": "ceased"}),
         (
             "corrected",
-            make_event_id(DEPARTMENT, "test/register", NUMBER, "corrected", "3"),
+            _event_id("corrected", "3"),
             {"corrects": revoked_id, "correction": "void", "reason_code": "wrong-certificate"},
         ),
-        ("renewed", make_event_id(DEPARTMENT, "test/register", NUMBER, "renewed", "4"), {}),
+        ("renewed", _event_id("renewed", "4"), {}),
     ]
     lines = [
         format_event(
