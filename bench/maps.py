@@ -27,6 +27,7 @@ from streams.logwriter import LogWriter
 from streams.sequencer import Sequencer
 
 from .ledgers import Ledger, fresh_ledger
+from .processes import Cost, costs, spent
 from .town import bundles
 
 SIZE = 1000  # events of a bundle
@@ -35,12 +36,20 @@ DEPARTMENTS, LANES = 4, 2
 
 
 @dataclass(frozen=True, slots=True)
+class Phase:
+    """Events per second, and processor microseconds per event of this process and the servers."""
+
+    rate: float
+    cost: float
+
+
+@dataclass(frozen=True, slots=True)
 class Result:
     """One run."""
 
     records: int  # of both maps
-    with_maps: list[float]  # events per second, each phase
-    without: list[float]
+    with_maps: list[Phase]
+    without: list[Phase]
     states: int  # status entries with maps in the phases with them
     load_seconds: float
     bytes_per_record: float
@@ -80,16 +89,23 @@ class _Way:
         self._offset += len(fetched)
         return fetched, sum(begins for *_, begins in taken)
 
-    def go(self, fetched: list[Fetched], sequencer: Sequencer) -> float:
-        """Events per second."""
-        begin = time.perf_counter()
+    def go(self, fetched: list[Fetched], sequencer: Sequencer) -> Phase:
+        """Take bundles through all steps."""
+        begin, before = time.perf_counter(), self._costs()
         for first in range(0, len(fetched), PER_TURN):
             batch = [self._store.open(one) for one in fetched[first : first + PER_TURN]]
             done = self._store.apply(self._topic_id, batch)
             if done.refused or done.outcomes != {"logged": len(batch)}:
                 raise AssertionError(f"{done}")
             sequencer.round()
-        return len(fetched) * SIZE / (time.perf_counter() - begin)
+        seconds, events = time.perf_counter() - begin, len(fetched) * SIZE
+        own = sum(cost.seconds for cost in spent(before, self._costs()).values())
+        return Phase(events / seconds, own / events * 1e6)
+
+    def _costs(self) -> dict[str, Cost]:
+        programs = self._ledger.stack.status()["programs"]
+        pids = {name: program["pid"] for name, program in programs.items()}
+        return costs(pids, self._ledger.connection)
 
 
 def run(certificates: int, phase_bundles: int, phases: int, say: Callable[[str], None]) -> Result:
@@ -112,18 +128,22 @@ def run(certificates: int, phase_bundles: int, phases: int, say: Callable[[str],
             way.go(fetched, keeping)
             begun += begins
         say(f"{begun} certificates are in")
-        rates: dict[bool, list[float]] = {True: [], False: []}
+        phases_done: dict[bool, list[Phase]] = {True: [], False: []}
         states = 0
         for number in range(2 * phases):
             with_maps = number % 2 == 0
-            fetched, _ = way.ready(phase_bundles)
             if with_maps:
                 way.go(way.ready(1)[0], keeping)  # catches up with the phase before
                 keeping._maps.heads()
+            fetched, _ = way.ready(phase_bundles)
             before = _states(ledger)
-            rates[with_maps].append(way.go(fetched, keeping if with_maps else bare))
+            done = way.go(fetched, keeping if with_maps else bare)
+            phases_done[with_maps].append(done)
             states += _states(ledger) - before
-            say(f"{'with' if with_maps else 'without'} maps: {rates[with_maps][-1]:.0f} events/s")
+            say(
+                f"{'with' if with_maps else 'without'} maps: {done.rate:.0f} events/s, "
+                f"{done.cost:.1f} µs of processor per event"
+            )
         way.go(way.ready(1)[0], keeping)
         while keeping.round() is not None:
             pass
@@ -133,9 +153,8 @@ def run(certificates: int, phase_bundles: int, phases: int, say: Callable[[str],
         loaded = Maps.load(store.connection)
         seconds = time.perf_counter() - begin
         records = loaded.records
-        return Result(
-            records, rates[True], rates[False], states, seconds, (_resident() - resident) / records
-        )
+        memory = (_resident() - resident) / records
+        return Result(records, phases_done[True], phases_done[False], states, seconds, memory)
 
 
 def _states(ledger: Ledger) -> int:

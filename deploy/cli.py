@@ -12,6 +12,7 @@ from typing import Any
 
 import consumers.commands
 import consumers.fsck_commands
+import consumers.status_commands
 import producers.commands
 from deploy import demo, registry_commands, stack_commands
 from deploy.environment import Environment, default_data
@@ -47,6 +48,7 @@ def build_parser() -> argparse.ArgumentParser:
     registry_commands.add_commands(commands)
     producers.commands.add_commands(commands)
     consumers.commands.add_commands(commands)
+    consumers.status_commands.add_commands(commands)
     consumers.fsck_commands.add_commands(commands)
     for leaf in _leaves(parser):
         if not any(action.dest == "data" for action in leaf._actions):

@@ -22,6 +22,8 @@ STATES = {
     "transferred-out": "transferred",
     "transferred-in": "valid",
 }
+ENDS = ("suspended", "revoked", "expired", "transferred-out")
+ENDED = ("suspended", "revoked", "expired", "transferred")
 MAY_FOLLOW = {
     "none": ["issued"],
     "void": ["issued"],
@@ -142,12 +144,19 @@ def state_after(acts: list[Act]) -> str:
     """The state after all acts; No when one of them cannot follow those before it."""
     state, suspension_end = "none", None
     first: int | None = None  # the first day in the record, where there is one
+    ended = 0  # first instant of the end of validity that `state` tells of
     for span in spans(acts):
         act = span.act
         if state == "suspended" and suspension_end is not None and not span.is_unknown:
             own = first_instant(act.valid_from) if act.valid_from else micro(act.time)
             if suspension_end <= own:
                 state = "valid"
+        begun_later = state in ENDED and span.begin < ended
+        if begun_later and act.kind == "transferred-in":
+            raise No("dates-reversed")
+        kept = state
+        if begun_later and act.kind in ("suspended", "revoked"):
+            state = "valid"
         if act.kind not in MAY_FOLLOW[state]:
             if state in ("none", "void"):
                 raise No("not-issued")
@@ -157,7 +166,8 @@ def state_after(acts: list[Act]) -> str:
                 raise No("invalid-transition")
             if span.end is not None and span.end <= span.begin:
                 raise No("dates-reversed")
-            suspension_end = span.end
+            if kept != "revoked":
+                suspension_end = span.end
         if act.kind in VERSIONS:
             begin: int | None = micro(act.time)
             if act.valid_from is not None:
@@ -172,7 +182,12 @@ def state_after(acts: list[Act]) -> str:
                 first = begin
             elif act.kind != "amended":
                 first = None
+        if begun_later and kept == "revoked" and act.kind == "suspended":
+            state = kept
+            continue
         state = STATES.get(act.kind, state)
+        if act.kind in ENDS:
+            ended = span.begin
     return state
 
 
@@ -222,8 +237,7 @@ def what_held(history: list[Act], at: int) -> Said:
         )
     if all(way == plain for way in ways):
         return plain
-    ends = ("suspended", "revoked", "expired", "transferred-out")
-    if plain.answer == "not-valid" and all(acts[n].act.kind in ends for n in hidden):
+    if plain.answer == "not-valid" and all(acts[n].act.kind in ENDS for n in hidden):
         return plain
     return replace(plain, answer="cannot-decide", reason="start-unknown", since=None)
 
@@ -246,6 +260,10 @@ def judge(acts: list[Span], begun: set[int], at: int) -> Said:
         if state == "valid":
             since = max([*([] if since is None else [since]), *lifted], default=None)
         break
+    revoked = [span for n, span in enumerate(acts) if n in begun and span.act.kind == "revoked"]
+    if revoked:
+        state, revocation = "revoked", revoked[-1].act.revocation
+        since = since_of(revoked[-1])
     takers = [n for n, span in enumerate(acts) if span.act.kind in ("issued", "transferred-in")]
     held = [n for n in takers if n in begun] or takers[:1]
     responsible = acts[held[-1]].act.by

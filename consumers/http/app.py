@@ -20,9 +20,11 @@ from .database import Database
 from .limits import Limits
 from .problems import on_crash, on_http_error, on_ledger_error
 from .settings import Settings
+from .status_lists import StatusListApp
 from .tiles import TileApp
 
 LOG_PREFIX = "/log"
+LISTS_PREFIX = "/v1/status-lists"
 _FRESH = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
 
@@ -51,6 +53,7 @@ def build_app(settings: Settings) -> Starlette:
             Route("/healthz", healthz),
             Route("/readyz", readyz),
             Mount(LOG_PREFIX, TileApp(database, LOG_PREFIX)),
+            Mount(LISTS_PREFIX, StatusListApp(database, LISTS_PREFIX)),
         ],
         middleware=[Middleware(Limits)],
         exception_handlers={

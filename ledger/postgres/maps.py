@@ -78,10 +78,12 @@ class Maps:
         cursor.execute(sql("read_logged_deltas"), {"begin": self.size, "end": end})
         rows = cursor.fetchall()
         secret = read_blinding_secret(cursor)
-        for data, *deltas in rows:
+        for index, data, *deltas in rows:
+            if index != self.size:
+                break
             lists = None if deltas[0] is None else (bytes(deltas[0]), bytes(deltas[1]))
-            check_deltas(self.size, bytes(data), lists, secret)
-            self.take(self.size, bytes(data), lists)
+            check_deltas(index, bytes(data), lists, secret)
+            self.take(index, bytes(data), lists)
         if self.size < end:
             raise ProofError("stored-bytes-damaged", f"entry {self.size} is missing")
 
