@@ -12,6 +12,7 @@ from hashlib import sha256
 
 _TAG = b"certledger bucket v1\n"
 MEAN, _GROUP, _TILE = 16, 2, 8  # records a bucket at most; levels below and of a tile
+_SMALL = 64  # pairs of a bucket that is hashed whole
 
 
 class Map:
@@ -70,13 +71,23 @@ class Map:
     def _hash(self, touched: list[int]) -> None:
         head = b"\x00" + _TAG + self.kind.encode() + bytes([self.k])
         for number in touched:
-            bucket = b"".join(key + self._records[key] for key in sorted(self._buckets[number]))
-            self._levels[0][number] = sha256(head + number.to_bytes(4, "big") + bucket).digest()
+            pairs = [key + self._records[key] for key in sorted(self._buckets[number])]
+            place = number.to_bytes(4, "big") + len(pairs).to_bytes(4, "big")
+            said = b"".join(pairs) if len(pairs) <= _SMALL else _root(pairs)
+            self._levels[0][number] = sha256(head + place + said).digest()
         for below, row in zip(self._levels, self._levels[1:], strict=False):
             touched = sorted({number >> 1 for number in touched})
             for number in touched:
                 pair = below[2 * number] + below[2 * number + 1]
                 row[number] = sha256(b"\x01" + pair).digest()
+
+
+def _root(pairs: list[bytes]) -> bytes:
+    """The Merkle tree's root, as RFC 9162 section 2.1.1 words it, over a large bucket's pairs."""
+    if len(pairs) == 1:
+        return sha256(b"\x00" + pairs[0]).digest()
+    split = 1 << ((len(pairs) - 1).bit_length() - 1)
+    return sha256(b"\x01" + _root(pairs[:split]) + _root(pairs[split:])).digest()
 
 
 class StoredTiles:

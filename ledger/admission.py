@@ -14,7 +14,15 @@ from typing import Any, NamedTuple, Protocol
 from . import canonical, identity, lifecycle, merkle, times
 from . import event as events
 from .bundle import AHEAD, Bundle, bundle_key_name, parse_record
-from .entry import ADMITTED, Source, format_bundle, format_equivocation, run_lengths
+from .entry import (
+    ADMITTED,
+    Source,
+    blind,
+    format_bundle,
+    format_equivocation,
+    make_blinding,
+    run_lengths,
+)
 from .errors import CODES, LedgerError, Malformed, ProofError, Refused
 from .event import Event
 from .lifecycle import Standing, Transition
@@ -157,6 +165,7 @@ class View(Protocol):
     """The shared state as the turn found it; what the turn itself changes is kept by `Turn`."""
 
     registry: Registry
+    blinding_secret: bytes  # of the ledger, 32 bytes
 
     def lane(self, department: str, lane: int) -> Lane: ...
     def note_at(self, department: str, lane: int, epoch: int, seq: int) -> Recorded | None: ...
@@ -381,7 +390,10 @@ class Turn:
             source,
             self.time,
             delta_root(certificates),
-            delta_root(holder_deltas),
+            blind(
+                make_blinding(self.view.blinding_secret, bundle.note_hash),
+                delta_root(holder_deltas),
+            ),
         )
         self._append(entry)
         self.logged.append(

@@ -477,12 +477,10 @@ class Examination:
             raise ProofError(
                 "proof-failed", f"the status entry {self.evidence.status.index} carries no maps"
             )
-        head, bucket = heads[CERTIFICATES], self.evidence.bucket
+        head = heads[CERTIFICATES]
         key = self.evidence.certificate.key
         try:
-            check_membership(
-                head.root, CERTIFICATES, head.k, key, record, bucket.bucket, bucket.path
-            )
+            check_membership(head.root, CERTIFICATES, head.k, key, record, self.evidence.bucket)
         except ProofError as err:
             said = "the certificate's complete history" if self.history else "its absence"
             raise ProofError(

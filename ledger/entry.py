@@ -5,9 +5,11 @@ An entry never holds certificate content. Being in the log is not being admitted
 
 from __future__ import annotations
 
+import hmac
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Any
 
 from . import canonical, times
@@ -19,6 +21,8 @@ from .statusmap import CERTIFICATES, HOLDERS, MAX_K, MapHead
 FORM = "certledger entry v1"
 MAX_ENTRY = 65_535
 ADMITTED = "admitted"
+BLINDING_TAG = b"certledger blinding v1\n"
+HOLDERS_TAG = b"certledger holders v1\n"
 GENESIS, BUNDLE, REGISTRY, STATUS, EQUIVOCATION = (
     "genesis",
     "bundle",
@@ -74,7 +78,8 @@ def format_bundle(
     holders_root: bytes,
 ) -> bytes:
     """The entry of a logged bundle. `outcome`: code to a flat list start, length, start, length…;
-    the roots are over the ascending lists of (map key, record hash after this bundle).
+    the roots are over the ascending lists of (map key, record hash after this bundle), that of the
+    holders blinded.
     """
     return _format(
         BUNDLE,
@@ -85,6 +90,20 @@ def format_bundle(
         certificates=certificates_root.hex(),
         holders=holders_root.hex(),
     )
+
+
+def make_blinding(secret: bytes, note_hash: bytes) -> bytes:
+    """What blinds the holders' delta root of the bundle with this note, from the ledger's secret.
+
+    It goes with the list and to nobody else. Derived, so that a ledger replayed from its log and
+    its lines has the same entries.
+    """
+    return hmac.digest(secret, BLINDING_TAG + note_hash, "sha256")
+
+
+def blind(blinding: bytes, root: bytes) -> bytes:
+    """What an entry says of the holders' delta list: nothing to whoever has no blinding."""
+    return sha256(HOLDERS_TAG + blinding + root).digest()
 
 
 def format_registry(note: bytes, time: str) -> bytes:

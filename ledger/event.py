@@ -214,6 +214,11 @@ def make_event_id(department: str, source: str, record_key: str, kind: str, chan
     return sha256(b"certledger event id v1\n" + body + change.encode()).hexdigest()[:32]
 
 
+def hide_change(key: bytes, change: str) -> str:
+    """A change as event ids have it: without the department's event id key it cannot be tried."""
+    return hmac.digest(key, b"certledger change v1\n" + change.encode(), "sha256").hex()
+
+
 def make_salt(salt_key: bytes, event_id: str, field: str) -> bytes:
     """The 16-byte salt of one private field of one event."""
     return hmac.digest(salt_key, f"certledger salt v1\n{event_id}\n{field}".encode(), "sha256")[:16]

@@ -20,7 +20,7 @@ from .errors import LedgerError, Malformed
 from .lifecycle import Transition, parse_transition
 from .note import decode_base64, decode_hash
 from .question import Question, format_instant
-from .statusmap import Membership
+from .statusmap import Membership, Part
 
 FORM = "certledger evidence v1"
 MAX_EVIDENCE = 4 * 1024 * 1024
@@ -196,7 +196,11 @@ def shown_members(shown: Shown, nodes: Nodes) -> dict[str, Any]:
 def bucket_members(bucket: Membership, nodes: Nodes) -> dict[str, Any]:
     """What a status map says of a key, as a file has it."""
     pairs = base64.b64encode(bucket.bucket).decode()
-    return {"pairs": pairs, "path": nodes.path(bucket.path)}
+    value: dict[str, Any] = {"pairs": pairs, "path": nodes.path(bucket.path)}
+    if bucket.part is not None:
+        value["count"], value["first"] = bucket.part.count, bucket.part.first
+        value["paths"] = [nodes.path(path) for path in bucket.part.paths]
+    return value
 
 
 # --- parsing -------------------------------------------------------------------------------------
@@ -337,9 +341,15 @@ def parse_nodes(value: Any) -> tuple[bytes, ...]:
 
 def parse_bucket(value: Any, nodes: tuple[bytes, ...]) -> Membership:
     """What `bucket_members` made."""
-    parse_members(value, "pairs path")
+    part = None
+    if type(value) is dict and "count" in value:
+        parse_members(value, "pairs path count first paths")
+        paths = tuple(parse_path(path, nodes) for path in parse_list(value["paths"]))
+        part = Part(parse_count(value["count"]), parse_count(value["first"]), paths)
+    else:
+        parse_members(value, "pairs path")
     pairs = decode_base64(parse_text(value["pairs"]), "malformed-evidence")
-    return Membership(pairs, parse_path(value["path"], nodes))
+    return Membership(pairs, parse_path(value["path"], nodes), part)
 
 
 def parse_path(value: Any, nodes: tuple[bytes, ...]) -> tuple[bytes, ...]:

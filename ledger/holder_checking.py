@@ -211,9 +211,8 @@ class _Examination:
         head = heads[HOLDERS]
         for held in self.evidence.pseudonyms:
             key, record = holder_key(held.pseudonym), self._record(held)
-            bucket, path = held.membership.bucket, held.membership.path
             try:
-                check_membership(head.root, HOLDERS, head.k, key, record, bucket, path)
+                check_membership(head.root, HOLDERS, head.k, key, record, held.membership)
             except ProofError as err:
                 raise ProofError(
                     err.code,

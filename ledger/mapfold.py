@@ -23,8 +23,10 @@ from .statusmap import (
     PAIR,
     Membership,
     bucket_of,
+    content,
     key_range,
     leaf_prefix,
+    show,
 )
 
 _RECORD = np.dtype([("key", "S32"), ("record", "S32")])
@@ -121,13 +123,17 @@ class StatusMap:
         for place, begin, end in _runs(touched >> (self.k - self._region_bits)):
             region, numbers = self._regions[place][: self._lengths[place]], touched[begin:end]
             buckets = _buckets(region, self.k)
-            firsts = np.searchsorted(buckets, numbers) * PAIR
-            lasts = np.searchsorted(buckets, numbers, "right") * PAIR
+            firsts = np.searchsorted(buckets, numbers)
+            lasts = np.searchsorted(buckets, numbers, "right")
+            places = np.stack([numbers, lasts - firsts], 1).astype(">u4").tobytes()
             data = region.tobytes()
             hashes += [
-                sha256(prefix + number.to_bytes(4, "big") + data[first:last]).digest()
-                for number, first, last in zip(
-                    numbers.tolist(), firsts.tolist(), lasts.tolist(), strict=True
+                sha256(prefix + places[at : at + 8] + content(data[first:last])).digest()
+                for at, first, last in zip(
+                    range(0, len(places), 8),
+                    (firsts * PAIR).tolist(),
+                    (lasts * PAIR).tolist(),
+                    strict=True,
                 )
             ]
         self._tree[0][touched] = _hashes(hashes)
@@ -167,7 +173,7 @@ class StatusMap:
             return bytes(self._tree[level][index])
 
         path = merkle.prove_inclusion(number, 1 << self.k, subtree)
-        return Membership(self.pairs(*key_range(self.k, number)), tuple(path))
+        return show(key, self.pairs(*key_range(self.k, number)), path)
 
     def pairs(self, first: bytes, last: bytes) -> bytes:
         """All pairs with keys from `first` to `last`, ascending."""

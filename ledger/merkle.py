@@ -116,7 +116,14 @@ def check_inclusion(
     leaf: bytes, index: int, size: int, proof: Sequence[bytes], expected_root: bytes
 ) -> None:
     """None when leaf hash `leaf` is number `index` of the tree (RFC 9162 section 2.1.3.2)."""
-    _check_hashes([leaf, expected_root, *proof])
+    _check_hashes([expected_root])
+    if inclusion_root(leaf, index, size, proof) != expected_root:
+        raise ProofError("proof-failed", "the inclusion proof leads to another root")
+
+
+def inclusion_root(leaf: bytes, index: int, size: int, proof: Sequence[bytes]) -> bytes:
+    """The root that an inclusion proof of leaf hash `leaf` leads to."""
+    _check_hashes([leaf, *proof])
     if not 0 <= index < size:
         raise ProofError("proof-failed", f"no leaf {index} in a tree of {size} leaves")
     fn, sn, running = index, size - 1, leaf
@@ -134,8 +141,7 @@ def check_inclusion(
         sn >>= 1
     if sn:
         raise ProofError("proof-failed", "the inclusion proof is too short")
-    if running != expected_root:
-        raise ProofError("proof-failed", "the inclusion proof leads to another root")
+    return running
 
 
 def check_consistency(

@@ -12,8 +12,8 @@ from hashlib import sha256
 from typing import Any
 
 from . import merkle
-from .bundle import parse_header
-from .entry import BUNDLE, outcome_count, parse_entry
+from .bundle import note_hash, parse_header
+from .entry import BUNDLE, blind, make_blinding, outcome_count, parse_entry
 from .errors import LedgerError, ProofError
 from .note import parse_note
 from .statusmap import PAIR
@@ -23,9 +23,14 @@ MOST_SECONDS = 8.0
 
 
 def check_stored(
-    index: int, entry: bytes, lines: Sequence[bytes], deltas: tuple[bytes, bytes] | None
+    index: int,
+    entry: bytes,
+    lines: Sequence[bytes],
+    deltas: tuple[bytes, bytes] | None,
+    secret: bytes,
 ) -> bytes:
-    """The leaf hash of an entry read back with its lines and delta lists.
+    """The leaf hash of an entry read back with its lines and delta lists; `secret` blinds the root
+    over that of the holders.
 
     ProofError `stored-bytes-damaged` when they are not what the entry commits to.
     """
@@ -39,29 +44,42 @@ def check_stored(
                 raise ProofError("stored-bytes-damaged", "the event lines")
         elif lines:
             raise ProofError("stored-bytes-damaged", "lines beside an entry without any")
-        _check_deltas(value, deltas)
+        _check_deltas(value, deltas, secret)
     except LedgerError as err:
         raise ProofError("stored-bytes-damaged", f"entry {index}: {err.message}") from err
     return merkle.leaf_hash(entry)
 
 
-def check_deltas(index: int, entry: bytes, deltas: tuple[bytes, bytes] | None) -> None:
+def check_deltas(
+    index: int, entry: bytes, deltas: tuple[bytes, bytes] | None, secret: bytes
+) -> None:
     """None when the delta lists read back with an entry are what it commits to, ProofError
     `stored-bytes-damaged` otherwise.
     """
     try:
-        _check_deltas(parse_entry(entry), deltas)
+        _check_deltas(parse_entry(entry), deltas, secret)
     except LedgerError as err:
         raise ProofError("stored-bytes-damaged", f"entry {index}: {err.message}") from err
 
 
-def _check_deltas(value: Mapping[str, Any], deltas: tuple[bytes, bytes] | None) -> None:
+def _check_deltas(
+    value: Mapping[str, Any], deltas: tuple[bytes, bytes] | None, secret: bytes
+) -> None:
     if (value["kind"] == BUNDLE) != (deltas is not None):
         raise ProofError("stored-bytes-damaged", "delta lists are missing, or too many")
-    for name, data in zip(("certificates", "holders"), deltas or (), strict=False):
-        pairs = [sha256(b"\x00" + data[i : i + PAIR]).digest() for i in range(0, len(data), PAIR)]
-        if merkle.root(pairs).hex() != value[name]:
-            raise ProofError("stored-bytes-damaged", f"the {name} delta list")
+    if deltas is None:
+        return
+    roots = [
+        merkle.root(
+            [sha256(b"\x00" + data[i : i + PAIR]).digest() for i in range(0, len(data), PAIR)]
+        )
+        for data in deltas
+    ]
+    if roots[0].hex() != value["certificates"]:
+        raise ProofError("stored-bytes-damaged", "the certificates delta list")
+    blinding = make_blinding(secret, note_hash(parse_note(value["note"].encode()).text))
+    if blind(blinding, roots[1]).hex() != value["holders"]:
+        raise ProofError("stored-bytes-damaged", "the holders delta list")
 
 
 class Cadence:

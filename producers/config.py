@@ -1,8 +1,10 @@
 """A department's own folder: who it is, its keys, its salts, its share of the pseudonym secret.
 
-DIR/departments/<id>/ (0700) holds publisher.json, bundle.key, registry.key, salt-<n>.key and what
-the publisher writes (spool/, disclosures.ndjson, refused.ndjson); DIR/pseudonym-<n>.key is shared
-by the departments of DIR. Every key file is 0600 and refused when others can read it.
+DIR/departments/<id>/ (0700) holds publisher.json, bundle.key, registry.key, event-id.key,
+salt-<n>.key and what the publisher writes (spool/, disclosures.ndjson, refused.ndjson);
+DIR/pseudonym-<n>.key is shared by the departments of DIR. Every key file is 0600 and refused when
+others can read it. event-id.key is never changed: under another one, what was published gets new
+ids when it is published again.
 """
 
 from __future__ import annotations
@@ -56,6 +58,7 @@ class PublisherConfig:
     pseudonym_key: bytes = field(repr=False)
     salt_key_version: int
     salt_key: bytes = field(repr=False)
+    event_id_key: bytes = field(repr=False)
     silence_limit_seconds: int | None = None  # as declared; null: silent by nature
 
     @property
@@ -142,12 +145,15 @@ def create_publisher_folder(
     if settings.exists():
         if _read_settings(settings) != value:
             raise Malformed("usage", f"{settings} exists and says otherwise")
+        if not (folder / "spool").exists():  # nothing was published: no id depends on another key
+            create_secret(folder / "event-id.key")
         return load_publisher_config(data, department)
     folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     folder.mkdir(exist_ok=True, mode=0o700)
     os.chmod(folder, 0o700)
     _create_once(folder / "bundle.key", bundle_key_name(origin, department))
     _create_once(folder / "registry.key", registry_key_name(origin, department))
+    create_secret(folder / "event-id.key")
     create_secret(folder / f"salt-{salt_key_version}.key")
     create_secret(pseudonym_path(data, pseudonym_version))
     _write_settings(settings, value, os.link)
@@ -185,6 +191,7 @@ def load_publisher_config(data: Path, department: str) -> PublisherConfig:
         pseudonym_key=load_secret(pseudonym_path(data, value["pseudonym_version"])),
         salt_key_version=value["salt_key_version"],
         salt_key=load_secret(folder / f"salt-{value['salt_key_version']}.key"),
+        event_id_key=load_secret(folder / "event-id.key"),
         silence_limit_seconds=value["silence_limit_seconds"],
     )
 

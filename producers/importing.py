@@ -251,6 +251,7 @@ def draft_config(department: str, zone: Any) -> PublisherConfig:
         pseudonym_key=bytes(32),
         salt_key_version=1,
         salt_key=bytes(32),
+        event_id_key=bytes(32),
     )
 
 

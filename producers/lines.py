@@ -157,7 +157,13 @@ class LineMaker:
         for name, value in (("change_id", change), ("record_key", record_key), ("source", source)):
             if type(value) is not str or len(value) > 16_000:
                 raise Malformed("malformed-event", f"{name} is a text of at most 16000 characters")
-        return events.make_event_id(self._config.department, source, record_key, kind, change)
+        return events.make_event_id(
+            self._config.department,
+            source,
+            record_key,
+            kind,
+            events.hide_change(self._config.event_id_key, change),
+        )
 
     def _holder(self, holder: Any) -> str:
         if isinstance(holder, tuple) and len(holder) == 2:

@@ -213,7 +213,7 @@ class MapState:
     def membership(self, key: bytes) -> Membership:
         number = statusmap.bucket_of(key, self.k)
         path = merkle.prove_inclusion(number, 1 << self.k, self.subtree)
-        return Membership(self.buckets[number], tuple(path))
+        return statusmap.show(key, self.buckets[number], path)
 
 
 @cache

@@ -19,6 +19,7 @@ from ..sequencing import check_deltas
 from ..statusmap import KEY_SIZE, PAIR, MapHead, next_k
 from .connection import transaction
 from .map_reading import KINDS, records_at
+from .rows import read_blinding_secret
 from .statements import sql
 
 log = logging.getLogger(__name__)
@@ -75,11 +76,13 @@ class Maps:
     def read(self, cursor: Cursor, end: int) -> None:
         """Take in the entries below `end`, through an open transaction."""
         cursor.execute(sql("read_logged_deltas"), {"begin": self.size, "end": end})
-        for index, data, *deltas in cursor.fetchall():
+        rows = cursor.fetchall()
+        secret = read_blinding_secret(cursor)
+        for index, data, *deltas in rows:
             if index != self.size:
                 break
             lists = None if deltas[0] is None else (bytes(deltas[0]), bytes(deltas[1]))
-            check_deltas(index, bytes(data), lists)
+            check_deltas(index, bytes(data), lists, secret)
             self.take(index, bytes(data), lists)
         if self.size < end:
             raise ProofError("stored-bytes-damaged", f"entry {self.size} is missing")
@@ -167,7 +170,7 @@ class Maps:
 
 def _parse(index: int, entry: bytes) -> dict[str, Any]:
     """The members of an entry without delta lists, as stored."""
-    check_deltas(index, entry, None)
+    check_deltas(index, entry, None, b"")
     return parse_entry(entry)
 
 

@@ -76,6 +76,15 @@ def unpack_lines(chunk: bytes) -> list[bytes]:
     return bytes(cramjam.zstd.decompress(chunk)).split(b"\n")
 
 
+def read_blinding_secret(cursor: Cursor) -> bytes:
+    """What blinds the holders' delta roots in entries; Unavailable `not-initialised` without it."""
+    cursor.execute(sql("read_blinding_secret"))
+    row = cursor.fetchone()
+    if row is None:
+        raise Unavailable("not-initialised", "the ledger's blinding secret is missing")
+    return bytes(row[0])
+
+
 def read_origin(cursor: Cursor) -> str:
     """The ledger's origin; Unavailable `not-initialised` before genesis."""
     cursor.execute("SELECT to_regclass('allocation') IS NOT NULL")

@@ -17,7 +17,12 @@ from ..sequencing import check_stored
 from ..tiles import TileReader
 from .connection import transaction, turn
 from .copying import bigint, copy, integer
-from .rows import registry_leaves_records, unpack_lines, write_registry_snapshot
+from .rows import (
+    read_blinding_secret,
+    registry_leaves_records,
+    unpack_lines,
+    write_registry_snapshot,
+)
 from .statements import sql
 
 if TYPE_CHECKING:  # whoever only reads needs no numpy
@@ -157,11 +162,12 @@ class Sequencing:
                     lines.setdefault(index, []).extend(_unpack(index, data))
                 cursor.execute(sql("read_deltas"), span)
                 deltas = {i: (bytes(c), bytes(h)) for i, c, h in cursor.fetchall()}
+                secret = read_blinding_secret(cursor)
             if [index for index, _ in entries] != list(range(first, span["end"])):
                 raise ProofError("stored-bytes-damaged", f"entries from {first} are not all there")
             for index, data in entries:
                 entry, changed = bytes(data), deltas.get(index)
-                leaf = check_stored(index, entry, lines.get(index, []), changed)
+                leaf = check_stored(index, entry, lines.get(index, []), changed, secret)
                 if maps is not None:
                     maps.take(index, entry, changed)
                 yield leaf

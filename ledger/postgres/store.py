@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -23,7 +24,7 @@ from ..registry import Registry, apply_note, format_record, genesis_records
 from ..topics import lane_key
 from .connection import transaction, turn
 from .copying import bigint, copy, copy_packed, integer
-from .rows import pack_lines, read_origin, read_registry
+from .rows import pack_lines, read_blinding_secret, read_origin, read_registry
 from .statements import sql
 
 # Rows of binary COPY: the number of fields, then each field behind its length.
@@ -82,6 +83,7 @@ class Store:
             row = cursor.fetchone()
             if row is None:
                 raise Unavailable("not-initialised")
+            self._blinding_secret = read_blinding_secret(cursor)
             # (log index of the last change, registry): replaced as a whole, so that `open` may
             # read it beside `apply` without touching the connection.
             self._registry = (int(row[3]), read_registry(cursor, origin))
@@ -142,7 +144,7 @@ class Store:
                 for c in accepted
             ]
             bundles = [o for _, o in todo if isinstance(o, Opened)]
-            view = _View(cursor, registry, bundles, self._library)
+            view = _View(cursor, registry, bundles, self._library, self._blinding_secret)
             taken = Turn(view, next_index, max(clock, ledger_time), self._library[1])
             outbox = []
             for fetched, opened in todo:
@@ -312,6 +314,7 @@ def create_ledger(
             )
         cursor.execute(sql("insert_allocation"), {"origin": origin, "ledger_time": now})
         cursor.execute(sql("insert_head"), {"root": merkle.EMPTY_ROOT})
+        cursor.execute(sql("insert_blinding_secret"), {"secret": os.urandom(32)})
     return merkle.leaf_hash(entry)
 
 
@@ -332,7 +335,9 @@ class _View:
         registry: Registry,
         batch: Sequence[Opened],
         library: tuple[Callable[[bytes], Any], canonical.Dump],
+        blinding_secret: bytes,
     ) -> None:
+        self.blinding_secret = blinding_secret
         self._cursor = cursor
         self._library = library
         self.registry = registry

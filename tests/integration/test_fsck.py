@@ -434,6 +434,8 @@ DAMAGE: dict[str, tuple[list[str], str, str]] = {
     ),
     "delta": ([flip("delta", "certificates", "log_index = 8")], "delta", "entry 8"),
     "holder delta": ([flip("delta", "holders", "log_index = 8", 40)], "delta", "entry 8"),
+    "blinding secret": ([flip("blinding_secret", "secret", "one")], "delta", "entry 8"),
+    "blinding secret gone": (["DELETE FROM blinding_secret"], "delta", "ledger"),
     "accounting row's outcome": (
         ["UPDATE accounting SET outcome = 'fenced' WHERE outcome = 'out-of-sequence'"], "outbox", ""
     ),

@@ -1,5 +1,6 @@
 """The kept status map against the slow model: folding, growing, proofs, stored tiles."""
 
+from collections.abc import Iterator
 from hashlib import sha256
 
 import pytest
@@ -46,7 +47,7 @@ class Keeping(RuleBasedStateMachine):
         root = self.map.root()
         made = self.map.prove(key)
         statusmap.check_membership(
-            root, self.kind.encode(), self.k, key, self.records.get(key), made.bucket, made.path
+            root, self.kind.encode(), self.k, key, self.records.get(key), made
         )
 
     @rule(key=KEY)
@@ -60,7 +61,7 @@ class Keeping(RuleBasedStateMachine):
         made = statusmap.prove(self.kind.encode(), self.k, key, pairs, upper)
         assert made == self.map.prove(key)
         statusmap.check_membership(
-            root, self.kind.encode(), self.k, key, self.records.get(key), made.bucket, made.path
+            root, self.kind.encode(), self.k, key, self.records.get(key), made
         )
 
     @rule()
@@ -71,6 +72,15 @@ class Keeping(RuleBasedStateMachine):
     def counted(self) -> None:
         if hasattr(self, "records"):
             assert self.map.records == len(self.records)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def small_buckets() -> Iterator[None]:
+    """Buckets of more than three pairs are shown in part."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(statusmap, "SMALL", 3)
+        patch.setattr(slow_map, "SMALL", 3)
+        yield
 
 
 TestKeeping = Keeping.TestCase
@@ -104,13 +114,21 @@ def test_thousands_in_any_portions_give_the_root_of_the_whole(one: int, two: int
 
 def test_ground_keys_in_one_bucket_cost_room_and_nothing_else() -> None:
     kept = StatusMap(b"C", 8)
-    pairs = [bytes(28) + n.to_bytes(4, "big") + bytes(32) for n in range(1, 2000)]
+    pairs = [bytes(27) + n.to_bytes(4, "big") + bytes(33) for n in range(1, 2000)]
     for one in pairs:
         kept.fold(one)
     root = kept.root()
-    made = kept.prove(bytes(32))
-    assert made.bucket == b"".join(pairs)
-    statusmap.check_membership(root, b"C", 8, bytes(32), None, made.bucket, made.path)
+    assert root == slow_map.root("C", {pair[:32]: pair[32:] for pair in pairs}, 8)
+    between = pairs[700][:31] + b"\x01"
+    for key, record, shown in (
+        (bytes(32), None, pairs[:1]),
+        (pairs[700][:32], bytes(32), pairs[700:701]),
+        (between, None, pairs[700:702]),
+        (b"\x00" + b"\xff" * 31, None, pairs[-1:]),
+    ):
+        made = kept.prove(key)
+        assert made.bucket == b"".join(shown)
+        statusmap.check_membership(root, b"C", 8, key, record, made)
 
 
 def test_refused_by_the_programmer() -> None:

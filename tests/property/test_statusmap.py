@@ -1,5 +1,8 @@
 """The status map against the slow model: any records, any k."""
 
+from collections.abc import Iterator
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,7 +22,22 @@ KEY = (
     | HASH
 )
 MAPS = st.dictionaries(KEY, HASH, max_size=40)
+PART = st.none() | st.builds(
+    statusmap.Part,
+    st.integers(-1, 1 << 33),
+    st.integers(-1, 1 << 33),
+    st.lists(st.lists(HASH | st.binary(max_size=40), max_size=3).map(tuple), max_size=3).map(tuple),
+)
 KIND = st.sampled_from([statusmap.CERTIFICATES, statusmap.HOLDERS])
+
+
+@pytest.fixture(autouse=True, scope="module")
+def small_buckets() -> Iterator[None]:
+    """Buckets of more than three pairs are shown in part."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(statusmap, "SMALL", 3)
+        patch.setattr(slow_map, "SMALL", 3)
+        yield
 
 
 def rows(records: dict[bytes, bytes], first: bytes, last: bytes) -> bytes:
@@ -40,14 +58,16 @@ def test_presence_and_absence_as_the_model_has_it(
 ) -> None:
     made = proof(kind, records, k, key)
     number = statusmap.bucket_of(key, k)
-    assert made.bucket == slow_map.bucket(records, k, number)
+    bucket = slow_map.bucket(records, k, number)
+    assert made.bucket == bucket if len(bucket) <= 3 * 64 else made.bucket in bucket
+    assert (made.part is None) == (len(bucket) <= 3 * 64)
     assert list(made.path) == slow_map.path(kind.decode(), records, k, number)
     root = slow_map.root(kind.decode(), records, k)
-    statusmap.check_membership(root, kind, k, key, records.get(key), made.bucket, made.path)
+    statusmap.check_membership(root, kind, k, key, records.get(key), made)
     other = bytes(32) if key in records else None
     for wrong in {None, bytes(32), other} - {records.get(key)}:
         with pytest.raises(ProofError):
-            statusmap.check_membership(root, kind, k, key, wrong, made.bucket, made.path)
+            statusmap.check_membership(root, kind, k, key, wrong, made)
 
 
 @given(MAPS, st.integers(0, 6), KEY, st.data())
@@ -56,23 +76,64 @@ def test_any_one_byte_changed_anywhere_is_refused(
 ) -> None:
     kind = statusmap.CERTIFICATES
     made = proof(kind, records, k, key)
-    parts = [slow_map.root("C", records, k), made.bucket, *made.path]
+    hashes = [] if made.part is None else [h for path in made.part.paths for h in path]
+    parts = [slow_map.root("C", records, k), made.bucket, *made.path, *hashes]
     number = data.draw(st.sampled_from([n for n, part in enumerate(parts) if part]))
     at = data.draw(st.integers(0, len(parts[number]) - 1))
     flipped = bytearray(parts[number])
     flipped[at] ^= data.draw(st.integers(1, 255))
     parts[number] = bytes(flipped)
+    root, bucket, path, rest = parts[0], parts[1], tuple(parts[2 : k + 2]), iter(parts[k + 2 :])
+    part = made.part and replace(
+        made.part, paths=tuple(tuple(next(rest) for _ in old) for old in made.part.paths)
+    )
+    changed = statusmap.Membership(bucket, path, part)
     with pytest.raises(ProofError):
-        statusmap.check_membership(parts[0], kind, k, key, records.get(key), parts[1], parts[2:])
+        statusmap.check_membership(root, kind, k, key, records.get(key), changed)
+
+
+@given(MAPS, st.integers(0, 2), KEY, st.data())
+def test_a_large_bucket_is_not_shown_otherwise(
+    records: dict[bytes, bytes], k: int, key: bytes, data: st.DataObject
+) -> None:
+    """Other pairs of the true bucket, other places, other counts: none says otherwise."""
+    root, number = slow_map.root("C", records, k), statusmap.bucket_of(key, k)
+    bucket = slow_map.bucket(records, k, number)
+    count = len(bucket) // 64
+    leaves = [merkle.leaf_hash(bucket[i : i + 64]) for i in range(0, len(bucket), 64)]
+    chosen = data.draw(st.lists(st.integers(0, count - 1), max_size=3) if count else st.just([]))
+    paths = [merkle.prove_inclusion(n, count, merkle.in_memory(leaves)) for n in chosen]
+    part = statusmap.Part(
+        data.draw(st.just(count) | st.integers(-1, 40)),
+        data.draw(st.sampled_from([*chosen, 0, -1, count - 1])),
+        tuple(tuple(path) for path in paths),
+    )
+    pairs = b"".join(bucket[n * 64 : n * 64 + 64] for n in chosen)
+    shown = statusmap.Membership(pairs, tuple(slow_map.path("C", records, k, number)), part)
+    for said in (records.get(key, bytes(32)), None):
+        try:
+            statusmap.check_membership(root, b"C", k, key, said, shown)
+        except ProofError:
+            continue
+        assert said == records.get(key)
+        assert shown == proof(b"C", records, k, key)
 
 
 @given(st.binary(max_size=300), st.lists(st.binary(max_size=40), max_size=5), HASH, KEY,
-       st.integers(-1, 40), KIND)  # fmt: skip
+       st.integers(-1, 40), KIND, PART)  # fmt: skip
 def test_any_bytes_are_refused_or_prove(
-    bucket: bytes, path: list[bytes], root: bytes, key: bytes, k: int, kind: bytes
+    bucket: bytes,
+    path: list[bytes],
+    root: bytes,
+    key: bytes,
+    k: int,
+    kind: bytes,
+    part: statusmap.Part | None,
 ) -> None:
     with pytest.raises(ProofError):
-        statusmap.check_membership(root, kind, k, key, None, bucket, path)
+        statusmap.check_membership(
+            root, kind, k, key, None, statusmap.Membership(bucket, tuple(path), part)
+        )
 
 
 @given(MAPS, MAPS, st.integers(0, 5), st.integers(0, 5), KIND, KIND)

@@ -8,9 +8,18 @@ import dataclasses
 import pytest
 
 from ledger import canonical, identity, lifecycle, times
-from ledger.admission import Accounted, DeadLetter, Opened, Turn, open_record
+from ledger.admission import Accounted, DeadLetter, Opened, Turn, delta_root, open_record
 from ledger.bundle import MAX_EVENTS, MAX_SEQUENCE, format_record, parse_header
-from ledger.entry import BUNDLE, Source, code_at, format_bundle, parse_entry, run_lengths
+from ledger.entry import (
+    BUNDLE,
+    Source,
+    blind,
+    code_at,
+    format_bundle,
+    make_blinding,
+    parse_entry,
+    run_lengths,
+)
 from ledger.errors import LedgerError, Malformed
 from ledger.receipt import format_notice, format_receipt, parse_message, parse_receipt
 from tests.memory_view import MemoryView, check_log
@@ -492,6 +501,29 @@ def test_only_pseudonyms_of_announced_versions_are_bound() -> None:
     world.view.registry = world.book.registry
     assert world.publish("a", *lines[:2]) == ["admitted", "admitted"]
     check_log(world.view)
+
+
+def test_entries_do_not_tell_whose_certificates_they_changed() -> None:
+    """A bundle that binds one holder, all about it public but the ledger's secret: whoever knows
+    the pseudonym cannot test the entry, nor see whether a bundle binds anybody.
+    """
+    world = World()
+    holder = "1:" + "1" * 64
+    world.publish("a", make_event("issued", NUMBER, holder_pseudonym=holder))
+    world.publish("a", make_event("issued", "another"))
+    key = identity.holder_key(holder)
+    first = world.view.logged[0]
+    link = lifecycle.holder_link(key, True, first.admitted[0].key, first.index, 0)
+    guess = delta_root([(key, lifecycle.holder_record_hash(1, link))])
+    assert guess == delta_root(first.holders)
+    said = [parse_entry(logged.entry)["holders"] for logged in world.view.logged]
+    assert guess.hex() != said[0]
+    assert delta_root(()).hex() != said[1]
+    world.view.blinding_secret = bytes(32)
+    world.publish("a", make_event("issued", "a third"))
+    logged = world.view.logged[2]
+    blinding = make_blinding(bytes(32), logged.opened.bundle.note_hash)
+    assert parse_entry(logged.entry)["holders"] == blind(blinding, delta_root(())).hex()
 
 
 # --- entries and receipts

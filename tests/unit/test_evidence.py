@@ -938,6 +938,30 @@ def test_a_path_with_one_hash_altered() -> None:
         assert refused_by(replace(true, bucket=bucket), ledger) == ["status"]
 
 
+def test_a_bucket_of_many_is_shown_in_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many numbers somebody grinds into a bucket: one pair or two, with paths."""
+    monkeypatch.setattr(statusmap, "SMALL", 3)
+    ledger = bucket_ledger()
+    for number, said in (("N", "valid"), ("nobody has it", "not-found")):
+        evidence = ledger.evidence(number)
+        part = evidence.bucket.part
+        assert part is not None
+        assert len(evidence.bucket.bucket) <= 128 < 64 * part.count
+        data = format_evidence(evidence)
+        assert parse_evidence(data) == evidence
+        assert check_file(data, ledger.trust(), ledger.now).answer == said
+        for changed in (
+            replace(part, count=part.count + 1),
+            replace(part, first=part.first + 1),
+            replace(part, paths=(part.paths[0][:-1], *part.paths[1:])),
+            None,
+        ):
+            forged = replace(evidence, bucket=replace(evidence.bucket, part=changed))
+            assert refused_by(forged, ledger) == ["status"]
+    with pytest.raises(Malformed, match="malformed-evidence"):
+        parse_evidence(data.replace(b'"first":', b'"furst":'))
+
+
 def test_a_status_entry_without_maps() -> None:
     ledger = plain_ledger()
     ledger.status(with_maps=False)

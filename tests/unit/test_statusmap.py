@@ -33,11 +33,15 @@ ABSENT = next(k for n in range(40, 999) if (k := key(n))[0] >> 4 == NUMBER)
 
 
 def check(**changed: object) -> None:
-    arguments: dict[str, object] = {
+    arguments: dict[str, Any] = {
         "root": ROOT, "kind": CERTIFICATES, "k": K, "key": KEY, "record": record(7),
-        "bucket": BUCKET, "path": PATH,
+        "bucket": BUCKET, "path": PATH, "part": None,
     }  # fmt: skip
-    statusmap.check_membership(**{**arguments, **changed})  # type: ignore[arg-type]
+    arguments.update(changed)
+    shown = statusmap.Membership(
+        arguments.pop("bucket"), tuple(arguments.pop("path")), arguments.pop("part")
+    )
+    statusmap.check_membership(**arguments, shown=shown)
 
 
 def test_a_bucket_proves_what_it_lists_and_what_it_does_not() -> None:
@@ -155,6 +159,115 @@ def test_damaged_rows_are_named_before_a_proof_is_made() -> None:
     for damaged in (rows[64:], rows[:-1] + b"\x00", rows + foreign, b""):
         with pytest.raises(ProofError, match="stored-bytes-damaged"):
             statusmap.prove(CERTIFICATES, K, KEY, damaged, upper)
+
+
+# --- a large bucket ---
+
+MANY = {KEY[:1] + key(n)[1:]: record(n) for n in range(100)}  # all in KEY's bucket
+MANY_KEYS = sorted(MANY)
+BEHIND_49 = MANY_KEYS[49][:16] + b"\xff" * 16
+LARGE = b"".join(k + MANY[k] for k in MANY_KEYS)
+LARGE_ROOT = slow_map.root("C", MANY, K)
+LARGE_PATH = slow_map.path("C", MANY, K, NUMBER)
+LEAVES = [merkle.leaf_hash(LARGE[i : i + 64]) for i in range(0, len(LARGE), 64)]
+
+
+def path_of(place: int) -> tuple[bytes, ...]:
+    return tuple(merkle.prove_inclusion(place, 100, merkle.in_memory(LEAVES)))
+
+
+def shown(first: int, end: int, /, **changed: Any) -> dict[str, Any]:
+    """Pairs `first` to `end` of the large bucket, for the absent key behind pair 49."""
+    paths = tuple(path_of(n) for n in range(first, end))
+    part = statusmap.Part(**{"count": 100, "first": first, "paths": paths, **changed})
+    return {
+        "root": LARGE_ROOT, "path": LARGE_PATH, "bucket": LARGE[first * 64 : end * 64],
+        "part": part, "key": BEHIND_49, "record": None,
+    }  # fmt: skip
+
+
+LOWEST, HIGHEST = KEY[:1] + bytes(31), KEY[:1] + b"\xff" * 31
+
+
+def test_a_large_bucket_is_shown_by_one_pair_or_two_neighbours() -> None:
+    assert statusmap.bucket_hash(CERTIFICATES, K, NUMBER, LARGE) == slow_map.leaf(
+        "C", MANY, K, NUMBER
+    )
+    check(**shown(49, 51))
+    check(**shown(49, 50) | {"key": MANY_KEYS[49], "record": MANY[MANY_KEYS[49]]})
+    check(**shown(0, 1) | {"key": LOWEST})
+    check(**shown(99, 100) | {"key": HIGHEST})
+    for key_, (first, end) in {
+        BEHIND_49: (49, 51), MANY_KEYS[0]: (0, 1), LOWEST: (0, 1), HIGHEST: (99, 100),
+    }.items():  # fmt: skip
+        made = statusmap.show(key_, LARGE, LARGE_PATH)
+        assert made.bucket == LARGE[first * 64 : end * 64]
+        assert made.part == statusmap.Part(100, first, tuple(map(path_of, range(first, end))))
+
+
+def rehashed_large(count: int, content: bytes, **changed: Any) -> dict[str, Any]:
+    """A leaf with this count and content under a root of its own: what a signer could make."""
+    place = NUMBER.to_bytes(4, "big") + count.to_bytes(4, "big")
+    leaf = sha256(statusmap.leaf_prefix(CERTIFICATES, K) + place + content).digest()
+    hashes = [leaf if n == NUMBER else sha256(b"%d" % n).digest() for n in range(1 << K)]
+    path = merkle.prove_inclusion(NUMBER, 1 << K, merkle.in_memory(hashes))
+    return shown(49, 51) | {"root": merkle.root(hashes), "path": path, **changed}
+
+
+FEW = b"".join(k + r for k, r in sorted(MANY.items())[:3])
+FEW_LEAVES = [merkle.leaf_hash(FEW[i : i + 64]) for i in range(0, 192, 64)]
+LARGE_REFUSED: dict[str, dict[str, Any]] = {
+    "whole": shown(49, 51) | {"bucket": LARGE, "part": None},
+    "whole, signed as small ones are": rehashed_large(100, LARGE, bucket=LARGE, part=None),
+    "as a small one of the pairs shown": shown(49, 51) | {"part": None},
+    "a small one in part, signed": rehashed_large(
+        3, merkle.root(FEW_LEAVES), bucket=FEW[128:], key=HIGHEST,
+        part=statusmap.Part(
+            3, 2, (tuple(merkle.prove_inclusion(2, 3, merkle.in_memory(FEW_LEAVES))),)
+        ),
+    ),
+    "a count that is too small": shown(49, 51, count=99),
+    "a count that is too large": shown(49, 51, count=101),
+    "a count that cuts the end off": shown(63, 64, count=64) | {"key": HIGHEST},
+    "a count of nothing": shown(49, 51, count=0),
+    "a count beyond four bytes": shown(49, 51, count=100 + (1 << 32)),
+    "another count, signed": rehashed_large(99, merkle.root(LEAVES)),
+    "neighbours that are not adjacent": shown(48, 50) | {
+        "bucket": LARGE[48 * 64 : 49 * 64] + LARGE[50 * 64 : 51 * 64],
+        "part": statusmap.Part(
+            100, 48,
+            (path_of(48), path_of(50)),
+        ),
+    },
+    "the key below both": shown(50, 52),
+    "the key above both": shown(48, 50),
+    "one neighbour": shown(49, 50),
+    "the other neighbour": shown(50, 51),
+    "the first pair for a key above it": shown(0, 1),
+    "the last pair for a key below it": shown(99, 100),
+    "three pairs": shown(49, 52),
+    "no pair": shown(49, 49),
+    "a present one said absent": shown(49, 50) | {"key": MANY_KEYS[49]},
+    "an absent one said present": shown(49, 51) | {"record": MANY[MANY_KEYS[49]]},
+    "another record": shown(49, 50) | {"key": MANY_KEYS[49], "record": record(3)},
+    "a present one between its neighbours": shown(48, 51) | {
+        "key": MANY_KEYS[49], "bucket": LARGE[48 * 64 : 49 * 64] + LARGE[50 * 64 : 51 * 64],
+    },
+    "shifted by one": shown(49, 51, first=48),
+    "before the first": shown(0, 1, first=-1) | {"key": LOWEST},
+    "a path less": shown(49, 51, paths=shown(49, 50)["part"].paths),
+    "paths exchanged": shown(49, 51, paths=shown(49, 51)["part"].paths[::-1]),
+    "a pair of another bucket": shown(49, 50) | {
+        "bucket": b"\x00" * 64, "part": statusmap.Part(100, 0, shown(0, 1)["part"].paths),
+    },
+    "the small bucket's root": shown(49, 51) | {"root": ROOT, "path": PATH},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LARGE_REFUSED)
+def test_a_large_bucket_refused(name: str) -> None:
+    with pytest.raises(ProofError, match="proof-failed"):
+        check(**LARGE_REFUSED[name])
 
 
 # --- in a status entry ---

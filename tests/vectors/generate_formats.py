@@ -30,8 +30,15 @@ from ledger import (
 from ledger.admission import LoggedBundle, Opened, open_record
 from ledger.bundle import note_hash
 from ledger.checkpoint import Checkpoint, format_proof
-from ledger.entry import Source, format_genesis, format_registry, format_status
-from ledger.event import format_event, make_commitment, make_event_id, make_salt
+from ledger.entry import (
+    Source,
+    blind,
+    format_genesis,
+    format_registry,
+    format_status,
+    make_blinding,
+)
+from ledger.event import format_event, hide_change, make_commitment, make_event_id, make_salt
 from ledger.evidence import CertificateId
 from ledger.holder_evidence import format_holder_evidence
 from ledger.note import MemorySigner, sign
@@ -49,6 +56,7 @@ from ledger.statusmap import (
     CERTIFICATES,
     HOLDERS,
     MapHead,
+    Membership,
     bucket_hash,
     bucket_of,
     check_membership,
@@ -77,6 +85,7 @@ TOPIC = "Zm9yLXRoZS1leGFtcGxlcw"
 NUMBER = "湘长市监许 2023-0403/7"
 DEPARTMENT = "hn-scjg"
 SALT_KEY = bytes(range(32))
+EVENT_ID_KEY = bytes(range(64, 96))
 SECRET = bytes(range(32, 64))
 
 
@@ -121,10 +130,15 @@ def _time(seconds: int) -> str:
     return times.format_moment(START + seconds * times.SECOND)
 
 
+def _event_id(kind: str, change: str) -> str:
+    hidden = hide_change(EVENT_ID_KEY, change)
+    return make_event_id(DEPARTMENT, "test/register", NUMBER, kind, hidden)
+
+
 def _identities(out: dict[str, str]) -> None:
     key = identity.certificate_key(TYPE, DEPARTMENT, NUMBER)
     pseudonym = identity.make_pseudonym(SECRET, 1, "111", "11010519491231002X")
-    event_id = make_event_id(DEPARTMENT, "test/register", NUMBER, "issued", "1")
+    event_id = _event_id("issued", "1")
     salt = make_salt(SALT_KEY, event_id, "holder_name")
     out["identity"] = _rows(
         {
@@ -140,7 +154,9 @@ def _identities(out: dict[str, str]) -> None:
     )
     out["commitment"] = _rows(
         {
-            "event id": event_id,
+            "event id key": EVENT_ID_KEY.hex(),
+            "change 1, hidden": hide_change(EVENT_ID_KEY, "1"),
+            "event id of issued, change 1, source test/register": event_id,
             "salt key": SALT_KEY.hex(),
             "salt of holder_name": salt.hex(),
             "commitment to holder_name 张三": make_commitment(salt, "holder_name", "张三"),
@@ -171,14 +187,14 @@ def _registry(out: dict[str, str], book: Book) -> None:
 def _bundle(out: dict[str, str], view: MemoryView, entries: list[bytes]) -> LoggedBundle:
     """Entries 5 and 6: a bundle of four events, and a second note for its number."""
     pseudonym = identity.make_pseudonym(SECRET, 1, "111", "11010519491231002X")
-    issued_id = make_event_id(DEPARTMENT, "test/register", NUMBER, "issued", "1")
+    issued_id = _event_id("issued", "1")
     salt = make_salt(SALT_KEY, issued_id, "holder_name")
     certificate = {
         "certificate_type_code": TYPE,
         "issuing_authority_code": DEPARTMENT,
         "certificate_number": NUMBER,
     }
-    revoked_id = make_event_id(DEPARTMENT, "test/register", NUMBER, "revoked", "2")
+    revoked_id = _event_id("revoked", "2")
     made: list[tuple[str, str, dict[str, Any]]] = [
         (
             "issued",
@@ -195,10 +211,10 @@ def _bundle(out: dict[str, str], view: MemoryView, entries: list[bytes]) -> Logg
         ("revoked", revoked_id, {"revocation_kind": "deregistered", "reason_code": "ceased"}),
         (
             "corrected",
-            make_event_id(DEPARTMENT, "test/register", NUMBER, "corrected", "3"),
+            _event_id("corrected", "3"),
             {"corrects": revoked_id, "correction": "void", "reason_code": "wrong-certificate"},
         ),
-        ("renewed", make_event_id(DEPARTMENT, "test/register", NUMBER, "renewed", "4"), {}),
+        ("renewed", _event_id("renewed", "4"), {}),
     ]
     lines = [
         format_event(
@@ -276,6 +292,8 @@ def _history(out: dict[str, str], view: MemoryView, logged: LoggedBundle) -> Non
             "record hash": lifecycle.holder_record_hash(count, holder_link).hex(),
         }
     )
+    root = merkle.root([merkle.leaf_hash(k + r) for k, r in logged.holders])
+    blinding = make_blinding(view.blinding_secret, logged.opened.bundle.note_hash)
     out["deltas"] = _rows(
         {
             "certificates": " ".join(part.hex() for pair in logged.certificates for part in pair),
@@ -283,6 +301,10 @@ def _history(out: dict[str, str], view: MemoryView, logged: LoggedBundle) -> Non
                 [merkle.leaf_hash(k + r) for k, r in logged.certificates]
             ).hex(),
             "holders": " ".join(part.hex() for pair in logged.holders for part in pair),
+            "root over them": root.hex(),
+            "the ledger's blinding secret": view.blinding_secret.hex(),
+            "the bundle's blinding": blinding.hex(),
+            "root, blinded": blind(blinding, root).hex(),
         }
     )
 
@@ -376,7 +398,8 @@ def _status_map() -> str:
     key = sha256(b"key 7").digest()
     number = bucket_of(key, k)
     path = merkle.prove_inclusion(number, 1 << k, merkle.in_memory(leaves))
-    check_membership(merkle.root(leaves), CERTIFICATES, k, key, records[key], buckets[number], path)
+    shown = Membership(buckets[number], tuple(path))
+    check_membership(merkle.root(leaves), CERTIFICATES, k, key, records[key], shown)
     return _rows(
         {
             "k": str(k),

@@ -226,6 +226,12 @@ CREATE TABLE relay (
     position bigint NOT NULL
 );
 
+-- What blinds the holders' delta roots in entries: a backup that has it gives the same roots again.
+CREATE TABLE blinding_secret (
+    one boolean PRIMARY KEY DEFAULT true CHECK (one),
+    secret bytea NOT NULL CHECK (length(secret) = 32)
+);
+
 -- Running counts for `certledger status`: what the log's outcomes add up to.
 CREATE TABLE tally (
     name text PRIMARY KEY,  -- certificates, admitted, or the code of a refusal
@@ -310,6 +316,8 @@ CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON accounting
 CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON outbox
     FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
 CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON status
+    FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
+CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON blinding_secret
     FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
 CREATE TRIGGER append_only BEFORE DELETE OR TRUNCATE ON checkpoint
     FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();

@@ -1,0 +1,3 @@
+-- Reads the secret that blinds holders' delta roots; locks nothing.
+SELECT secret
+FROM blinding_secret

@@ -1,0 +1,80 @@
+"""Event ids: the same change has the same id, and nobody without the key can try what it was."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from ledger.errors import Malformed
+from ledger.event import make_event_id
+from producers.config import create_publisher_folder, load_publisher_config
+from producers.importing import Row, Sheet, draft_config
+from producers.lines import LineMaker
+from tests.world import CHECKPOINT, ORIGIN, TYPE
+
+CONFIG = replace(draft_config("a", None), event_id_key=b"k" * 32)
+ROW = Row(2, ["N", "110105194912310021"], 0)
+PLAIN = {
+    "event": "issued", "certificate_type_code": TYPE, "certificate_number": "N",
+    "time": "2026-03-01T00:00:00Z", "change_id": ROW.change,
+}  # fmt: skip
+
+
+def made_id(change: str = ROW.change, key: bytes = CONFIG.event_id_key) -> str:
+    maker = LineMaker(replace(CONFIG, event_id_key=key), lambda: 0)
+    line = maker.make({**PLAIN, "change_id": change})
+    assert json.loads(line.line)["id"] == line.id
+    return line.id
+
+
+def test_the_same_row_read_twice_is_the_same_event() -> None:
+    assert made_id() == made_id(Row(7, list(ROW.cells), 0).change)
+    assert len({made_id(), made_id(Row(2, ROW.cells, 1).change), made_id("A-17")}) == 3
+
+
+def test_a_mended_row_keeps_its_id(tmp_path: Path) -> None:
+    refused = tmp_path / "r.refused.csv"
+    refused.write_text(f"line,occurrence,reason,no,holder\n2,0,why,{','.join(ROW.cells)}\n")
+    sheet = Sheet(refused)
+    sheet.scan()
+    assert [made_id(row.change) for row in sheet.rows()] == [made_id()]
+
+
+def test_an_id_does_not_let_anybody_try_private_columns() -> None:
+    """A register's row without its key: whoever guesses every column right cannot tell."""
+    parts = ("a", CONFIG.source, f"{TYPE}/a/N", "issued")
+    assert made_id() != make_event_id(*parts, ROW.change)
+    assert made_id() != made_id(key=b"l" * 32)
+
+
+# --- the key ---
+
+
+def create(data: Path) -> bytes:
+    return create_publisher_folder(
+        data, origin=ORIGIN, department="a", checkpoint_vkey=str(CHECKPOINT.key),
+        time_zone="Asia/Shanghai", lanes=1,
+    ).event_id_key  # fmt: skip
+
+
+def test_the_key_comes_with_the_folder_and_stays(tmp_path: Path) -> None:
+    key = create(tmp_path)
+    path = tmp_path / "departments/a/event-id.key"
+    assert (len(key), path.stat().st_mode & 0o777) == (32, 0o600)
+    assert create(tmp_path) == load_publisher_config(tmp_path, "a").event_id_key == key
+
+
+def test_a_missing_key_is_made_only_while_nothing_was_published(tmp_path: Path) -> None:
+    create(tmp_path)
+    path = tmp_path / "departments/a/event-id.key"
+    path.unlink()
+    with pytest.raises(Malformed, match=r"event-id\.key is missing"):
+        load_publisher_config(tmp_path, "a")
+    assert not path.exists()
+    create(tmp_path)
+    path.unlink()
+    (tmp_path / "departments/a/spool").mkdir()
+    with pytest.raises(Malformed, match=r"event-id\.key is missing"):
+        create(tmp_path)
+    assert not path.exists()
