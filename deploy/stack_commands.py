@@ -24,6 +24,7 @@ from ledger.postgres.rows import read_lanes, read_origin, read_registry
 from ledger.postgres.sequencing import read_published, read_tally
 from ledger.postgres.statements import sql
 from ledger.registry import Registry
+from producers.link import check_reachable
 
 _OWN = ("certificates", "admitted")
 BY_NATURE, NEVER = "silent by nature", "never heard of"
@@ -198,6 +199,7 @@ def _moment(signed_at: str) -> int:
 
 def _lag(kafka: str, taken: dict[int, int]) -> int:
     """Records in the intake topic that were not taken yet."""
+    check_reachable(kafka.split(","))
     try:
         consumer = KafkaConsumer(
             bootstrap_servers=kafka.split(","),
