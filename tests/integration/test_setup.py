@@ -14,6 +14,11 @@ from deploy.stack_commands import ledger_status, shown_address
 from tests.fix_servers import free_port
 
 
+@pytest.fixture(autouse=True)
+def _partitions(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CERTLEDGER_PARTITIONS", "2")  # as `tests.mini_ledger` on the same Kafka
+
+
 def test_a_begun_ledger_gets_no_second_key(
     kafka_bootstrap: str, database_url: str, tmp_path: Path
 ) -> None:
