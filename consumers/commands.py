@@ -53,6 +53,31 @@ _ANY_ZONE = "UTC"  # where no issuer is known
 _RANGE = re.compile(r"(.*[0-9])\s?(\.\.+|~|〜|–|—|至|到|-)\s?(.*[0-9])")
 _MAX_PSEUDONYMS = 64 * 80  # characters
 
+_VERIFY_EXAMPLES = """\
+examples:
+  certledger verify 川A-000123                                   now
+  certledger verify 川A-000123 --at 2016-12-01                   on that day
+  certledger verify 川A-000123 --known-at 2016-12-01             as the ledger knew it then
+  certledger verify 川A-000123 --type taxi --issuer transport    when several have the number
+  certledger verify taxi.evidence.json --trust trust.json       a file, offline
+"""
+_EVIDENCE_EXAMPLES = """\
+examples:
+  certledger evidence 川A-000123 -o taxi.evidence.json
+  certledger evidence 川A-000123 --at 2016-12-01 -o then.evidence.json
+"""
+_HISTORY_EXAMPLES = """\
+examples:
+  certledger history 川A-000123
+  certledger history 川A-000123 --type taxi --issuer transport --json
+"""
+_RECEIPT_EXAMPLES = """\
+examples:
+  certledger receipt transport/0/0/17                           department, lane, epoch, number
+  certledger receipt 993 -o bundle.receipt.json                 a log index
+  certledger receipt b50b5046e89d625653f9b7cf7c1f010f --json    an event
+"""
+
 
 class Env(Protocol):
     """What these commands need to know about where they run."""
@@ -68,14 +93,20 @@ def add_commands(subparsers: Any) -> None:
     verify = subparsers.add_parser(
         "verify",
         help="ask whether a certificate is valid, or check an evidence file",
-        epilog=EXIT_CODES,
+        description="Is it valid, was it on that day? Or: what does an evidence file prove?",
+        epilog=f"{EXIT_CODES}\n{_VERIFY_EXAMPLES}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_arguments(verify, "NUMBER|FILE", "what to trust (default: the stack's trust.json)")
     add_file_arguments(verify)
     verify.set_defaults(run=run, perform=_verify)
 
     evidence = subparsers.add_parser(
-        "evidence", help="write the evidence for an answer to a file", epilog=EXIT_CODES
+        "evidence",
+        help="write the evidence for an answer to a file",
+        description="Ask as `verify` does, and write what proves the answer to a file for anybody.",
+        epilog=f"exit: 0 written, 2 usage, 3 not found, 4 nothing to write\n{_EVIDENCE_EXAMPLES}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_arguments(evidence, "NUMBER", "what to trust (default: the stack's trust.json)")
     evidence.add_argument(
@@ -110,7 +141,12 @@ def add_commands(subparsers: Any) -> None:
     holder.set_defaults(run=run, perform=_holder)
 
     history = subparsers.add_parser(
-        "history", help="all events of a certificate, with both times of each"
+        "history",
+        help="all events of a certificate, with both times of each",
+        description="All events of a certificate: when they count in the world, and when the "
+        "ledger\nlearned of them.",
+        epilog=_HISTORY_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     history.add_argument("subject", metavar="NUMBER")
     history.add_argument("--json", action="store_true", help="as JSON on stdout")
@@ -119,7 +155,11 @@ def add_commands(subparsers: Any) -> None:
     history.set_defaults(run=run, perform=_history)
 
     receipt = subparsers.add_parser(
-        "receipt", help="make a department's receipt again and check it"
+        "receipt",
+        help="make a department's receipt again and check it",
+        description="Make the receipt of a bundle again, or of an event's bundle, and check it.",
+        epilog=_RECEIPT_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     receipt.add_argument(
         "subject",

@@ -33,7 +33,8 @@ def add_commands(subparsers: Any) -> None:
         "fsck",
         help="check the whole ledger: nothing lost, doubled, forged or damaged",
         description="Check the whole ledger. Exit 0 when it is clean, 1 with findings.",
-        epilog=f"kinds of findings, the root cause first:\n{kinds}",
+        epilog="examples:\n  certledger fsck\n  certledger fsck --no-kafka --json\n\n"
+        f"kinds of findings, the root cause first:\n{kinds}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object")

@@ -25,7 +25,7 @@ asks whether a certificate is valid and gets an answer that can be checked offli
 
 _EPILOG = """\
 a first round:
-  certledger up --detach                 start Kafka, PostgreSQL and the ledger in this folder
+  certledger up --detach                 start Kafka, PostgreSQL and the ledger (--data DIR: there)
   certledger simulate --events 2000      publish a generated town's events
   certledger status                      what the ledger holds
   certledger verify NUMBER               is it valid? with the reasons
@@ -73,7 +73,7 @@ def _leaves(parser: argparse.ArgumentParser) -> list[argparse.ArgumentParser]:
 def main(argv: Sequence[str] | None = None) -> None:
     """Run one command and exit with its code: 2 usage, 4 cannot reach, 130 Ctrl-C."""
     args: Any = build_parser().parse_args(argv)
-    env = Environment(Path(args.data or default_data()).expanduser().absolute())
+    env = Environment(Path(args.data or default_data()).expanduser().resolve())
     try:
         code = int(args.run(args, env))
         sys.stdout.flush()

@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,8 +50,11 @@ def add_commands(commands: Any) -> None:
         "demo",
         help="a generated town's year, from first event to an answer checked offline",
         description="Starts a stack of its own in a folder that it makes anew each time, publishes "
-        "a generated year, shows what it gave, and stops. Needs no network after `make` has set "
+        "a\ngenerated year, shows what it gave, and stops. Needs no network after `make` has set\n"
         "everything up.",
+        epilog="examples:\n  certledger demo\n"
+        "  certledger demo --events 2000 --keep    a small town, left running",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     demo.add_argument("--events", type=int, default=EVENTS, help=f"how many (default {EVENTS:,})")
     demo.add_argument("--seed", type=int, default=SEED, help="another seed is another town")
@@ -62,7 +65,7 @@ def add_commands(commands: Any) -> None:
 def run_demo(args: argparse.Namespace, env: Environment) -> int:
     """certledger demo"""
     data = env.data if args.data else Path.cwd() / _FOLDER
-    env = Environment(data.absolute())
+    env = Environment(data.resolve())
     began = time.monotonic()
     _clear(env.data)
     stack = Stack(env.data, worker_programs(1), progress=lambda text: say(f"  {text}"))
@@ -115,12 +118,23 @@ def _show(args: argparse.Namespace, env: Environment, began: float) -> None:
     tool.run("fsck")
     _show_checkpoint(env)
     _head("What to try next")
-    folder = _short(env.data)
-    say(f"  certledger up --detach --data {folder}      start it again, with this data")
-    say("  certledger verify NUMBER --at 2026-01-01      was it valid on that day?")
-    say("  certledger history NUMBER                     what happened to it, in both times")
-    say("  certledger import FILE --mapping taiwan-fda   a real register; `import --explain`")
-    say("  README.md                                     publish from your own department")
+    for words, what in _next_steps(env, example, kept=args.keep):
+        say(f"  {words}\n      {what}")
+    say("  README.md: publish from your own department")
+
+
+def _next_steps(
+    env: Environment, example: Mapping[str, str], kept: bool
+) -> Iterator[tuple[str, str]]:
+    """Commands to copy, and what each is good for."""
+    tool, data = _short(Path(sys.executable).parent / "certledger"), f"--data {_short(env.data)}"
+    if not kept:
+        yield f"{tool} up --detach {data}", "start it again, with this data"
+    number = example["number"]
+    yield f"{tool} verify {number} --at 2025-07-01 {data}", "was it valid on that day?"
+    yield f"{tool} history {number} {data}", "what happened to it, in both times"
+    yield f"{tool} import FILE --mapping taiwan-fda {data}", "a real register; `import --explain`"
+    yield f"{tool} down {data}", "stop it; the data stays"
 
 
 def _clear(data: Path) -> None:

@@ -41,8 +41,10 @@ def _add_department(commands: Any) -> None:
     add = verbs.add_parser(
         "add",
         help="register a department, with new keys in DIR/departments/ID",
-        epilog="example: certledger department add transport --name zh=交通运输局 "
-        "--name en=Transport --zone Asia/Shanghai --silence-limit 86400 --lanes 2",
+        description="Register a department. Its keys are made in DIR/departments/ID; keep them.",
+        epilog="example:\n  certledger department add transport --name zh=交通运输局 --name "
+        "en=Transport \\\n    --zone Asia/Shanghai --silence-limit 86400 --lanes 2",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add.add_argument("id", help="short id of letters, digits, dot, hyphen; for ever")
     add.add_argument(
@@ -66,13 +68,21 @@ def _add_department(commands: Any) -> None:
     limit = verbs.add_parser(
         "silence-limit",
         help="declare another silence limit",
-        description="Signed by the department's registry key. Publishers take it up, with their "
+        description="Signed by the department's registry key. Publishers take it up, with their\n"
         "heartbeats, when they start anew: lower it after that, raise it before.",
+        epilog="example:\n  certledger department silence-limit transport 86400",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     limit.add_argument("id")
     limit.add_argument("seconds", metavar="SECONDS|none", type=_limit)
     limit.set_defaults(run=run_department_silence_limit)
-    listing = verbs.add_parser("list", help="list departments, their keys and lanes")
+    listing = verbs.add_parser(
+        "list",
+        help="list departments, their keys and lanes",
+        description="List departments, their keys and lanes.",
+        epilog="example:\n  certledger department list --json",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     listing.add_argument("--json", action="store_true", help="as JSON on standard output")
     listing.set_defaults(run=run_department_list)
 
@@ -84,16 +94,31 @@ def _add_key(commands: Any) -> None:
         "add",
         help="register one more key file of a department",
         description="The key signs too (proof of possession), and so does the previous one.",
+        epilog="example:\n  certledger key add transport second.key --role bundle",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add.add_argument("department")
     add.add_argument("file", help="key file (PRIVATE+KEY+…, mode 0600)")
     add.add_argument("--role", choices=ROLES, default=BUNDLE_ROLE)
     add.set_defaults(run=run_key_add)
-    rotate = verbs.add_parser("rotate", help="a new key in place of the one in DIR/departments/ID")
+    rotate = verbs.add_parser(
+        "rotate",
+        help="a new key in place of the one in DIR/departments/ID",
+        description="Make a new key, register it, revoke the one in DIR/departments/ID.",
+        epilog="example:\n  certledger key rotate transport --role bundle",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     rotate.add_argument("department")
     rotate.add_argument("--role", choices=ROLES, default=BUNDLE_ROLE)
     rotate.set_defaults(run=run_key_rotate)
-    revoke = verbs.add_parser("revoke", help="revoke a key from the next log index on")
+    revoke = verbs.add_parser(
+        "revoke",
+        help="revoke a key from the next log index on",
+        description="Revoke a key: nothing that it signs is admitted from the next log index on.",
+        epilog="example:\n  certledger key revoke transport "
+        "2f11bec89e1f12a00e4fee249001e508db16422caa3f6de99fd98d7d040cdee8",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     revoke.add_argument("department")
     revoke.add_argument("key_id", help="64 hex digits, as `department list` shows")
     revoke.add_argument(
@@ -108,8 +133,10 @@ def _add_type(commands: Any) -> None:
     add = verbs.add_parser(
         "add",
         help="register a certificate type, or change who may act",
-        epilog="example: certledger type add taxi --name zh=道路运输证 --name en='Road transport' "
-        "--grant transport:issued,renewed,revoked --grant market:revoked:any",
+        description="Register a certificate type and who may do what to it, or change that.",
+        epilog="example:\n  certledger type add taxi --name zh=道路运输证 --name en='Taxi permit' "
+        "\\\n    --grant transport:issued,renewed,revoked --grant market:revoked:any",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add.add_argument("code", help="the type's code in the ledger")
     add.add_argument("--name", action="append", required=True, metavar="LANG=TEXT")

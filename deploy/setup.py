@@ -30,7 +30,7 @@ def prepare(settings: Settings) -> None:
     try:
         _prepare(settings)
     except LedgerError as err:
-        raise StackError(f"set-up failed: {err.message}") from err
+        raise StackError(err.message) from err
 
 
 def _prepare(settings: Settings) -> None:
@@ -43,12 +43,13 @@ def _prepare(settings: Settings) -> None:
         )
         describe_topic(settings.kafka, topics.LOG)
         origin = _origin(data)
+        _check_begun(data)
         checkpoint = _key(data, "checkpoint", origin)
-        operator = _key(data, "operator", operator_key_name(origin))
         lists = _key(data, "statuslist", statuslist.key_name(origin))
         try:
             stored, genesis = read_genesis(connection)
         except Unavailable:
+            operator = _key(data, "operator", operator_key_name(origin))
             genesis = create_ledger(connection, origin, str(checkpoint.key), str(operator.key))
             stored = origin
         if stored != origin:
@@ -77,11 +78,21 @@ def _origin(data: Path) -> str:
     return origin
 
 
+def _check_begun(data: Path) -> None:
+    """None unless the ledger of this folder was begun and its checkpoint key is gone since."""
+    path = data / "keys" / "checkpoint.key"
+    if (data / "trust.json").exists() and not path.exists():
+        raise StackError(
+            f"{path} is missing: the ledger of this folder was begun with it, and nobody would "
+            "believe another; put it back"
+        )
+
+
 def _key(data: Path, name: str, key_name: str) -> MemorySigner:
     folder = data / "keys"
     folder.mkdir(mode=0o700, exist_ok=True)
     path = folder / f"{name}.key"
-    with contextlib.suppress(FileNotFoundError):
+    if path.exists():
         return keys.load_key(path)
     return keys.create_key(path, key_name)
 

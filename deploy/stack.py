@@ -147,7 +147,10 @@ class Stack:
         """Return the addresses in use; StackError if nothing runs on this data folder."""
         state = self._state()
         if self._holder() is None or "kafka" not in state:
-            raise StackError(f"nothing runs on {self.data_dir}: start it with `certledger up`")
+            raise StackError(
+                f"nothing runs on {self.data_dir}: start it with "
+                f"`certledger up --detach --data {self.data_dir}`"
+            )
         return Settings(state["kafka"], state["postgres"], self.data_dir)
 
     # The folder and its lock

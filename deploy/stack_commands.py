@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import KafkaError
@@ -23,9 +24,11 @@ from ledger.postgres.rows import read_lanes, read_origin, read_registry
 from ledger.postgres.sequencing import read_published, read_tally
 from ledger.postgres.statements import sql
 from ledger.registry import Registry
+from producers.link import check_reachable
 
 _OWN = ("certificates", "admitted")
 BY_NATURE, NEVER = "silent by nature", "never heard of"
+_KAFKA_MS = 3_000  # a status is no place to wait for a broker
 
 
 def add_commands(commands: Any) -> None:
@@ -34,15 +37,31 @@ def add_commands(commands: Any) -> None:
         "up",
         help="start Kafka, PostgreSQL and the ledger in a folder",
         description="Runs until Ctrl-C, or in the background with --detach. Everything listens on "
-        "the loopback address only. CERTLEDGER_KAFKA and CERTLEDGER_POSTGRES replace the "
+        "the\nloopback address only. CERTLEDGER_KAFKA and CERTLEDGER_POSTGRES replace the "
         "embedded servers.",
+        epilog="examples:\n  certledger up\n  certledger up --detach --data town --workers 2\n"
+        "  CERTLEDGER_POSTGRES=postgresql://… CERTLEDGER_KAFKA=host:9092 certledger up",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     up.add_argument("--detach", action="store_true", help="return when everything is ready")
     up.add_argument("--workers", type=int, default=1, help="admission workers (default 1)")
     up.set_defaults(run=run_up)
-    down = commands.add_parser("down", help="stop what runs in a folder; the data stays")
+    down = commands.add_parser(
+        "down",
+        help="stop what runs in a folder; the data stays",
+        description="Stop what runs in a folder and wait until all of it is gone. The data stays.",
+        epilog="example:\n  certledger down --data town",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     down.set_defaults(run=run_down)
-    status = commands.add_parser("status", help="what runs, and what the ledger holds")
+    status = commands.add_parser(
+        "status",
+        help="what runs, and what the ledger holds",
+        description="What runs in a folder and where, and what the ledger holds.",
+        epilog="exit: 0 it runs, 4 it does not\nexamples:\n  certledger status\n"
+        "  certledger status --data town --json",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     status.add_argument("--json", action="store_true", help="as JSON on standard output")
     status.set_defaults(run=run_status)
 
@@ -106,7 +125,9 @@ def status(env: Environment) -> dict[str, Any]:
 
 
 def ledger_status(env: Environment) -> dict[str, Any]:
-    """What the ledger holds; Unavailable when it cannot be reached."""
+    """What the ledger holds; Unavailable when the database cannot be reached, `lag` is None when
+    only Kafka cannot.
+    """
     connection = connect(env.postgres_url, "status")
     try:
         with transaction(connection) as cursor:
@@ -119,16 +140,20 @@ def ledger_status(env: Environment) -> dict[str, Any]:
             intake = cursor.fetchall()
     finally:
         connection.close()
-    return {
+    held = {
         "origin": origin,
         "vkey": (registry.value("ledger") or {}).get("checkpoint_vkey"),
         "tree_size": None if published is None else published[0],
         "certificates": tally.get("certificates", 0),
         "events": tally.get("admitted", 0),
         "refused": {code: n for code, n in sorted(tally.items()) if code not in _OWN},
-        "lag": _lag(env.kafka, {partition: offset for _, partition, offset in intake}),
         "departments": silences(registry, lanes, time.time_ns() // 1000),
     }
+    try:
+        lag = _lag(env.kafka, {partition: offset for _, partition, offset in intake})
+    except Unavailable as err:
+        return {**held, "lag": None, "problem": err.message}
+    return {**held, "lag": lag}
 
 
 def silences(
@@ -174,8 +199,14 @@ def _moment(signed_at: str) -> int:
 
 def _lag(kafka: str, taken: dict[int, int]) -> int:
     """Records in the intake topic that were not taken yet."""
+    check_reachable(kafka.split(","))
     try:
-        consumer = KafkaConsumer(bootstrap_servers=kafka.split(","), enable_auto_commit=False)
+        consumer = KafkaConsumer(
+            bootstrap_servers=kafka.split(","),
+            enable_auto_commit=False,
+            bootstrap_timeout_ms=_KAFKA_MS,
+            request_timeout_ms=_KAFKA_MS,
+        )
         try:
             partitions = consumer.partitions_for_topic(topics.EVENTS) or set()
             ends = consumer.end_offsets([TopicPartition(topics.EVENTS, p) for p in partitions])
@@ -186,13 +217,24 @@ def _lag(kafka: str, taken: dict[int, int]) -> int:
     return sum(end - taken.get(place.partition, 0) for place, end in ends.items())
 
 
+def shown_address(url: str) -> str:
+    """HOST:PORT of a database's URL, without what is secret in it."""
+    place = urlsplit(url)
+    return f"{place.hostname or 'its default place'}:{place.port or 5432}"
+
+
 def _print(report: dict[str, Any]) -> None:
-    state = "ready" if report["ready"] else "starting" if report["running"] else "stopped"
+    state = "not run from here"
+    if report["pid"] is not None or not report["running"]:
+        state = "ready" if report["ready"] else "starting" if report["running"] else "stopped"
     print(f"{state}  {report['data_dir']}")
+    if report["running"]:
+        print(f"  kafka at {report['kafka']}, postgres at {shown_address(report['postgres'])}")
     for name, program in report["programs"].items():
         pid = program["pid"] or "-"
         mark = "ready" if program["ready"] else "not ready"
-        print(f"  {name:12} pid {pid:<8} {mark}, started {program['starts']} times")
+        often = "once" if program["starts"] == 1 else f"{program['starts']} times"
+        print(f"  {name:12} pid {pid:<8} {mark}, started {often}")
     if report["tree_size"] is not None:
         print(f"ledger        {report['origin']}")
         print(f"  leaves        {report['tree_size']:,}")
@@ -200,7 +242,8 @@ def _print(report: dict[str, Any]) -> None:
         print(f"  events        {report['events']:,} admitted")
         for code, number in report["refused"].items():
             print(f"                {number:,} refused: {code}")
-        print(f"  lag           {report['lag']:,} records not yet taken")
+        if report["lag"] is not None:
+            print(f"  lag           {report['lag']:,} records not yet taken")
         print("departments by silence, on the most silent of their lanes")
         for row in report["departments"]:
             print(f"  {row['department']:<24} {_silence(row)}")

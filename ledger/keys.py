@@ -47,8 +47,13 @@ def create_key(path: Path, name: str) -> MemorySigner:
 
 
 def load_key(path: Path) -> MemorySigner:
-    """The signer in a key file; a file that others can read is refused."""
-    with path.open() as file:
+    """The signer in a key file; a file that others can read is refused, and so is a missing one."""
+    try:
+        file = path.open()
+    except OSError as err:
+        reason = f"the key file {path} cannot be read: {err.strerror}"
+        raise Malformed("malformed-key", reason) from err
+    with file:
         mode = os.fstat(file.fileno()).st_mode & 0o777
         if mode & 0o077:
             raise Malformed(

@@ -8,13 +8,14 @@ import hashlib
 import json
 import secrets
 import sys
+import textwrap
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from ledger.errors import CODES, Malformed
+from ledger.errors import CODES, Malformed, Refused
 
 from . import town
 from .config import load_secret, pseudonym_secrets
@@ -22,7 +23,15 @@ from .correcting import COLUMNS, CorrectingEnvironment, correct, read_wanted, wa
 from .correcting import explain_report as explain_corrections
 from .feeding import Environment, Feed, Progress
 from .holders import make_pseudonym
-from .importing import Register, Sheet, dry_run, explain_report, import_register, open_journal
+from .importing import (
+    Register,
+    Sheet,
+    dry_run,
+    explain_report,
+    import_register,
+    leftover_path,
+    open_journal,
+)
 from .lines import PLAIN, parse_plain, unfold
 from .mapping import EXPLANATION, builtin, load_mapping, mapping_text
 
@@ -88,7 +97,10 @@ Publish events that a department already writes, one JSON object a line (- is st
 
 Members:
 """
-    + "".join(f"  {name:<24} {what}\n" for name, what in PLAIN.items())
+    + "".join(
+        textwrap.fill(what, 96, initial_indent=f"  {name:<24} ", subsequent_indent=" " * 27) + "\n"
+        for name, what in PLAIN.items()
+    )
     + """
 A CloudEvents object ({"specversion": "1.0", "type": …, "time": …, "data": {…}}) is taken too, so
 that lines of refused.ndjson can be mended and given again. A line of a file without id and
@@ -144,7 +156,8 @@ def add_commands(commands: Any) -> None:
     parser.add_argument(
         "--from-start",
         action="store_true",
-        help="publish every row again, also those that an earlier run got answers for",
+        help="publish every row again, also those that an earlier run got answers for: what was "
+        "refused then is judged again and may be possible now",
     )
     parser.add_argument(
         "--report-dir",
@@ -198,7 +211,7 @@ def add_commands(commands: Any) -> None:
         help="publish a generated town's events",
         formatter_class=form,
         description="Publish the generated year of a town of five departments and wait for the "
-        "receipts. One seed gives the same events, always: the second time they are repeats. "
+        "receipts.\nOne seed gives the same events, always: the second time they are repeats.\n"
         "A few are impossible, to be refused.",
         epilog="example:\n  certledger simulate --events 20000 --seed 7",
     )
@@ -256,7 +269,8 @@ def run_import(args: Any, env: Environment) -> int:
             for kind, count in kinds.most_common():
                 print(f"{count:>9,} {kind}")
             if report.unmapped:
-                print(f"{report.unmapped:,} rows give none: see *.unmapped.csv")
+                path = leftover_path(args.report_dir, args.file, "unmapped")
+                print(f"{report.unmapped:,} rows give none; rows and reasons: {path}")
         return 1 if report.unmapped else 0
     report = import_register(
         env,
@@ -345,7 +359,11 @@ def run_publish(args: Any, env: Environment) -> int:
             except Malformed as err:
                 unusable.append((lines, err.message))
                 continue
-            publisher = feed.publisher(department)
+            try:
+                publisher = feed.publisher(department)
+            except Refused as err:
+                unusable.append((lines, err.message))
+                continue
             try:
                 made = publisher.make(plain)
             except Malformed as err:

@@ -28,6 +28,7 @@ from .link import Link
 from .publisher import REPEAT, EventReceipt, Publisher
 
 _FORM = "certledger journal v1"
+LOG_SECONDS = 10.0  # between lines of progress that go into a log
 
 
 class Environment(Protocol):
@@ -43,7 +44,7 @@ class Environment(Protocol):
     def checkpoint_vkey(self) -> str: ...
     def register(
         self, departments: Sequence[dict[str, Any]], types: Sequence[dict[str, Any]]
-    ) -> object: ...
+    ) -> Sequence[str]: ...
     def publisher_config(self, department: str) -> PublisherConfig: ...
 
 
@@ -319,33 +320,34 @@ class Feed:
 
 
 class Progress:
-    """One line on a terminal, rewritten a few times a second; nothing elsewhere."""
+    """One line on a terminal, rewritten a few times a second; elsewhere a line now and then."""
 
     def __init__(self, label: str, total: int | None, out: TextIO = sys.stderr) -> None:
         self._label = label
         self._total = total
         self._out = out
-        self._on = out.isatty()
+        self._terminal = out.isatty()
         self._begin = time.monotonic()
-        self._next = 0.0
+        self._next = 0.0 if self._terminal else self._begin + LOG_SECONDS
         self._shown = False
 
     def show(self, feed: Feed) -> None:
         """Rewrite the line when it is time to."""
         now = time.monotonic()
-        if not self._on or now < self._next:
+        if now < self._next:
             return
-        self._next = now + 0.2
+        self._next = now + (0.2 if self._terminal else LOG_SECONDS)
         answered = feed.answered
         of = f" of {self._total:,}" if self._total is not None else ""
         rate = answered / max(now - self._begin, 0.1)
         refused = answered - feed.admitted
-        self._out.write(
-            f"\r\x1b[K{self._label}: {feed.published:,}{of} published, {feed.admitted:,} admitted, "
+        line = (
+            f"{self._label}: {feed.published:,}{of} published, {feed.admitted:,} admitted, "
             f"{refused:,} refused, {rate:,.0f}/s"
         )
+        self._out.write(f"\r\x1b[K{line}" if self._terminal else f"{line}\n")
         self._out.flush()
-        self._shown = True
+        self._shown = self._terminal
 
     def end(self) -> None:
         """Leave the line as it stands."""

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from ledger.errors import CODES, Malformed
+from ledger.errors import CODES, Malformed, Refused
 from ledger.note import MemorySigner, VerifierKey
 
 from .config import PublisherConfig
@@ -303,7 +303,8 @@ def import_register(
     binding = register.bind()
     mapping = register.mapping
     departments = [_hook_department(item, mapping) for item in mapping.departments]
-    env.register(departments, list(mapping.types))
+    for addition in env.register(departments, list(mapping.types)):
+        print(f"registered {addition}", file=sys.stderr)
     journal = open_journal(env, "import", digest, mapping_text, from_start=from_start)
     progress = Progress(f"importing {register.path.name}", rows)
     report = Report(rows=rows)
@@ -317,7 +318,11 @@ def import_register(
                 except Malformed as err:
                     leftovers.add(row, err.message)
                     continue
-                publishers = [feed.publisher(str(plain["department"])) for plain in events]
+                try:
+                    publishers = [feed.publisher(str(plain["department"])) for plain in events]
+                except Refused as err:
+                    leftovers.add(row, err.message)
+                    continue
                 try:
                     for publisher, plain in zip(publishers, events, strict=True):
                         made.append((publisher.config.department, publisher.make(plain)))

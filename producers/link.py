@@ -44,7 +44,7 @@ class Link:
         self._producer: Any = None
         self._producer_lock = threading.Lock()
         self._consumer: Any = None
-        _check_reachable(self._bootstrap)
+        check_reachable(self._bootstrap)
         try:
             self._producer = self._make_producer()
             self._consumer = self._make_consumer(topics.RECEIPTS)
@@ -209,7 +209,7 @@ class Link:
                         listener(record.value)
 
 
-def _check_reachable(bootstrap: list[str]) -> None:
+def check_reachable(bootstrap: list[str]) -> None:
     """None when one of the addresses takes a connection, in less time than Kafka's client needs."""
     problem = "no address"
     for place in bootstrap:

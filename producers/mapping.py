@@ -71,7 +71,9 @@ A mapping is a JSON object. A value VALUE is {"column": "…"}, {"column": "…"
                 "event": "issued", "valid_from": DAY, "valid_until": DAY, "time": WHEN,
                 "reason_code": "…", "revocation_kind": "…", "transfer_to": VALUE, "claims" and
                 "private" in place of the mapping's}; DAY is {"column": "…", "calendar": "iso",
-                "empty": "leave-out" | "unknown" | "open" | "refuse"} or {"fixed": "unknown"}
+                "empty": "leave-out" | "unknown" | "open" | "refuse"} or {"fixed": "unknown"};
+                suspended needs a reason_code, revoked a revocation_kind (annulled, penalty or
+                deregistered), transferred-out a transfer_to
   departments   to register: {"id", "names": {"zh": "…"}, "authority_code", "time_zone", "contact",
                 "silence_limit_seconds" (null: silent by nature), "lanes"}
   types         to register: {"code", "names", "standard_code", "grants": [{"departments": ["…"],

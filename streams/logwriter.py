@@ -32,6 +32,7 @@ def make_producer(bootstrap: str, client: str) -> KafkaProducer:
             compression_type="lz4",
             max_request_size=2 * 1024 * 1024,
             linger_ms=0,
+            reconnect_backoff_max_ms=1_000,  # a broker that comes back is found at once
         )
     except KafkaError as err:
         raise Unavailable("unreachable", f"Kafka at {bootstrap}: {err}") from err

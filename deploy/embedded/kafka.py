@@ -12,7 +12,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 import uuid
 from base64 import urlsafe_b64encode
 from collections.abc import Callable
@@ -235,6 +234,9 @@ def _write_settings(folder: Path, port: int, controller_port: int) -> Path:
         "share.coordinator.state.topic.min.isr": "1",
         # A transaction left open holds back every reader of committed records.
         "transaction.max.timeout.ms": "10000",
+        # A killed broker may register again only when its old session has ended.
+        "broker.session.timeout.ms": "3000",
+        "broker.heartbeat.interval.ms": "500",
         "group.initial.rebalance.delay.ms": "0",
         "group.min.session.timeout.ms": "2000",
     }
@@ -278,15 +280,6 @@ def is_ready(bootstrap: str, timeout: float = 5) -> bool:
 def is_local_ready(port: int) -> bool:
     """Like is_ready for our own broker; answers at once while nothing listens on the port."""
     return is_listening(port) and is_ready(f"{LOOPBACK}:{port}")
-
-
-def wait_ready(bootstrap: str, timeout: float) -> None:
-    """Return once a broker answers; StackError after `timeout` seconds without."""
-    end = time.monotonic() + timeout
-    while not is_ready(bootstrap, max(0.5, min(5.0, end - time.monotonic()))):
-        if time.monotonic() >= end:
-            raise StackError(f"no Kafka broker answered at {bootstrap} within {timeout:g} s")
-        time.sleep(0.1)
 
 
 def main(argv: list[str]) -> int:

@@ -17,7 +17,6 @@ import signal
 import stat
 import subprocess
 import tempfile
-import time
 import urllib.parse
 from dataclasses import dataclass
 from pathlib import Path
@@ -368,15 +367,3 @@ def ensure_database(server: str, name: str) -> None:
                 cursor.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
     finally:
         connection.close()
-
-
-def wait_ready(dsn: str, timeout: float) -> None:
-    """Return once the server answers; StackError after `timeout` seconds without."""
-    end = time.monotonic() + timeout
-    while not is_ready(dsn):
-        if time.monotonic() >= end:
-            where = urllib.parse.urlsplit(dsn)
-            raise StackError(
-                f"no PostgreSQL answered at {where.hostname}:{where.port} within {timeout:g} s"
-            )
-        time.sleep(0.05)

@@ -11,7 +11,7 @@ from psycopg2 import errors
 from psycopg2.extensions import connection as Connection
 from psycopg2.extensions import cursor as Cursor
 
-from ..errors import Unavailable
+from ..errors import Malformed, Unavailable
 from .statements import sql
 
 # A frozen writer must not hold the turn: PostgreSQL ends its transaction after this long, and
@@ -29,7 +29,7 @@ def connect(
 
     PostgreSQL ends it when nothing is asked for `idle_seconds`.
 
-    Unavailable `unreachable` when there is none.
+    Unavailable `unreachable` when there is none, Malformed `usage` for what is no such URL.
     """
     options = ["-c timezone=UTC"]
     if writes:
@@ -53,6 +53,8 @@ def connect(
         )
     except psycopg2.OperationalError as err:
         raise Unavailable("unreachable", f"PostgreSQL: {str(err).strip()}") from err
+    except psycopg2.ProgrammingError as err:
+        raise Malformed("usage", f"not the address of a PostgreSQL: {str(err).strip()}") from err
 
 
 @contextmanager

@@ -745,6 +745,34 @@ def test_publish_takes_lines_and_gives_refused_ones_back(
     assert (code, report["admitted"]) == (0, 1)
 
 
+def test_an_unknown_department_stops_no_other_line(
+    place: Place, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = {"event": "issued", "certificate_type_code": TYPE}
+    path = place.data / "two.ndjson"
+    own = place.config.department
+    path.write_text(
+        json.dumps({**line, "certificate_number": "u1", "department": "nobody"})
+        + "\n"
+        + json.dumps({**line, "certificate_number": "u2", "department": own})
+        + "\n"
+    )
+    code = run_command(TestEnvironment(place.data, place.kafka), capsys, "publish", str(path))
+    assert code[0] == 1
+    assert (code[1]["admitted"], code[1]["unusable"]) == (1, 1)
+
+
+def test_a_row_of_an_unknown_department_is_put_aside(pharmacies: Import) -> None:
+    value = json.loads(pharmacies.mapping.read_text())
+    pharmacies.mapping.write_text(json.dumps({**value, "department": {"column": "by"}}))
+    own = value["departments"][0]["id"]
+    path = pharmacies.folder / "by.csv"
+    path.write_text(f"no,what,day,by\nU1,new,2020-01-01,nobody\nU2,new,2020-01-01,{own}\n")
+    code, report = pharmacies.run(path, "--wait")
+    assert (code, report["admitted"], report["unmapped"]) == (1, 1, 1)
+    assert "nobody" in (pharmacies.folder / "by.unmapped.csv").read_text()
+
+
 def test_a_key_file_that_others_can_read_is_refused(place: Place) -> None:
     key = place.config.folder / "salt-1.key"
     key.chmod(0o644)
@@ -753,3 +781,6 @@ def test_a_key_file_that_others_can_read_is_refused(place: Place) -> None:
         env.publisher_config(place.config.department)
     with pytest.raises(Refused, match="certledger department add"):
         env.publisher_config("nobody")
+    (place.config.folder / "bundle.key").unlink()
+    with pytest.raises(Malformed, match=r"bundle\.key cannot be read: No such file"):
+        env.publisher_config(place.config.department)

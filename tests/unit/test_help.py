@@ -1,0 +1,32 @@
+"""`--help` of every command teaches: what it does, with an example to copy."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+
+import pytest
+
+from deploy.cli import build_parser
+
+
+def commands(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
+    """The parsers of all commands that do something."""
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for child in action.choices.values():
+                yield from commands(child)
+            return
+    yield parser
+
+
+@pytest.mark.parametrize("command", list(commands(build_parser())), ids=lambda parser: parser.prog)
+def test_every_command_shows_an_example(
+    command: argparse.ArgumentParser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    shown = command.format_help()
+    assert "example" in (command.epilog or "")
+    assert f"\n  {command.prog}" in shown, "an example on a line of its own"
+    assert command.description or command.epilog
+    assert max(map(len, shown.splitlines())) <= 120
