@@ -68,6 +68,7 @@ CODES: dict[str, Code] = {
     "malformed-record": _row("Not a bundle record.", Malformed, 400),
     "malformed-event": _row("Not an event line of the expected form.", Malformed, 400),
     "malformed-entry": _row("Not a log entry of the expected form.", Malformed, 400),
+    "malformed-deltas": _row("Not delta lists of the expected form.", Malformed, 400),
     "malformed-proof": _row("Not a proof of the expected form.", Malformed, 400),
     "malformed-evidence": _row("Not an evidence file.", Malformed, 400, 2),
     "malformed-trust": _row("Not a trust file.", Malformed, 400, 2),

@@ -19,10 +19,9 @@ from ledger.postgres.sequencing import read_published
 from .database import Database
 from .limits import Limits
 from .problems import on_crash, on_http_error, on_ledger_error
-from .settings import Settings
+from .settings import LOG_PREFIX, Settings
 from .tiles import TileApp
 
-LOG_PREFIX = "/log"
 _FRESH = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # run as a script, too
 
-from ledger import canonical, identity, lifecycle, logtopic, merkle, tiles, times
+from ledger import canonical, identity, lifecycle, logbundle, logtopic, merkle, tiles, times
 from ledger.admission import LoggedBundle, Opened, open_record
 from ledger.bundle import note_hash
 from ledger.checkpoint import Checkpoint, format_proof
@@ -280,7 +280,7 @@ def _status(
     out["checkpoint"] = signed.decode()
     out["leaf-hashes"] = "\n".join(f"{n} {value.hex()}" for n, value in enumerate(hashes))
     tile = tiles.extend(0, hashes, lambda level, index: b"")[0, 0]
-    bundle = b"".join(len(entry).to_bytes(2, "big") + entry for entry in entries)
+    bundle = logbundle.format_entries(entries)
     out["tiles"] = _rows(
         {
             "/tile/0/000.p/8": f"{len(tile)} bytes, SHA-256 {_sha(tile)}",
@@ -288,6 +288,9 @@ def _status(
             "its first 12 bytes": bundle[:12].hex(" "),
         }
     )
+    pairs = b"".join(key + record for key, record in logged.certificates)
+    deltas = logbundle.format_deltas([pairs if n == logged.index else b"" for n in range(8)])
+    out["delta-bundle"] = f"/delta/000.p/8: {deltas.hex()}"
     path = merkle.prove_inclusion(logged.index, len(entries), merkle.in_memory(hashes))
     proof = format_proof(logged.index, path, signed)
     out["proof"] = proof.decode()
