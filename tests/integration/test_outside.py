@@ -1,0 +1,95 @@
+"""Programs that nobody here wrote read our log over HTTP, whole and while it is growing."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests import outside, world
+from tests.http_serving import Served, serving
+from tests.stored_ledger import StoredLedger, damage
+
+DONE = re.compile(r"Successfully fsck'd log with size (\d+) and root")
+
+
+@pytest.fixture
+def served(ledger: StoredLedger) -> Iterator[Served]:
+    ledger.checkpoint()
+    with serving(ledger.url) as running:
+        yield running
+
+
+def grow(ledger: StoredLedger, name: str, bundles: int) -> int:
+    """Bundles of one event each, then a checkpoint; its size."""
+    records = [ledger.make(ledger.issued(f"{name}-{n}")) for n in range(bundles)]
+    assert ledger.send(*records) == {"logged": bundles}
+    return ledger.checkpoint().size
+
+
+def fsck(served: Served, folder: Path) -> str:
+    """What Tessera's fsck prints; its exit code says nothing."""
+    key = folder / "vkey"
+    key.write_text(str(world.CHECKPOINT.key))
+    return outside.run(
+        outside.tessera_fsck(),
+        *(f"--storage_url={served.log_url}/", f"--public_key={key}", "-N=4", "--ui=false"),
+    )
+
+
+def test_tessera_fsck_passes_and_finds_damage(
+    ledger: StoredLedger, served: Served, tmp_path: Path
+) -> None:
+    for size in (grow(ledger, "a", 300), grow(ledger, "b", 310)):
+        said = fsck(served, tmp_path)
+        found = DONE.search(said)
+        assert found is not None, said
+        assert int(found[1]) == size
+    damage(ledger.url, "UPDATE entry SET data = set_byte(data, 9, 0) WHERE log_index = 300")
+    assert DONE.search(fsck(served, tmp_path)) is None
+
+
+def test_tessera_fsck_passes_while_the_log_grows(
+    ledger: StoredLedger, served: Served, tmp_path: Path
+) -> None:
+    outside.tessera_fsck()
+    grow(ledger, "first", 200)
+    stop = threading.Event()
+
+    def keep_growing() -> None:
+        number = 0
+        while not stop.is_set() and number < 200:
+            number += 1
+            grow(ledger, f"later-{number}", 5)
+
+    thread = threading.Thread(target=keep_growing)
+    thread.start()
+    try:
+        sizes = []
+        for _ in range(4):
+            said = fsck(served, tmp_path)
+            found = DONE.search(said)
+            assert found is not None, said
+            sizes.append(int(found[1]))
+    finally:
+        stop.set()
+        thread.join()
+    assert sizes == sorted(set(sizes)), "the log was to grow between the runs"
+    ledger.check()
+
+
+def test_go_opens_the_checkpoint_and_the_departments_notes(
+    ledger: StoredLedger, served: Served
+) -> None:
+    size = grow(ledger, "a", 20)
+    said = outside.run(
+        outside.outside_test(),
+        *("-test.run", "^TestLog$", "-test.v"),
+        CERTLEDGER_LOG_URL=served.log_url,
+        CERTLEDGER_VKEY=str(world.CHECKPOINT.key),
+    )
+    assert said.rstrip().endswith("PASS"), said
+    assert f"of a log of {size}" in said
