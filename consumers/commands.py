@@ -24,7 +24,7 @@ from consumers.verifier import (
     show,
 )
 from consumers.words import plain, reason_words
-from ledger.checking import check, check_head
+from ledger.checking import SILENT, check
 from ledger.errors import Conflict, Malformed, ProofError, Unavailable
 from ledger.evidence import CertificateId, Evidence, format_evidence
 from ledger.lifecycle import effective
@@ -33,10 +33,11 @@ from ledger.postgres.reader import HistoryStep, Looked, Reader, View
 from ledger.question import NOW, Question, parse_when
 from ledger.receipt import parse_receipt
 from ledger.trust import Trust
-from ledger.verdict import NOT_FOUND, Answer, Found, decide, undecided
+from ledger.verdict import NOT_FOUND, Answer, undecided
 
 # What keeps an answer from being given, while the question was a good one.
 _HINDERED = (Unavailable, ProofError, Conflict)
+MAX_ABSENT = 1000  # absences proven for one question
 
 
 class Env(Protocol):
@@ -134,7 +135,7 @@ def _ask(args: Any, env: Env) -> tuple[Answer, Evidence | None]:
             if len(looked.matches) > 1:
                 return _ambiguous(looked), None
             if not looked.matches:
-                return _not_found(looked, view, trust), None
+                return _not_found(args, looked, view, trust)
             certificate = looked.matches[0]
             question, relied_at = _question(args, view.zone(certificate.issuer), looked.version)
             evidence = view.evidence(certificate, question)
@@ -159,23 +160,36 @@ def _ambiguous(looked: Looked) -> Answer:
     return undecided("ambiguous", why, number=looked.number, matches=matches)
 
 
-def _not_found(looked: Looked, view: View, trust: Trust) -> Answer:
-    found = Found(NOT_FOUND, "not-found", why=f"looked up as {looked.number!r}")
-    moment = now()
-    checks, ledger_time = check_head(view.status(), view.checkpoint, trust, moment)
-    answer, reason, why = decide(checks, found)
-    return Answer(
-        answer,
-        reason,
-        tuple(checks),
-        why,
-        number=looked.number,
-        found=found,
-        question=Question(moment, moment),
-        tree_size=view.size,
-        ledger_time=ledger_time,
-        near_misses=looked.near,
-    )
+def _not_found(
+    args: Any, looked: Looked, view: View, trust: Trust
+) -> tuple[Answer, Evidence | None]:
+    """The answer that none is found, proven of all that could have been meant; the evidence where
+    that is one.
+    """
+    count = len(looked.absent)
+    if count > MAX_ABSENT:
+        why = f"{count} types and issuers can be meant: say which by --type and --issuer"
+        return undecided("ambiguous", why, number=looked.number, near_misses=looked.near), None
+    if count == 1:
+        (certificate,) = looked.absent
+        question, relied_at = _question(args, view.zone(certificate.issuer), looked.version)
+    else:
+        question, relied_at = Question(now()), None
+    made = [view.evidence(certificate, question) for certificate in looked.absent]
+    answers = [check(evidence, trust, question.asked_at, relied_at) for evidence in made]
+    silent = {a.issuer for a in answers if a.reason == SILENT}
+    fresh = [a for a in answers if a.reason != SILENT] or answers
+    answer = next((a for a in fresh if a.answer != NOT_FOUND), fresh[0])
+    if answer.answer == NOT_FOUND:
+        why = f"looked up as {looked.number!r}"
+        if count > 1:
+            why += f" under {count} types and issuers; --type and --issuer give evidence to keep"
+        if silent:
+            why += f"; too long silent to be sure of: {', '.join(sorted(map(str, silent)))}"
+        answer = replace(answer, why=why)
+    if count > 1:
+        answer = replace(answer, type_code=None, issuer=None, number=looked.number)
+    return replace(answer, near_misses=looked.near), made[0] if count == 1 else None
 
 
 # --- history ---

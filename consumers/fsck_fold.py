@@ -72,6 +72,7 @@ class Fold:
         self._lines = self._merge("scan_lines", "lines")
         self._deltas = self._merge("scan_deltas", "delta")
         self._transitions = self._merge("scan_transitions", "transition")
+        self._acts = self._merge("scan_holder_acts", "holder-act")
         self._notes = self._merge("scan_lane_notes", "lane-note")
         self._equivocations = self._merge("scan_equivocations", "equivocation")
         self._accounted = self._merge("scan_accounted_entries", "accounting")
@@ -93,6 +94,7 @@ class Fold:
             "lines": self._lines.take(index),
             "delta": self._deltas.take(index),
             "transition": self._transitions.take(index),
+            "holder-act": self._acts.take(index),
             "lane-note": self._notes.take(index),
             "equivocation": self._equivocations.take(index),
             "accounting": self._accounted.take(index),
@@ -240,7 +242,7 @@ class Fold:
         return bool(values)
 
     def _taint(self, rows: Mapping[str, list[Row]]) -> None:
-        for row in rows["transition"]:
+        for row in (*rows["transition"], *rows["holder-act"]):
             self._tainted.setdefault(row[2], None)
         for _, certificates, holders in rows["delta"]:
             self._tainted.update(_pairs(certificates))
@@ -253,7 +255,7 @@ class Fold:
     ) -> set[str]:
         place = f"entry {index}"
         note = value["note"].encode()
-        used = {"lines", "delta", "transition", "lane-note", "accounting"}
+        used = {"lines", "delta", "transition", "holder-act", "lane-note", "accounting"}
         self._check_deltas(place, value, rows["delta"])
         self._check_accounted(place, value["source"], "logged", rows["accounting"])
         try:
@@ -391,6 +393,7 @@ class Fold:
         if self._tainted:
             self._taint_deltas(logged, rows["delta"], bool(passed or wrong))
         self._compare_transitions(place, logged, rows["transition"])
+        self._compare_acts(place, logged, rows["holder-act"])
         self._keep(turn)
 
     def _without_tainted(self, opened: Opened, recorded: Sequence[str]) -> tuple[Opened, int]:
@@ -504,6 +507,22 @@ class Fold:
                 f"{place} event {position}",
                 f"is missing (certificate {row[2].hex()}, ordinal {row[3]})",
             )
+
+    def _compare_acts(self, place: str, logged: LoggedBundle, rows: Sequence[Row]) -> None:
+        self._report.count("acts of holders", len(rows))
+        expected = {
+            (logged.index, a.position, a.holder, a.ordinal, a.certificate, a.bound)
+            for a in logged.acts
+        }
+        for row in sorted(expected.symmetric_difference(rows)):
+            _, position, holder, ordinal, certificate, _ = row
+            if holder not in self._tainted and certificate not in self._tainted:
+                self._report.add(
+                    "holder-act",
+                    f"{place} event {position}",
+                    f"act {ordinal} of holder {holder.hex()} on certificate {certificate.hex()} "
+                    + ("is missing" if row in expected else "is not what the log gives"),
+                )
 
     def _check_accounted(
         self, place: str, source: Mapping[str, Any], outcome: str, rows: Sequence[Row]
@@ -707,6 +726,7 @@ class Fold:
             self._lines,
             self._deltas,
             self._transitions,
+            self._acts,
             self._notes,
             self._equivocations,
             self._accounted,

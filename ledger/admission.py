@@ -174,6 +174,16 @@ class Admitted(NamedTuple):
     transition: bytes
 
 
+class HolderAct(NamedTuple):
+    """A certificate bound to a holder or unbound from one, as it is stored."""
+
+    holder: bytes  # map key
+    ordinal: int  # number of the act among the holder's, from 0
+    position: int
+    certificate: bytes  # map key
+    bound: bool
+
+
 @dataclass(frozen=True, slots=True)
 class LoggedBundle:
     """A bundle that became entry `index`."""
@@ -183,6 +193,7 @@ class LoggedBundle:
     opened: Opened
     codes: tuple[str, ...]
     admitted: tuple[Admitted, ...]
+    acts: tuple[HolderAct, ...]
     certificates: tuple[tuple[bytes, bytes], ...]  # ascending (map key, record hash)
     holders: tuple[tuple[bytes, bytes], ...]
 
@@ -335,7 +346,7 @@ class Turn:
         self._lanes = self.registry.lanes(header.department)
         self._scopes = {}
         admitted: list[Admitted] = []
-        holders: dict[bytes, None] = {}
+        acts: list[HolderAct] = []
         codes: list[str] = []
         for position, item in enumerate(opened.events):
             if refusal is not None:
@@ -344,7 +355,7 @@ class Turn:
                 codes.append(item)
             else:
                 try:
-                    admitted.append(self._admit(opened, index, position, item, holders))
+                    admitted.append(self._admit(opened, index, position, item, acts))
                 except LedgerError as err:
                     codes.append(err.code)
                 else:
@@ -353,7 +364,8 @@ class Turn:
             (key, self._record_hash(key)) for key in sorted({a.key for a in admitted})
         )
         holder_deltas = tuple(
-            (key, lifecycle.holder_record_hash(*self.holders[key])) for key in sorted(holders)
+            (key, lifecycle.holder_record_hash(*self.holders[key]))
+            for key in sorted({act.holder for act in acts})
         )
         entry = format_bundle(
             bundle.note_bytes,
@@ -366,7 +378,14 @@ class Turn:
         self._append(entry)
         self.logged.append(
             LoggedBundle(
-                index, entry, opened, tuple(codes), tuple(admitted), certificates, holder_deltas
+                index,
+                entry,
+                opened,
+                tuple(codes),
+                tuple(admitted),
+                tuple(acts),
+                certificates,
+                holder_deltas,
             )
         )
         place = (header.department, header.lane)
@@ -390,7 +409,7 @@ class Turn:
         return lifecycle.record_hash(record)
 
     def _admit(
-        self, opened: Opened, index: int, position: int, item: Event, holders: dict[bytes, None]
+        self, opened: Opened, index: int, position: int, item: Event, acts: list[HolderAct]
     ) -> Admitted:
         """Record one event or raise with the code of its refusal, leaving nothing behind."""
         header = opened.bundle.header
@@ -431,7 +450,7 @@ class Turn:
             {} if before is None else before.event_ids if known else dict(before.event_ids),
         )
         certificate.event_ids[item.id] = item.line_hash
-        self._bind(certificate, item, index, position, holders)
+        self._bind(certificate, item, index, position, acts)
         self.certificates[key] = (item, certificate)
         self._transitions.setdefault(key, []).append(transition)
         return Admitted(key, standing.count, position, item, data)
@@ -484,13 +503,12 @@ class Turn:
         item: Event,
         index: int,
         position: int,
-        holders: dict[bytes, None],
+        acts: list[HolderAct],
     ) -> None:
         holder = item.data.get("holder_pseudonym")
         if holder is None or holder == certificate.holder:
             return
-        acts = [(certificate.holder, False), (holder, True)]
-        for pseudonym, bound in acts:
+        for pseudonym, bound in ((certificate.holder, False), (holder, True)):
             if pseudonym is None:
                 continue
             holder_key = identity.holder_key(pseudonym)
@@ -499,7 +517,7 @@ class Turn:
                 count + 1,
                 lifecycle.holder_link(last or holder_key, bound, item.key, index, position),
             )
-            holders[holder_key] = None
+            acts.append(HolderAct(holder_key, count, position, item.key, bound))
         certificate.holder = holder
 
 

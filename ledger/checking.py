@@ -26,6 +26,7 @@ from .note import Note, VerifierKey, parse_note, parse_vkey
 from .question import NOW, format_instant, parse_when
 from .records import parse_record
 from .registry import BUNDLE_ROLE, granted, key_active
+from .statusmap import CERTIFICATES, check_membership
 from .trust import Trust
 from .verdict import (
     AUTHORITY,
@@ -47,7 +48,6 @@ from .verdict import (
 
 STALE, SILENT = "checkpoint-stale", "issuer-silent"
 CLOCK_TOLERANCE = 300 * times.SECOND  # how far the ledger's time may be ahead of the verifier's
-OPEN_END = "a later change is not excluded: this version of the evidence does not prove its absence"
 
 
 def check_file(
@@ -86,27 +86,6 @@ def check_file(
 def check(evidence: Evidence, trust: Trust, now: int, relied_at: int | None = None) -> Answer:
     """The answer to the question in parsed evidence; freshness is judged as of `relied_at`."""
     return Examination(evidence, trust, now, relied_at).answer()
-
-
-def check_head(status: Shown, checkpoint: bytes, trust: Trust, now: int) -> tuple[list[Check], int]:
-    """(checks, ledger time) for an answer without a certificate: only the head can be checked.
-
-    LedgerError when the status entry proves nothing.
-    """
-    checks = [
-        Check(name, NOT_CHECKED, "there is no event to check")
-        for name in (EVENT_SIGNATURE, AUTHORITY, INCLUSION)
-    ]
-    signed = trust.check_checkpoint(checkpoint)
-    entry = _status_entry(status, signed)
-    time = times.parse_moment(entry["time"])
-    checks.append(_passed(CHECKPOINT, "signed as the trust file requires", size=signed.size))
-    checks.append(
-        Check(STATUS, NOT_CHECKED, "absence is not proven: this version has no proof of it")
-    )
-    checks.append(_age(time, now, trust.max_checkpoint_age_seconds))
-    checks.append(Check(DISCLOSURES, NOT_CHECKED, "no private facts are shown"))
-    return checks, time
 
 
 class Examination:
@@ -222,6 +201,8 @@ class Examination:
     # --- the checks ---
 
     def _event_signature(self) -> Check:
+        if not self.history:
+            return _without_events(EVENT_SIGNATURE)
         if not self.evidence.events:
             raise ProofError("proof-failed", "no event is shown")
         notes: dict[int, tuple[Note, Header]] = {}
@@ -286,13 +267,16 @@ class Examination:
                 root,
             )
         certificate = self.evidence.certificate
-        self._record(f"department/{certificate.issuer}")
-        type_value = self._record(f"type/{certificate.type_code}")
-        for event in self.evidence.events:
-            self._check_authority(event.ordinal, self._step(event), type_value)
+        why = "there is no event: the records shown are in the registry under this checkpoint"
+        if self.history:
+            self._record(f"department/{certificate.issuer}")
+            type_value = self._record(f"type/{certificate.type_code}")
+            for event in self.evidence.events:
+                self._check_authority(event.ordinal, self._step(event), type_value)
+            why = "the registry under this checkpoint gave these keys and acts to these departments"
         return _passed(
             AUTHORITY,
-            "the registry under this checkpoint gave these keys and acts to these departments",
+            why,
             registry_root=self.status_entry["registry_root"],
             records=sorted(self.records),
         )
@@ -331,10 +315,12 @@ class Examination:
         return lifecycle.fold(before).responsible
 
     def _inclusion(self) -> Check:
+        if not self.history:
+            return _without_events(INCLUSION)
         checkpoint = self.unchecked_checkpoint
         for shown in self.evidence.entries:
             _check_logged(shown, checkpoint)
-        for ordinal in {*self.shown, len(self.history) - 1}:
+        for ordinal in self.shown:
             step = self.evidence.history[ordinal]
             code = entries.code_at(self._bundle(step.index)["outcome"], step.position)
             if code != entries.ADMITTED:
@@ -364,17 +350,37 @@ class Examination:
     def _status(self) -> Check:
         status = self.status_entry
         self._check_then()
-        self._check_history()
-        return Check(
-            STATUS,
-            NOT_CHECKED,
-            f"the history is complete up to its last event, and {OPEN_END}",
-            {
-                "reflects": status["reflects"],
-                "ledger_time": status["time"],
-                "events": len(self.history),
-            },
+        record = self._record_hash()
+        heads = entries.map_heads(status)
+        if heads is None:
+            raise ProofError(
+                "proof-failed", f"the status entry {self.evidence.status.index} carries no maps"
+            )
+        head, bucket = heads[CERTIFICATES], self.evidence.bucket
+        key = self.evidence.certificate.key
+        try:
+            check_membership(
+                head.root, CERTIFICATES, head.k, key, record, bucket.bucket, bucket.path
+            )
+        except ProofError as err:
+            said = "the certificate's complete history" if self.history else "its absence"
+            raise ProofError(
+                "proof-failed", f"the status map does not show {said}: {err.message}"
+            ) from err
+        values = {
+            "reflects": status["reflects"],
+            "ledger_time": status["time"],
+            "events": len(self.history),
+            "map_key": key.hex(),
+            "k": head.k,
+            "map_root": head.root.hex(),
+        }
+        why = (
+            "this is the certificate's complete history under this checkpoint"
+            if self.history
+            else "the ledger holds no such certificate under this checkpoint"
         )
+        return _passed(STATUS, why, **values)
 
     def _check_then(self) -> None:
         then = self.evidence.status_then
@@ -387,10 +393,12 @@ class Examination:
             raise ProofError("proof-failed", "the earlier status entry is not earlier")
         _check_logged(then, self.unchecked_checkpoint)
 
-    def _check_history(self) -> None:
-        """None when the record folded from all transitions is in the last event's delta list."""
+    def _record_hash(self) -> bytes | None:
+        """What the map must hold: the hash of the record folded from all transitions, None for no
+        history.
+        """
         evidence = self.evidence
-        key = link = evidence.certificate.key
+        link = evidence.certificate.key
         place = (-1, -1)
         for step in evidence.history:
             if (step.index, step.position) <= place:
@@ -401,22 +409,9 @@ class Examination:
             )
         if place[0] >= evidence.status.index:
             raise ProofError("proof-failed", "the history goes on behind the status entry")
-        standing = lifecycle.fold(self.history)
-        record = lifecycle.record_hash(standing.record(link))
-        delta = evidence.delta
-        try:
-            merkle.check_inclusion(
-                merkle.leaf_hash(key + record),
-                delta.index,
-                delta.size,
-                delta.path,
-                bytes.fromhex(self._bundle(place[0])["certificates"]),
-            )
-        except ProofError as err:
-            raise ProofError(
-                "proof-failed",
-                f"this is not the certificate's complete history up to entry {place[0]}",
-            ) from err
+        if not self.history:
+            return None
+        return lifecycle.record_hash(lifecycle.fold(self.history).record(link))
 
     def _freshness(self) -> Check:
         question = self.evidence.question
@@ -442,6 +437,8 @@ class Examination:
         if age.result != PASSED:
             return age
         issuer = self._issuer_freshness()
+        if issuer is None and not self.history and self._is_unregistered():
+            return age
         if issuer is None:
             return Check(
                 FRESHNESS,
@@ -455,7 +452,10 @@ class Examination:
         if limit is None:
             why = f"{age.why}; {issuer['department']} is silent by nature, it declared no limit"
             return Check(FRESHNESS, PASSED, why, values)
-        silent = time - times.parse_moment(str(issuer["signed_at"]))
+        if not issuer["signed_at"]:
+            why = f"{issuer['department']} has never signed anything on this certificate's lane"
+            return Check(FRESHNESS, FAILED, why, values, SILENT)
+        silent = time - times.parse_moment(issuer["signed_at"])
         if silent > limit * times.SECOND:
             return Check(
                 FRESHNESS,
@@ -472,16 +472,33 @@ class Examination:
             values,
         )
 
+    def _responsible(self) -> str:
+        """Whose silence matters: the responsible department, or who would have issued."""
+        return lifecycle.fold(self.history).responsible or self.evidence.certificate.issuer
+
+    def _is_unregistered(self) -> bool:
+        """Whether neighbours in the registry, which is ascending, leave no place for the issuer."""
+        name = f"department/{self.evidence.certificate.issuer}".encode()
+        shown = {
+            record.index: parse_record(record.data)["name"].encode()
+            for record in self.evidence.records
+        }
+        places = {-1: b"", self.evidence.registry_size: b"\xff", **shown}
+        return bool(shown) and any(
+            before < name < places[index + 1]
+            for index, before in places.items()
+            if index + 1 in places
+        )
+
     def _issuer_freshness(self) -> dict[str, Any] | None:
         """The responsible department's last sign of life on this certificate's lane, None when the
         file lacks it.
         """
         try:
-            responsible = lifecycle.fold(self.history).responsible
+            responsible = self._responsible()
             department = self._record(f"department/{responsible}")
             lane = identity.lane_of(self.evidence.certificate.key, department["lanes"])
             signed_at = self._record(f"lane/{responsible}/{lane}")["signed_at"]
-            times.parse_moment(signed_at)
         except LedgerError:
             return None
         return {
@@ -523,6 +540,10 @@ def _run(name: str, examine: Callable[[], Check]) -> Check:
 
 def _passed(name: str, why: str, **values: Any) -> Check:
     return Check(name, PASSED, why, values)
+
+
+def _without_events(name: str) -> Check:
+    return Check(name, NOT_CHECKED, "there is no event to check")
 
 
 def _age(time: int, reference: int, limit: int) -> Check:

@@ -14,6 +14,7 @@ from . import canonical, times
 from .bundle import MAX_EVENTS
 from .errors import LedgerError, Malformed
 from .note import parse_vkey
+from .statusmap import CERTIFICATES, HOLDERS, MAX_K, MapHead
 
 FORM = "certledger entry v1"
 MAX_ENTRY = 65_535
@@ -33,9 +34,12 @@ _MEMBERS: dict[str, frozenset[str]] = {
     GENESIS: frozenset({"origin", "checkpoint_vkey", "operator_vkey"}),
     BUNDLE: frozenset({"note", "outcome", "source", "certificates", "holders"}),
     REGISTRY: frozenset({"note"}),
-    STATUS: frozenset({"reflects", "registry_root"}),
+    STATUS: frozenset({"reflects", "registry_root"}),  # and _MAPS, both or neither
     EQUIVOCATION: frozenset({"note", "source", "conflicts_with"}),
 }
+
+
+_MAPS = {CERTIFICATES: "certificates_map", HOLDERS: "holders_map"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,9 +105,19 @@ def format_equivocation(note: bytes, source: Source, conflicts_with: int, time: 
     )
 
 
-def format_status(reflects: int, registry_root: bytes, time: str) -> bytes:
-    """The entry that says what the ledger's state is after entries 0 to `reflects` - 1."""
-    return _format(STATUS, time, reflects=reflects, registry_root=registry_root.hex())
+def format_status(
+    reflects: int,
+    registry_root: bytes,
+    time: str,
+    maps: Mapping[bytes, MapHead] | None = None,
+) -> bytes:
+    """The entry that says what the ledger's state is after entries 0 to `reflects` - 1: its
+    registry, and with `maps` the certificates' and the holders' status map.
+    """
+    members = {} if maps is None else {
+        name: {"k": maps[kind].k, "root": maps[kind].root.hex()} for kind, name in _MAPS.items()
+    }  # fmt: skip
+    return _format(STATUS, time, reflects=reflects, registry_root=registry_root.hex(), **members)
 
 
 def _format(kind: str, time: str, **members: Any) -> bytes:
@@ -123,10 +137,22 @@ def parse_entry(data: bytes) -> dict[str, Any]:
     return dict(value)
 
 
+def map_heads(status: Mapping[str, Any]) -> dict[bytes, MapHead] | None:
+    """What a parsed status entry says of the maps by kind; None when it carries none."""
+    if _MAPS[CERTIFICATES] not in status:
+        return None
+    return {
+        kind: MapHead(status[name]["k"], bytes.fromhex(status[name]["root"]))
+        for kind, name in _MAPS.items()
+    }
+
+
 def _check(value: Any) -> None:
     if type(value) is not dict or value.get("format") != FORM:
         raise Malformed("malformed-entry", f"an entry says format {FORM!r}")
     members = _MEMBERS.get(value["kind"]) if type(value.get("kind")) is str else None
+    if value.get("kind") == STATUS and members is not None and "holders_map" in value:
+        members = members.union(_MAPS.values())
     if members is None or value.keys() != members | {"format", "kind", "time"}:
         raise Malformed("malformed-entry", "not the members of an entry of this kind")
     for name, member in value.items():
@@ -163,6 +189,16 @@ def _is_hash(value: Any) -> bool:
     return type(value) is str and bool(_HASH.fullmatch(value))
 
 
+def _is_map(value: Any) -> bool:
+    return (
+        type(value) is dict
+        and value.keys() == {"k", "root"}
+        and _is_count(value["k"])
+        and value["k"] <= MAX_K
+        and _is_hash(value["root"])
+    )
+
+
 def _is_outcome(value: Any) -> bool:
     """Whether the runs cover positions 0 to some count - 1, each once, in their only spelling.
 
@@ -196,6 +232,8 @@ _CHECKS = {
     "registry_root": _is_hash,
     "reflects": _is_count,
     "conflicts_with": _is_count,
+    "certificates_map": _is_map,
+    "holders_map": _is_map,
 }
 
 

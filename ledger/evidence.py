@@ -18,8 +18,9 @@ from .bundle import MAX_EVENTS as MAX_BUNDLE_EVENTS
 from .checkpoint import format_proof
 from .errors import LedgerError, Malformed
 from .lifecycle import Transition, parse_transition
-from .note import decode_hash
+from .note import decode_base64, decode_hash
 from .question import Question, format_instant
+from .statusmap import Membership
 
 FORM = "certledger evidence v1"
 MAX_EVIDENCE = 4 * 1024 * 1024
@@ -69,25 +70,16 @@ class Shown:
 
 
 @dataclass(frozen=True, slots=True)
-class Delta:
-    """Where the certificate's record stands in the delta list of its last event's entry."""
-
-    index: int
-    size: int
-    path: tuple[bytes, ...]
-
-
-@dataclass(frozen=True, slots=True)
 class Evidence:
     """A parsed evidence file; of its claims nothing is proven yet."""
 
     origin: str
     certificate: CertificateId
     question: Question
-    history: tuple[Step, ...]  # complete, in ledger order; at least one
+    history: tuple[Step, ...]  # complete, in ledger order; none for an absent certificate
     events: tuple[ShownEvent, ...]  # ascending ordinals
-    entries: tuple[Shown, ...]  # ascending log indexes: those of the events and of the last step
-    delta: Delta
+    entries: tuple[Shown, ...]  # ascending log indexes: those of the events
+    bucket: Membership  # of the certificate's map key under the status entry
     registry_size: int
     records: tuple[Shown, ...]  # ascending places in the registry's tree
     status: Shown  # the checkpoint's last leaf
@@ -119,7 +111,7 @@ class _Nodes:
 def format_evidence(evidence: Evidence) -> bytes:
     """The evidence file's bytes."""
     nodes = _Nodes()
-    certificate, question, delta = evidence.certificate, evidence.question, evidence.delta
+    certificate, question, bucket = evidence.certificate, evidence.question, evidence.bucket
     keys: dict[str, int] = {}
     for step in evidence.history:
         keys.setdefault(step.transition.key, len(keys))
@@ -153,7 +145,10 @@ def format_evidence(evidence: Evidence) -> bytes:
             for e in evidence.events
         ],
         "entries": [_shown(e, nodes) for e in evidence.entries],
-        "delta": {"index": delta.index, "size": delta.size, "path": nodes.path(delta.path)},
+        "bucket": {
+            "pairs": base64.b64encode(bucket.bucket).decode(),
+            "path": nodes.path(bucket.path),
+        },
         "registry_size": evidence.registry_size,
         "records": [_shown(r, nodes) for r in evidence.records],
         "status": _shown(evidence.status, nodes),
@@ -194,7 +189,7 @@ def _evidence(value: Any) -> Evidence:
         raise Malformed("malformed-evidence", f"an evidence file says format {FORM!r}")
     _members(
         value,
-        "format origin certificate question keys history events entries delta "
+        "format origin certificate question keys history events entries bucket "
         "registry_size records status status_then checkpoint nodes",
     )
     nodes = tuple(_hash(node) for node in _list(value["nodes"]))
@@ -203,8 +198,6 @@ def _evidence(value: Any) -> Evidence:
     events = tuple(_event(event, nodes) for event in _list(value["events"]))
     entries = tuple(_parse_shown(entry, nodes) for entry in _list(value["entries"]))
     records = tuple(_parse_shown(record, nodes) for record in _list(value["records"]))
-    if not history:
-        raise Malformed("malformed-evidence", "a history has at least one event")
     for numbers in (
         [event.ordinal for event in events],
         [entry.index for entry in entries],
@@ -218,7 +211,7 @@ def _evidence(value: Any) -> Evidence:
         raise Malformed("malformed-evidence", "an event is not in the history")
     if len(set(nodes)) != len(nodes):
         raise Malformed("malformed-evidence", "a node stands twice")
-    delta = _members(value["delta"], "index size path")
+    bucket = _members(value["bucket"], "pairs path")
     then = value["status_then"]
     return Evidence(
         origin=_text(value["origin"]),
@@ -227,7 +220,10 @@ def _evidence(value: Any) -> Evidence:
         history=history,
         events=events,
         entries=entries,
-        delta=Delta(_count(delta["index"]), _count(delta["size"]), _path(delta["path"], nodes)),
+        bucket=Membership(
+            decode_base64(_text(bucket["pairs"]), "malformed-evidence"),
+            _path(bucket["path"], nodes),
+        ),
         registry_size=_count(value["registry_size"]),
         records=records,
         status=_parse_shown(value["status"], nodes),

@@ -31,6 +31,8 @@ def find(
     shown = {event.ordinal for event in evidence.events}
     question, number = evidence.question, evidence.certificate.number
     count = len(steps)
+    if not count:
+        return Found(NOT_FOUND, "not-found")
     if question.known_at is not None and question.known_at < ledger_time:
         limit = _known_before(evidence, bundles, question.known_at)
         if limit is None:

@@ -57,8 +57,9 @@ TABLE: dict[tuple[str, str], str] = {
 }
 VERSION_ACTS = frozenset({ISSUED, RENEWED, AMENDED})
 _LINK_TAG = b"certledger link v1\n"
-_RECORD_TAG = b"certledger record v1\n"
+RECORD_TAG = b"certledger record v1\n"
 _HOLDER_TAG = b"certledger holder v1\n"
+HOLDER_RECORD_TAG = _HOLDER_TAG + b"record"
 MAX_CORRECTABLE = 256  # transitions; a correction folds them all while every writer waits
 _STATE_ACTS = {  # the state that each act leads to
     ISSUED: VALID,
@@ -208,7 +209,7 @@ def holder_link(
 
 def holder_record_hash(count: int, last_link: bytes) -> bytes:
     """What the status map keeps of a holder: how many acts, and the link over all of them."""
-    return sha256(_HOLDER_TAG + b"record" + count.to_bytes(8, "big") + last_link).digest()
+    return sha256(HOLDER_RECORD_TAG + count.to_bytes(8, "big") + last_link).digest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,7 +255,7 @@ class Standing:
 
 def record_hash(record: bytes) -> bytes:
     """What the status map keeps of a certificate's record."""
-    return sha256(_RECORD_TAG + record).digest()
+    return sha256(RECORD_TAG + record).digest()
 
 
 def parse_record(record: bytes) -> tuple[Standing, bytes]:

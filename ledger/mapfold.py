@@ -195,6 +195,14 @@ class StatusMap:
         self._changed.clear()
 
 
+def without(pairs: bytes, keys: bytes) -> bytes:
+    """The pairs but those of `keys`, joined."""
+    if not keys:
+        return pairs
+    found = np.frombuffer(pairs, _RECORD)
+    return found[~np.isin(_keys(found), np.frombuffer(keys, "S32"))].tobytes()
+
+
 def _region(records: int) -> Records:
     """Room for so many records and an eighth more; untouched pages take no memory."""
     room = records + records // 8 + 8

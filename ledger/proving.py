@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -11,13 +12,13 @@ from .errors import Malformed, ProofError
 from .evidence import (
     MAX_EVENTS,
     CertificateId,
-    Delta,
     Evidence,
     Shown,
     ShownEvent,
     Step,
 )
 from .question import Question
+from .statusmap import CERTIFICATES, Membership
 
 
 class Source(Protocol):
@@ -31,12 +32,12 @@ class Source(Protocol):
     def history(self, key: bytes) -> Sequence[Step]: ...
     def entry(self, index: int) -> bytes: ...
     def lines(self, index: int) -> Sequence[bytes]: ...
-    def certificates(self, index: int) -> Sequence[tuple[bytes, bytes]]:
-        """The delta list of an entry: ascending (map key, record hash)."""
+    def membership(self, kind: bytes, key: bytes) -> Membership:
+        """What a status map says of a key under the checkpoint's last status entry."""
         ...
 
-    def registry_leaves(self) -> Sequence[bytes]:
-        """The registry's leaves under the checkpoint's last status entry, in order."""
+    def records(self) -> Records:
+        """The registry under the checkpoint's last status entry."""
         ...
 
     def status_at(self, moment: int) -> int | None:
@@ -62,6 +63,12 @@ class Records:
         place = self.places.get(name)
         return None if place is None else dict(canonical.loads(self.leaves[place])["value"])
 
+    def around(self, name: str) -> list[str]:
+        """The names between which a record of this name would stand."""
+        ascending = sorted(self.places, key=self.places.__getitem__)
+        place = bisect.bisect([known.encode() for known in ascending], name.encode())
+        return ascending[max(place - 1, 0) : place + 1]
+
     def show(self, name: str) -> Shown | None:
         """The record with its proof."""
         place = self.places.get(name)
@@ -72,7 +79,7 @@ class Records:
 
 
 def prove(source: Source, certificate: CertificateId, question: Question) -> Evidence:
-    """The evidence for a question about a certificate that the checkpoint covers.
+    """The evidence for a question about a certificate, or that there is none of this name.
 
     Nothing is checked here: whoever relies on it checks it, the ledger's own answers included.
     """
@@ -88,8 +95,7 @@ def prove(source: Source, certificate: CertificateId, question: Question) -> Evi
     shown = _needed(steps, known, question)
     if len(shown) > MAX_EVENTS:
         raise Malformed("too-large", f"{len(shown)} events decide this, {MAX_EVENTS} can be shown")
-    final = steps[-1].index
-    records = Records.of(source.registry_leaves())
+    records = source.records()
     bundles: dict[int, Sequence[bytes]] = {}
     return Evidence(
         origin=source.origin,
@@ -98,9 +104,9 @@ def prove(source: Source, certificate: CertificateId, question: Question) -> Evi
         history=steps,
         events=tuple(_show_event(source, steps[n], n, bundles) for n in shown),
         entries=tuple(
-            show_entry(source, index) for index in sorted({*(steps[n].index for n in shown), final})
+            show_entry(source, index) for index in sorted({steps[n].index for n in shown})
         ),
-        delta=_show_delta(source, final, certificate.key),
+        bucket=source.membership(CERTIFICATES, certificate.key),
         registry_size=len(records.leaves),
         records=_show_records(records, certificate, [steps[n] for n in shown], steps),
         status=show_entry(source, last),
@@ -141,19 +147,11 @@ def _show_event(
     return ShownEvent(ordinal, lines[step.position], tuple(path))
 
 
-def _show_delta(source: Source, index: int, key: bytes) -> Delta:
-    deltas = source.certificates(index)
-    place = next((n for n, (other, _) in enumerate(deltas) if other == key), None)
-    if place is None:
-        raise ProofError("stored-bytes-damaged", f"entry {index}'s delta list lacks a certificate")
-    subtree = merkle.in_memory([merkle.leaf_hash(other + record) for other, record in deltas])
-    return Delta(place, len(deltas), tuple(merkle.prove_inclusion(place, len(deltas), subtree)))
-
-
 def _show_records(
     records: Records, certificate: CertificateId, shown: Sequence[Step], steps: Sequence[Step]
 ) -> tuple[Shown, ...]:
-    responsible = lifecycle.fold([step.transition for step in steps]).responsible
+    history = [step.transition for step in steps]
+    responsible = lifecycle.fold(history).responsible or certificate.issuer
     names = {
         f"type/{certificate.type_code}",
         f"department/{certificate.issuer}",
@@ -161,7 +159,9 @@ def _show_records(
         *(f"key/{step.transition.key}" for step in shown),
     }
     department = records.value(f"department/{responsible}")
-    if department is not None:
+    if department is None:
+        names.update(records.around(f"department/{responsible}"))
+    else:
         lane = identity.lane_of(certificate.key, int(str(department["lanes"])))
         names.add(f"lane/{responsible}/{lane}")
     found = [record for name in names if (record := records.show(name)) is not None]

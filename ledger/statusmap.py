@@ -25,6 +25,14 @@ GROUP = 2  # levels below which a reader hashes neighbouring buckets itself
 
 
 @dataclass(frozen=True, slots=True)
+class MapHead:
+    """What a status entry says of one map: its k, and its root over all that the entry reflects."""
+
+    k: int
+    root: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Membership:
     """A bucket's pairs and its path of k hashes: what the map says of every key of the bucket."""
 

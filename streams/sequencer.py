@@ -10,6 +10,7 @@ import logging
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable
 
 from ledger import merkle, tiles
@@ -18,8 +19,10 @@ from ledger.errors import CODES, LedgerError, ProofError, Unavailable
 from ledger.keys import load_key
 from ledger.note import Signer, sign
 from ledger.postgres.connection import connect, transaction
+from ledger.postgres.maps import Maps
 from ledger.postgres.rows import read_origin
 from ledger.postgres.sequencing import Head, Sequencing
+from ledger.sequencing import Cadence
 
 from .logwriter import LogWriter
 from .settings import Settings, SettingsError
@@ -54,23 +57,45 @@ class Sequencer:
         self._signer = signer
         self._origin = origin
         self._step = step
+        self._cadence = Cadence()
+        self._loaded: Maps | None = None
+
+    @property
+    def _maps(self) -> Maps:
+        """The status maps, loaded when they are first needed."""
+        if self._loaded is None:
+            self._loaded = Maps.load(self._store.connection)
+            log.info("loaded the status maps of entry %d", self._loaded.state)
+        return self._loaded
 
     def start(self) -> None:
         """Compare with the log topic, then finish what a crash may have left."""
         head = self._store.head()
         subtree = tiles.subtree_reader(self._store.tile)
         _check_head(head, subtree)
+        self._maps.catch_up(self._store.connection, head.size)
         self._writer.check(head, subtree, self._signer.key)
         published = self._store.published()
         if head.size and (published is None or published[0] < head.size):
             self._publish(head)
 
     def round(self) -> Head | None:
-        """One round: the new head under its published checkpoint, None when there was no news."""
+        """One round: the new head under its published checkpoint, None when there was no news.
+
+        Without news the maps are due at once, if the last status entry lacks them.
+        """
         was = self._store.head()
-        size = self._store.append_status(was)
-        if size is None:
+        news = self._store.has_news(was)
+        maps = self._maps
+        if not news and maps.state == was.size - 1:
             return None
+        begun, cost = time.monotonic(), time.process_time()
+        if news and not self._cadence.is_due(begun):
+            size = self._store.append_status()
+        else:
+            maps.catch_up(self._store.connection, was.size)
+            size = self._store.append_status(maps)
+            self._cadence.took(begun, time.process_time() - cost)
         self._step("status appended")
         head = self._advance(was, size)
         self._step("head moved")
@@ -78,7 +103,8 @@ class Sequencer:
         return head
 
     def _advance(self, was: Head, size: int) -> Head:
-        leaves = list(self._store.read_back(was.size, size))
+        self._maps.catch_up(self._store.connection, was.size)
+        leaves = list(self._store.read_back(was.size, size, self._maps))
         edge: dict[tuple[int, int], bytes] = {}
 
         def stored(level: int, index: int) -> bytes:
@@ -95,7 +121,11 @@ class Sequencer:
             return stored(level, index) if found is None else found
 
         head = Head(size, merkle.tree_root(size, tiles.subtree_reader(read)))
-        self._store.advance(was, head, changed)
+        if self._maps.state == size - 1:
+            self._store.advance(was, head, changed, self._maps.changed_tiles())
+            self._maps.settle()
+        else:
+            self._store.advance(was, head, changed)
         return head
 
     def _publish(self, head: Head) -> None:

@@ -6,21 +6,23 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
-from ledger import merkle, times
+from ledger import merkle, statusmap, times
 from ledger.admission import Accounted, open_record
 from ledger.bundle import format_record, note_hash
 from ledger.checkpoint import Checkpoint
 from ledger.entry import STATUS, Source, format_genesis, format_registry, format_status, parse_entry
 from ledger.evidence import CertificateId, Evidence, Step
 from ledger.note import MemorySigner, sign
-from ledger.proving import prove
+from ledger.proving import Records, prove
 from ledger.question import Question
 from ledger.registry import Registry, lane_record, leaves
+from ledger.statusmap import MapHead, Membership
 from ledger.trust import Trust, TrustedKey
 from tests import world
 from tests.memory_view import MemoryView
 
 TOPIC = "A" * 22
+KINDS = (statusmap.CERTIFICATES, statusmap.HOLDERS)
 CLAIMS = {
     "issuing_authority_name": "长沙市市场监督管理局",
     "certificate_name": "食品经营许可证",
@@ -46,8 +48,10 @@ class LedgerBuilder:
         self.view = MemoryView(self.book.registry, 1)
         self.histories: dict[bytes, list[Step]] = {}
         self.lines: dict[int, tuple[bytes, ...]] = {}
-        self.deltas: dict[int, tuple[tuple[bytes, bytes], ...]] = {}
+        self.maps: dict[bytes, dict[bytes, bytes]] = {kind: {} for kind in KINDS}
+        self.k = dict.fromkeys(KINDS, 0)
         self.snapshots: dict[int, list[bytes]] = {}
+        self.states: dict[int, dict[bytes, MapState]] = {}
         self.producers: dict[tuple[str, int], world.Producer] = {}
         self.keys: dict[str, MemorySigner] = {}
         for name, lanes in (departments or {"a": 1}).items():
@@ -99,7 +103,8 @@ class LedgerBuilder:
         self.entries += [entry for _, entry in turn.entries]
         for bundle in turn.logged:
             self.lines[bundle.index] = bundle.opened.bundle.lines
-            self.deltas[bundle.index] = bundle.certificates
+            self.maps[statusmap.CERTIFICATES].update(bundle.certificates)
+            self.maps[statusmap.HOLDERS].update(bundle.holders)
             for admitted in bundle.admitted:
                 transition = self.view.histories[admitted.key][admitted.ordinal]
                 self.histories.setdefault(admitted.key, []).append(
@@ -121,7 +126,7 @@ class LedgerBuilder:
         assert outcome == {"admitted": [0, 1]}, outcome
         return done.index
 
-    def status(self, reflects: int | None = None) -> int:
+    def status(self, reflects: int | None = None, with_maps: bool = True) -> int:
         """Append a status entry; its index."""
         index = len(self.entries)
         records = [
@@ -134,7 +139,14 @@ class LedgerBuilder:
         self.snapshots[index] = leaves(records)
         root = merkle.root([merkle.leaf_hash(leaf) for leaf in self.snapshots[index]])
         time = times.format_moment(self.now)
-        self.entries.append(format_status(index if reflects is None else reflects, root, time))
+        heads = None
+        if with_maps:
+            self.k = {k: statusmap.next_k(self.k[k], len(m)) for k, m in self.maps.items()}
+            state = {kind: MapState(kind, self.k[kind], dict(self.maps[kind])) for kind in KINDS}
+            self.states[index] = state
+            heads = {kind: one.head for kind, one in state.items()}
+        reflected = index if reflects is None else reflects
+        self.entries.append(format_status(reflected, root, time, heads))
         return index
 
     def fill(self, count: int) -> None:
@@ -173,6 +185,25 @@ class LedgerBuilder:
         return prove(self.source(size), CertificateId(world.TYPE, issuer, number), question)
 
 
+class MapState:
+    """A status map under a status entry, whole."""
+
+    def __init__(self, kind: bytes, k: int, records: dict[bytes, bytes]) -> None:
+        self.k = k
+        buckets = [b""] * (1 << k)
+        for key in sorted(records):
+            buckets[statusmap.bucket_of(key, k)] += key + records[key]
+        self.buckets = buckets
+        hashes = [statusmap.bucket_hash(kind, k, n, b) for n, b in enumerate(buckets)]
+        self.subtree = merkle.in_memory(hashes)
+        self.head = MapHead(k, self.subtree(k, 0))
+
+    def membership(self, key: bytes) -> Membership:
+        number = statusmap.bucket_of(key, self.k)
+        path = merkle.prove_inclusion(number, 1 << self.k, self.subtree)
+        return Membership(self.buckets[number], tuple(path))
+
+
 @cache
 def _leaf_hash(entry: bytes) -> bytes:
     return merkle.leaf_hash(entry)
@@ -199,11 +230,14 @@ class MemorySource:
     def lines(self, index: int) -> tuple[bytes, ...]:
         return self._ledger.lines[index]
 
-    def certificates(self, index: int) -> tuple[tuple[bytes, bytes], ...]:
-        return self._ledger.deltas[index]
+    def membership(self, kind: bytes, key: bytes) -> Membership:
+        states = self._ledger.states
+        # an entry without maps is shown beside the last bucket there was
+        index = max((i for i in states if i < self.size), default=None)
+        return Membership(b"", ()) if index is None else states[index][kind].membership(key)
 
-    def registry_leaves(self) -> list[bytes]:
-        return self._ledger.snapshots[self.size - 1]
+    def records(self) -> Records:
+        return Records.of(self._ledger.snapshots[self.size - 1])
 
     def status_at(self, moment: int) -> int | None:
         found = None

@@ -6,7 +6,15 @@ from collections.abc import Sequence
 from typing import Any
 
 from ledger import canonical, identity, lifecycle, merkle
-from ledger.admission import Certificate, Lane, LoggedBundle, Recorded, Turn, delta_root
+from ledger.admission import (
+    Certificate,
+    HolderAct,
+    Lane,
+    LoggedBundle,
+    Recorded,
+    Turn,
+    delta_root,
+)
 from ledger.bundle import parse_header
 from ledger.entry import ADMITTED, BUNDLE, EQUIVOCATION, code_at, outcome_count, parse_entry
 from ledger.event import CORRECTED, parse_event
@@ -89,7 +97,7 @@ class MemoryView:
 
 def check_log(view: MemoryView) -> None:
     """Everything a view keeps follows from entries and lines alone, folded again from nothing."""
-    lines = {bundle.index: bundle.opened.bundle.lines for bundle in view.logged}
+    bundles = {bundle.index: bundle for bundle in view.logged}
     histories: dict[bytes, list[Transition]] = {}
     links: dict[bytes, bytes] = {}
     bound: dict[bytes, str] = {}
@@ -105,16 +113,17 @@ def check_log(view: MemoryView) -> None:
             continue
         assert entry["kind"] == BUNDLE
         header = parse_header(parse_note(entry["note"].encode()).text)
+        lines = bundles[index].opened.bundle.lines
         place = (header.department, header.lane)
         assert epochs.get(place, 0) <= header.epoch
         epochs[place] = header.epoch
         producer, expected = numbers.get((*place, header.epoch), (header.producer, 0))
         assert (header.producer, header.sequence) == (producer, expected)
         numbers[*place, header.epoch] = (producer, expected + 1)
-        assert outcome_count(entry["outcome"]) == header.count == len(lines[index])
+        assert outcome_count(entry["outcome"]) == header.count == len(lines)
         touched: set[bytes] = set()
-        held: set[bytes] = set()
-        for position, line in enumerate(lines[index]):
+        done: list[HolderAct] = []
+        for position, line in enumerate(lines):
             if code_at(entry["outcome"], position) != ADMITTED:
                 continue
             event = parse_event(line, merkle.leaf_hash(line))
@@ -148,13 +157,16 @@ def check_log(view: MemoryView) -> None:
                             count + 1,
                             lifecycle.holder_link(link, is_bound, key, index, position),
                         )
-                        held.add(where)
+                        done.append(HolderAct(where, count, position, key, is_bound))
                 bound[key] = holder
         certificates = [
             (key, lifecycle.record_hash(lifecycle.fold(histories[key]).record(links[key])))
             for key in sorted(touched)
         ]
-        holders = [(key, lifecycle.holder_record_hash(*acts[key])) for key in sorted(held)]
+        holders = [
+            (key, lifecycle.holder_record_hash(*acts[key])) for key in sorted({a[0] for a in done})
+        ]
+        assert bundles[index].acts == tuple(done)
         assert entry["certificates"] == delta_root(certificates).hex()
         assert entry["holders"] == delta_root(holders).hex()
     assert acts == view.holders

@@ -13,6 +13,7 @@ from ledger import merkle
 from ledger.checkpoint import Checkpoint
 from ledger.note import sign
 from ledger.postgres.connection import connect
+from ledger.postgres.maps import Maps
 from ledger.postgres.migrate import migrate
 from ledger.postgres.sequencing import Head, Sequencing
 from ledger.postgres.store import Fetched, Store, create_ledger
@@ -165,11 +166,9 @@ class StoredLedger:
 
     def checkpoint(self) -> Head:
         """Steps 6 and 7 without the log topic: the head under its published checkpoint."""
-        head = sequence(self.sequencing)
+        head = sequence(self.sequencing, Maps.load(self.sequencing.connection))
         assert head is not None
-        text = Checkpoint(world.ORIGIN, head.size, head.root).text()
-        self.sequencing.keep_checkpoint(head.size, sign(text, [world.CHECKPOINT]))
-        self.sequencing.publish(head.size)
+        publish(self.sequencing, head)
         return head
 
     def check(self) -> None:
@@ -182,24 +181,32 @@ class StoredLedger:
         assert found == []
 
 
-def sequence(store: Sequencing) -> Head | None:
+def sequence(store: Sequencing, maps: Maps | None = None) -> Head | None:
     """A status entry, read-back, tiles and head: what the sequencer does before it signs."""
     was = store.head()
-    size = store.append_status(was)
-    return None if size is None else advance(store, was, size)
+    return advance(store, was, store.append_status(maps), maps) if store.has_news(was) else None
 
 
-def advance(store: Sequencing, was: Head, size: int) -> Head:
+def advance(store: Sequencing, was: Head, size: int, maps: Maps | None = None) -> Head:
     """Read-back, tiles and head for the entries from `was` to `size`."""
-    changed = extend(was.size, list(store.read_back(was.size, size)), store.tile)
+    changed = extend(was.size, list(store.read_back(was.size, size, maps)), store.tile)
 
     def read(level: int, index: int) -> bytes:
         found = changed.get((level, index))
         return store.tile(level, index) if found is None else found
 
     head = Head(size, merkle.tree_root(size, subtree_reader(read)))
-    store.advance(was, head, changed)
+    store.advance(was, head, changed, None if maps is None else maps.changed_tiles())
+    if maps is not None:
+        maps.settle()
     return head
+
+
+def publish(store: Sequencing, head: Head) -> None:
+    """Step 7 without the log topic."""
+    text = Checkpoint(world.ORIGIN, head.size, head.root).text()
+    store.keep_checkpoint(head.size, sign(text, [world.CHECKPOINT]))
+    store.publish(head.size)
 
 
 def damage(url: str, statement: str, *parameters: Any) -> None:

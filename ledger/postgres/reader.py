@@ -7,27 +7,30 @@ not seen.
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import cramjam
 from psycopg2.extensions import connection as Connection
 from psycopg2.extensions import cursor as Cursor
 
-from .. import canonical, identity, merkle, registry, tiles
+from .. import canonical, identity, merkle, registry, statusmap, tiles
 from ..checkpoint import format_proof
-from ..entry import parse_entry
+from ..entry import map_heads, parse_entry
 from ..errors import LedgerError, Malformed, ProofError, Refused, Unavailable
-from ..evidence import CertificateId, Evidence, Shown, Step
+from ..event import ISSUED
+from ..evidence import CertificateId, Evidence, Step
 from ..lifecycle import parse_transition
 from ..proving import Records, prove, show_entry
 from ..question import Question
 from ..receipt import format_receipt
+from ..statusmap import MapHead, Membership, group_range
 from .connection import transaction
+from .map_reading import map_tile_reader, pairs_at
 from .rows import read_origin, read_registry_snapshot, registry_leaves_records, unpack_lines
-from .sequencing import read_published, tile_reader
+from .sequencing import tile_reader
 from .statements import sql
 
 MAX_MATCHES = 20
@@ -44,6 +47,7 @@ class Looked:
     matches: tuple[CertificateId, ...]
     version: int | None = None
     near: tuple[dict[str, str], ...] = ()
+    absent: tuple[CertificateId, ...] = ()  # without matches: all that could have been meant
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,15 +69,16 @@ class Reader:
 
     @contextmanager
     def open(self) -> Iterator[View]:
-        """The ledger as of the published checkpoint, for one question; Unavailable
-        `not-initialised` before the first one.
+        """The ledger as of the newest published checkpoint that ends in the roots of the status
+        maps, for one question; Unavailable `not-initialised` before the first one.
         """
         with transaction(self._connection) as cursor:
             origin = read_origin(cursor)
-            published = read_published(cursor)
+            cursor.execute(sql("read_published_state"))
+            published = cursor.fetchone()
             if published is None:
-                raise Unavailable("not-initialised", "no checkpoint has been published yet")
-            view = View(cursor, origin, *published, self._records)
+                raise Unavailable("not-initialised", "no state has been published yet")
+            view = View(cursor, origin, published[0], bytes(published[1]), self._records)
             yield view
             self._records = view.cached
 
@@ -95,6 +100,7 @@ class View:
         self.checkpoint = checkpoint
         self.cached = cached  # (index of the status entry, the registry under it)
         self.subtree = tiles.subtree_reader(tile_reader(cursor))
+        self._maps: dict[bytes, tuple[MapHead, merkle.Subtree]] = {}
 
     # --- look-ups ---
 
@@ -105,15 +111,18 @@ class View:
         matches = self._matches([number], type_code, issuer)
         if matches:
             return Looked(number, tuple(matches))
+        absent = self._absent(number, type_code, issuer)
         compact = "".join(number.split()).upper()
         if not compact.startswith(identity.GB_ROOT + "."):
-            return Looked(number, (), None, self._near(number, type_code, issuer))
+            return Looked(number, (), None, self._near(number, type_code, issuer), absent)
         try:
             identifier = identity.parse_identifier(compact)
         except Malformed as err:
-            return Looked(compact, (), None, self._mended(compact, err.message))
-        found = self._by_identifier(identifier, type_code, issuer)
-        return Looked(compact, tuple(found), identifier.version if found else None)
+            return Looked(compact, (), None, self._mended(compact, err.message), absent)
+        meant = self._by_identifier(identifier, type_code, issuer)
+        found = [m for m in self._matches([identifier.serial], type_code, issuer) if m in meant]
+        version = identifier.version if found else None
+        return Looked(compact, tuple(found), version, (), (*meant, *absent))
 
     def _matches(
         self,
@@ -137,23 +146,48 @@ class View:
     def _by_identifier(
         self, identifier: identity.Identifier, type_code: str | None, issuer: str | None
     ) -> list[CertificateId]:
+        """The certificates that an identifier's codes can mean."""
         records = self.records()
         wanted = {
-            "type": ("code", identifier.type_code),
-            "department": ("authority_code", identifier.issuer_code),
+            "type": ("code", identifier.type_code, type_code),
+            "department": ("authority_code", identifier.issuer_code, issuer),
         }
-        names: dict[str, set[str]] = {"type": set(), "department": set()}
+        names: dict[str, list[str]] = {"type": [], "department": []}
         for name in records.places:
             kind, _, rest = name.partition("/")
             if kind in wanted:
-                member, code = wanted[kind]
-                if (records.value(name) or {}).get(member) == code:
-                    names[kind].add(rest)
+                member, code, only = wanted[kind]
+                if only in (None, rest) and (records.value(name) or {}).get(member) == code:
+                    names[kind].append(rest)
         return [
-            found
-            for found in self._matches([identifier.serial], type_code, issuer)
-            if found.type_code in names["type"] and found.issuer in names["department"]
+            CertificateId(type_name, department, identifier.serial)
+            for type_name in names["type"]
+            for department in names["department"]
         ]
+
+    def _absent(
+        self, number: str, type_code: str | None, issuer: str | None
+    ) -> tuple[CertificateId, ...]:
+        """What this number can mean where none is found: under the type and issuer asked for, or
+        under all that the registry ever let issue it.
+        """
+        if type_code is not None:
+            identity.check_type(type_code)
+        if issuer is not None:
+            identity.check_department(issuer)
+        if type_code is not None and issuer is not None:
+            return (CertificateId(type_code, issuer, number),)
+        records, pairs = self.records(), set()
+        for name in records.places:
+            kind, _, rest = name.partition("/")
+            if kind == "type" and type_code in (None, rest):
+                grants: Any = (records.value(name) or {})["grants"]
+                for grant in grants:
+                    if ISSUED in grant["acts"] and issuer in (None, grant["department"]):
+                        pairs.add((rest, grant["department"]))
+        if not pairs:  # nobody may: any name will do
+            pairs.add((type_code or "none", issuer or "none"))
+        return tuple(CertificateId(*pair, number) for pair in sorted(pairs))
 
     def _mended(self, text: str, why: str) -> tuple[dict[str, str], ...]:
         """The identifier with the check character that was expected, when that is all it lacks."""
@@ -219,13 +253,21 @@ class View:
         except (cramjam.DecompressionError, ValueError) as err:
             raise ProofError("stored-bytes-damaged", f"the lines of entry {index}") from err
 
-    def certificates(self, index: int) -> list[tuple[bytes, bytes]]:
-        """The delta list of an entry."""
-        self._cursor.execute(sql("read_deltas"), {"begin": index, "end": index + 1})
-        row = self._cursor.fetchone()
-        if row is None:
-            raise ProofError("stored-bytes-damaged", f"entry {index} has no delta list")
-        return list(struct.iter_unpack("32s32s", bytes(row[1])))
+    def membership(self, kind: bytes, key: bytes) -> Membership:
+        """What the certificates' or the holders' map says of a key under the checkpoint: its bucket
+        and path. ProofError `stored-bytes-damaged` where the tables do not give what the stored
+        tiles have.
+        """
+        if not self._maps:
+            heads = map_heads(parse_entry(self.entry(self.size - 1)))
+            if heads is None:
+                raise ProofError("stored-bytes-damaged", f"entry {self.size - 1} carries no maps")
+            for each, head in heads.items():
+                read = map_tile_reader(self._cursor, each, self.size - 1)
+                self._maps[each] = (head, tiles.subtree_reader(read))
+        head, upper = self._maps[kind]
+        pairs = pairs_at(self._cursor, kind, *group_range(head.k, key), self.size)
+        return statusmap.prove(kind, head.k, key, pairs, upper)
 
     def status_at(self, moment: int) -> int | None:
         """The last published status entry with a ledger time up to `moment`."""
@@ -234,12 +276,8 @@ class View:
         row = self._cursor.fetchone()
         return None if row is None else int(row[0])
 
-    def registry_leaves(self) -> Sequence[bytes]:
-        """The registry's leaves under the last published status entry."""
-        return self.records().leaves
-
     def records(self) -> Records:
-        """The registry under the last published status entry."""
+        """The registry under the checkpoint's status entry."""
         index = self.size - 1
         if self.cached is None or self.cached[0] != index:
             try:
@@ -265,10 +303,6 @@ class View:
     def evidence(self, certificate: CertificateId, question: Question) -> Evidence:
         """The evidence for a question about a certificate that `find` gave."""
         return prove(self, certificate, question)
-
-    def status(self) -> Shown:
-        """The last published status entry with its proof."""
-        return show_entry(self, self.size - 1)
 
     def zone(self, issuer: str) -> str | None:
         """The time zone of a department, None for an unknown one."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from psycopg2.extensions import connection as Connection
 from psycopg2.extensions import cursor as Cursor
@@ -16,12 +16,18 @@ from ..errors import Conflict, LedgerError, ProofError, Unavailable
 from ..sequencing import check_stored
 from ..tiles import TileReader
 from .connection import transaction, turn
+from .copying import bigint, copy, integer
 from .rows import registry_leaves_records, unpack_lines, write_registry_snapshot
 from .statements import sql
+
+if TYPE_CHECKING:  # whoever only reads needs no numpy
+    from .maps import Maps
 
 _LEAD_LOCK = 0x6365727400000002
 STATUS_INTERVAL = 600 * times.SECOND  # without news
 READ_BACK_ENTRIES = 64
+FOLD_IN_TURN = 1 << 20  # bytes of delta lists: what is folded while others wait
+FOLD_ATTEMPTS = 5
 CLOCK_TOLERANCE = 5 * times.SECOND
 
 
@@ -64,21 +70,37 @@ class Sequencing:
                 raise Unavailable("not-initialised")
             return Head(row[0], bytes(row[1]))
 
-    def append_status(self, head: Head) -> int | None:
-        """Append a status entry when there is news, or none for 10 minutes: the new log size.
-
-        None when there is nothing to do. Unavailable `clock-behind` when the clock stands behind
-        the ledger's time: waiting is better than lying.
-        """
+    def has_news(self, head: Head) -> bool:
+        """Whether the log has entries above the head, or none came for 10 minutes."""
         with transaction(self.connection) as cursor:
             cursor.execute(sql("read_allocation"))
-            seen = cursor.fetchone()
-            if seen is None:
-                raise Unavailable("not-initialised")
-            if seen[1] == head.size:
-                cursor.execute("SELECT microseconds_now()")
-                if _one(cursor)[0] - seen[2] < STATUS_INTERVAL:
-                    return None
+            _, next_index, ledger_time, *_ = _one(cursor)
+            if next_index != head.size:
+                return True
+            cursor.execute("SELECT microseconds_now()")
+            return bool(_one(cursor)[0] - ledger_time >= STATUS_INTERVAL)
+
+    def append_status(self, maps: Maps | None = None) -> int:
+        """Append a status entry, with the roots of `maps` if they are given: the new log size.
+
+        Unavailable `clock-behind` when the clock stands behind the ledger's time: waiting is better
+        than lying.
+        """
+        left = FOLD_ATTEMPTS
+        while True:
+            if maps is not None:
+                with transaction(self.connection) as cursor:
+                    cursor.execute(sql("read_allocation"))
+                    end = _one(cursor)[1]
+                maps.catch_up(self.connection, end)
+                maps.heads()
+            left -= 1
+            size = self._try_status(maps, left > 0)
+            if size is not None:
+                return size
+
+    def _try_status(self, maps: Maps | None, may_let_go: bool) -> int | None:
+        """The status entry in one turn; None when it is let go, as too much is still to fold."""
         with turn(self.connection) as (cursor, row):
             origin, index, ledger_time, registry_index, next_outbox, clock = row
             if clock < ledger_time - CLOCK_TOLERANCE:
@@ -88,10 +110,20 @@ class Sequencing:
                     f"{times.format_moment(ledger_time)}",
                 )
             now = max(clock, ledger_time)
+            if maps is not None and not _fold_rest(cursor, maps, index, may_let_go):
+                return None
             records = registry_leaves_records(cursor, origin)
-            entry = format_status(index, registries.tree_root(records), times.format_moment(now))
+            entry = format_status(
+                index,
+                registries.tree_root(records),
+                times.format_moment(now),
+                None if maps is None else maps.heads(),
+            )
             cursor.execute(sql("insert_entry"), {"log_index": index, "data": entry})
-            cursor.execute(sql("insert_status"), {"log_index": index, "ledger_time": now})
+            cursor.execute(
+                sql("insert_status"),
+                {"log_index": index, "ledger_time": now, "maps": maps is not None},
+            )
             write_registry_snapshot(cursor, index, records)
             cursor.execute(
                 sql("move_allocation"),
@@ -108,8 +140,9 @@ class Sequencing:
             # A crash here leaves an entry above the head: the next round begins with it.
         return int(index) + 1
 
-    def read_back(self, begin: int, end: int) -> Iterator[bytes]:
-        """Leaf hashes of entries `begin` to `end` - 1, each re-hashed with its lines and deltas.
+    def read_back(self, begin: int, end: int, maps: Maps | None = None) -> Iterator[bytes]:
+        """Leaf hashes of entries `begin` to `end` - 1, each re-hashed with its lines and deltas,
+        which `maps` then takes in.
 
         ProofError `stored-bytes-damaged` otherwise: nothing may be signed over it.
         """
@@ -127,20 +160,34 @@ class Sequencing:
             if [index for index, _ in entries] != list(range(first, span["end"])):
                 raise ProofError("stored-bytes-damaged", f"entries from {first} are not all there")
             for index, data in entries:
-                yield check_stored(index, bytes(data), lines.get(index, []), deltas.get(index))
+                entry, changed = bytes(data), deltas.get(index)
+                leaf = check_stored(index, entry, lines.get(index, []), changed)
+                if maps is not None:
+                    maps.take(index, entry, changed)
+                yield leaf
 
     def tile(self, level: int, index: int) -> bytes:
         """One tile as stored, empty where there is none."""
         with transaction(self.connection) as cursor:
             return tile_reader(cursor)(level, index)
 
-    def advance(self, was: Head, now: Head, tiles: Mapping[tuple[int, int], bytes]) -> None:
+    def advance(
+        self,
+        was: Head,
+        now: Head,
+        tiles: Mapping[tuple[int, int], bytes],
+        map_tiles: Mapping[tuple[bytes, int, int], bytes] | None = None,
+    ) -> None:
         """Write tiles and move the head in one transaction; Conflict `head-moved` when another
         was first. A crash after it leaves a head without checkpoint: signing goes on there.
+
+        `map_tiles` are those of the status maps that changed up to the last entry.
         """
         with transaction(self.connection) as cursor:
             for (level, index), data in tiles.items():
                 cursor.execute(sql("upsert_tile"), {"level": level, "index": index, "data": data})
+            if map_tiles:
+                _write_map_tiles(cursor, now.size - 1, map_tiles)
             cursor.execute(
                 sql("move_head"),
                 {"size": now.size, "root": now.root, "was_size": was.size, "was_root": was.root},
@@ -252,6 +299,35 @@ def read_published(cursor: Cursor) -> tuple[int, bytes] | None:
     cursor.execute(sql("read_published"))
     row = cursor.fetchone()
     return None if row is None else (int(row[0]), bytes(row[1]))
+
+
+def _fold_rest(cursor: Cursor, maps: Maps, end: int, may_let_go: bool) -> bool:
+    """Fold what came in since `maps` caught up, in the turn; False where that is too much."""
+    if may_let_go:
+        cursor.execute(sql("measure_deltas"), {"begin": maps.size, "end": end})
+        if _one(cursor)[0] > FOLD_IN_TURN:
+            return False
+    maps.read(cursor, end)
+    return not (maps.fold() and may_let_go)
+
+
+def _write_map_tiles(
+    cursor: Cursor, log_index: int, tiles: Mapping[tuple[bytes, int, int], bytes]
+) -> None:
+    """Store versions of tiles; those go that no published state needs any more."""
+    copy(
+        cursor,
+        "map_tile",
+        "kind, level, tile_index, log_index, data",
+        (
+            (kind, integer(level), bigint(index), bigint(log_index), data)
+            for (kind, level, index), data in tiles.items()
+        ),
+    )
+    cursor.execute(sql("read_published_state"))
+    published = cursor.fetchone()
+    if published is not None:
+        cursor.execute(sql("prune_map_tiles"), {"size": published[0]})
 
 
 def _one(cursor: Cursor) -> tuple[Any, ...]:

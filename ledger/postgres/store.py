@@ -28,6 +28,7 @@ from .statements import sql
 
 # Rows of binary COPY: the number of fields, then each field behind its length.
 _transition_row = struct.Struct("!hi32siiiqiii16si32si").pack  # `data` follows
+_act_row = struct.Struct("!hi32siiiqiii32si?").pack
 _holder_row = struct.Struct("!hi32siqi32s").pack
 
 
@@ -455,6 +456,19 @@ def _copy_entries(cursor: Cursor, turn: Turn) -> None:
         "map_key, ordinal, log_index, position, event_id, line_hash, data",
         parts,
     )
+    copy_packed(
+        cursor,
+        "holder_act",
+        "map_key, ordinal, log_index, position, certificate, bound",
+        [
+            _act_row(
+                6, 32, a.holder, 4, a.ordinal, 8, b.index, 4, a.position, 32, a.certificate,
+                1, a.bound,
+            )
+            for b in turn.logged
+            for a in b.acts
+        ],
+    )  # fmt: skip
 
 
 def _copy_certificates(cursor: Cursor, turn: Turn, view: _View) -> None:

@@ -22,18 +22,20 @@ from psycopg2.extensions import make_dsn, parse_dsn
 
 from consumers import fsck, fsck_commands
 from consumers.fsck_report import KINDS, Finding
-from ledger import logtopic, merkle, tiles, times, topics
+from ledger import logtopic, times, topics
 from ledger.bundle import format_record
 from ledger.checkpoint import Checkpoint
 from ledger.note import sign
+from ledger.postgres.maps import Maps
 from ledger.postgres.migrate import migrate
-from ledger.postgres.sequencing import Head, Sequencing
+from ledger.postgres.sequencing import Sequencing
 from ledger.postgres.store import Fetched, Store, create_ledger
 from streams.kafka_topics import create_topics, describe_topic
 from streams.logwriter import LogWriter, make_producer
 from streams.relay import Relay
 from streams.sequencer import Sequencer
 from tests import world
+from tests.stored_ledger import publish, sequence
 
 TOPIC = "T" * 22
 HOLDERS = tuple(f"1:{number:064x}" for number in range(8))
@@ -117,22 +119,9 @@ class Ledger:
 
     def checkpoint(self) -> None:
         """Steps 6 and 7 but for the log topic; what is published."""
-        was = self.sequencing.head()
-        size = self.sequencing.append_status(was)
-        assert size is not None
-        changed = tiles.extend(
-            was.size, list(self.sequencing.read_back(was.size, size)), self.sequencing.tile
-        )
-
-        def read(level: int, index: int) -> bytes:
-            found = changed.get((level, index))
-            return self.sequencing.tile(level, index) if found is None else found
-
-        head = Head(size, merkle.tree_root(size, tiles.subtree_reader(read)))
-        self.sequencing.advance(was, head, changed)
-        text = Checkpoint(world.ORIGIN, head.size, head.root).text()
-        self.sequencing.keep_checkpoint(size, sign(text, [world.CHECKPOINT]))
-        self.sequencing.publish(size)
+        head = sequence(self.sequencing, Maps.load(self.sequencing.connection))
+        assert head is not None
+        publish(self.sequencing, head)
 
     def damage(self, *statements: str) -> None:
         """Change rows behind the triggers' backs, each statement exactly one row."""
@@ -421,6 +410,23 @@ DAMAGE: dict[str, tuple[list[str], str, str]] = {
     "transition before a correction": (
         [flip("transition", "data", "log_index = 8 AND position = 1")],
         "transition", "entry 8 event 1",
+    ),
+    "holder's act": (
+        [flip("holder_act", "certificate", "log_index = 8 AND position = 17")],
+        "holder-act", "entry 8 event 17",
+    ),
+    "holder's act turned": (
+        ["UPDATE holder_act SET bound = NOT bound WHERE log_index = 8 AND position = 17"],
+        "holder-act", "entry 8 event 17",
+    ),
+    "holder's act gone": (
+        ["DELETE FROM holder_act WHERE log_index = 8 AND position = 17"],
+        "holder-act", "entry 8 event 17",
+    ),
+    "holder's act added": (
+        ["INSERT INTO holder_act SELECT map_key, 9000, 9, position, certificate, bound "
+         "FROM holder_act WHERE log_index = 8 AND position = 17"],
+        "holder-act", "entry 9",
     ),
     "delta": ([flip("delta", "certificates", "log_index = 8")], "delta", "entry 8"),
     "holder delta": ([flip("delta", "holders", "log_index = 8", 40)], "delta", "entry 8"),

@@ -79,6 +79,17 @@ CREATE TABLE holder (
     link bytea NOT NULL CHECK (length(link) = 32)
 );
 
+-- Every holder's acts: a certificate bound to the pseudonym, or unbound from it.
+CREATE TABLE holder_act (
+    map_key bytea NOT NULL CHECK (length(map_key) = 32),
+    ordinal integer NOT NULL CHECK (ordinal >= 0),
+    log_index bigint NOT NULL,
+    position integer NOT NULL,
+    certificate bytea NOT NULL CHECK (length(certificate) = 32),  -- map key
+    bound boolean NOT NULL,
+    PRIMARY KEY (map_key, ordinal)
+);
+
 CREATE TABLE lane (
     department text NOT NULL,
     lane integer NOT NULL,
@@ -161,9 +172,11 @@ CREATE TABLE registry_record (
 -- Where status entries stand, to find the last one known at a time.
 CREATE TABLE status (
     log_index bigint PRIMARY KEY,
-    ledger_time bigint NOT NULL
+    ledger_time bigint NOT NULL,
+    maps boolean NOT NULL DEFAULT false  -- the entry carries map roots
 );
 CREATE INDEX status_ledger_time ON status (ledger_time);
+CREATE INDEX status_maps ON status (log_index) WHERE maps;
 
 -- The registry's leaves under recent status entries, so that proofs are as of a published checkpoint.
 CREATE TABLE registry_snapshot (
@@ -180,6 +193,17 @@ CREATE TABLE tile (
     PRIMARY KEY (level, tile_index)
 );
 ALTER TABLE tile ALTER COLUMN data SET STORAGE EXTERNAL;
+
+-- Tiles of the trees over groups of four buckets, each version as of the status entry at log_index.
+CREATE TABLE map_tile (
+    kind text NOT NULL CHECK (kind IN ('C', 'H')),
+    level integer NOT NULL CHECK (level BETWEEN 0 AND 3),
+    tile_index bigint NOT NULL CHECK (tile_index >= 0),
+    log_index bigint NOT NULL,
+    data bytea NOT NULL CHECK (length(data) BETWEEN 32 AND 8192 AND length(data) % 32 = 0),
+    PRIMARY KEY (kind, level, tile_index, log_index)
+);
+ALTER TABLE map_tile ALTER COLUMN data SET STORAGE EXTERNAL;
 
 -- Every checkpoint ever signed.
 CREATE TABLE checkpoint (
@@ -215,6 +239,8 @@ CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON lines
 CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON delta
     FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
 CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON transition
+    FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
+CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON holder_act
     FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
 CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON lane_note
     FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();

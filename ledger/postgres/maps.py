@@ -1,0 +1,204 @@
+"""Step 6, the status maps: both kept in memory, folded from the log, loaded again at a start.
+
+What is folded was read back and hashed before: no damaged delta list gets into a root.
+"""
+
+from __future__ import annotations
+
+import logging
+import struct
+
+from psycopg2.extensions import connection as Connection
+from psycopg2.extensions import cursor as Cursor
+
+from ..entry import map_heads, parse_entry
+from ..errors import ProofError
+from ..mapfold import StatusMap, without
+from ..sequencing import check_deltas
+from ..statusmap import KEY_SIZE, PAIR, MapHead, next_k
+from .connection import transaction
+from .map_reading import KINDS, records_at
+from .statements import sql
+
+log = logging.getLogger(__name__)
+
+ENTRIES = 64  # read back in one transaction
+PENDING = 4096  # delta lists kept unfolded
+KEYS = 10_000  # rolled back by one statement
+_COPY_HEADER = 19  # bytes before the first row of a binary COPY
+_ROW = struct.Struct("!hi32si32s")
+_PORTION = 65_536 * _ROW.size
+
+Tiles = dict[tuple[bytes, int, int], bytes]
+"""(kind, level, index) to a tile's contents."""
+
+
+class Maps:
+    """Certificates' and holders' map after the first `size` entries."""
+
+    def __init__(self) -> None:
+        self.size = 0
+        self.state = -1  # the last status entry known to carry the maps, -1 for none
+        self._maps = {kind: StatusMap(kind) for kind in KINDS}
+        self._pending: list[tuple[bytes, bytes]] = []
+        self._heads: dict[bytes, MapHead] | None = None
+
+    def take(self, index: int, entry: bytes, deltas: tuple[bytes, bytes] | None) -> None:
+        """Take in entry `index`, read back; those taken before are passed over.
+
+        ProofError `stored-bytes-damaged` for a status entry with other maps than these.
+        """
+        if index < self.size:
+            return
+        if index > self.size:
+            raise ValueError(f"entry {index} is not the next one, {self.size} is")
+        said = map_heads(parse_entry(entry)) if deltas is None else None
+        if said is not None:
+            if said != self.heads():
+                raise ProofError(
+                    "stored-bytes-damaged", f"entry {index} carries other maps than the log gives"
+                )
+            self.state = index
+        self.size += 1
+        if deltas is not None:
+            self._pending.append(deltas)
+            self._heads = None
+            if len(self._pending) >= PENDING:
+                self.fold()
+
+    def read(self, cursor: Cursor, end: int) -> None:
+        """Take in the entries below `end`, through an open transaction."""
+        cursor.execute(sql("read_logged_deltas"), {"begin": self.size, "end": end})
+        for data, *deltas in cursor.fetchall():
+            lists = None if deltas[0] is None else (bytes(deltas[0]), bytes(deltas[1]))
+            check_deltas(self.size, bytes(data), lists)
+            self.take(self.size, bytes(data), lists)
+        if self.size < end:
+            raise ProofError("stored-bytes-damaged", f"entry {self.size} is missing")
+
+    def catch_up(self, connection: Connection, end: int) -> None:
+        """Take in the entries below `end`, which are committed."""
+        while self.size < end:
+            with transaction(connection) as cursor:
+                self.read(cursor, min(self.size + ENTRIES, end))
+
+    def fold(self) -> bool:
+        """Fold what was taken in; whether a map is to grow now, which takes long."""
+        for number, folded in enumerate(self._maps.values()):
+            folded.fold(b"".join(deltas[number] for deltas in self._pending))
+        self._pending.clear()
+        return any(next_k(m.k, m.records) != m.k for m in self._maps.values())
+
+    def heads(self) -> dict[bytes, MapHead]:
+        """What a status entry at index `size` says of the maps."""
+        if self._heads is None:
+            self.fold()
+            for folded in self._maps.values():
+                if (k := next_k(folded.k, folded.records)) != folded.k:
+                    folded.grow(k)
+            self._heads = {kind: MapHead(m.k, m.root()) for kind, m in self._maps.items()}
+        return self._heads
+
+    def changed_tiles(self) -> Tiles:
+        """The tiles that changed since they were stored, as of `heads`."""
+        return {
+            (kind, *place): data
+            for kind, folded in self._maps.items()
+            for place, data in folded.changed_tiles().items()
+        }
+
+    def settle(self) -> None:
+        """The changed tiles are stored."""
+        for folded in self._maps.values():
+            folded.settle()
+
+    @classmethod
+    def load(cls, connection: Connection) -> Maps:
+        """The maps as the last status entry that carries them has them, out of the current states.
+
+        ProofError `stored-bytes-damaged` when these do not give its roots. Tiles that are not
+        stored as they should be count as changed: the next status entry writes them all.
+        """
+        maps = cls()
+        with transaction(connection) as cursor:
+            cursor.execute(sql("scan_snapshot"))
+            cursor.execute(sql("read_last_state"))
+            index, data, next_index = cursor.fetchone() or (None, None, 0)
+            if index is None:
+                return maps
+            said = map_heads(parse_entry(bytes(data)))
+            if said is None:
+                raise ProofError("stored-bytes-damaged", f"entry {index} carries no maps")
+            cursor.execute(sql("lift_timeouts"))
+            changed = _changed_keys(cursor, index, next_index)
+            for (kind, head), keys in zip(said.items(), changed, strict=True):
+                loaded = maps._maps[kind] = StatusMap(kind, head.k)
+                _fold_current(cursor, loaded, keys)
+                for begin in range(0, len(keys), KEYS * KEY_SIZE):
+                    some = keys[begin : begin + KEYS * KEY_SIZE]
+                    listed = [some[i : i + KEY_SIZE] for i in range(0, len(some), KEY_SIZE)]
+                    then = records_at(cursor, kind, listed, index)
+                    loaded.fold(b"".join(key + record for key, record in then.items()))
+                if loaded.root() != head.root:
+                    raise ProofError(
+                        "stored-bytes-damaged",
+                        f"the current states do not give the {kind.decode()} map of entry {index}",
+                    )
+            maps.size, maps.state, maps._heads = index + 1, index, said
+            if maps._stored_tiles(cursor, index) == maps.changed_tiles():
+                maps.settle()
+            else:
+                log.warning("stored tiles of the status maps are damaged: they are written again")
+        return maps
+
+    def _stored_tiles(self, cursor: Cursor, index: int) -> Tiles:
+        found = {}
+        for kind in self._maps:
+            cursor.execute(sql("read_map_tiles"), {"kind": kind.decode(), "log_index": index})
+            found.update({(kind, level, n): bytes(data) for level, n, data in cursor.fetchall()})
+        return found
+
+
+def _changed_keys(cursor: Cursor, begin: int, end: int) -> tuple[bytes, bytes]:
+    """The map keys of certificates and of holders that entries `begin` to `end` - 1 changed."""
+    found: tuple[set[bytes], set[bytes]] = (set(), set())
+    for first in range(begin, end, ENTRIES):
+        span = {"begin": first, "end": min(first + ENTRIES, end)}
+        cursor.execute(sql("read_deltas"), span)
+        for _, *lists in cursor.fetchall():
+            for keys, pairs in zip(found, map(bytes, lists), strict=True):
+                keys.update(pairs[i : i + KEY_SIZE] for i in range(0, len(pairs), PAIR))
+    return b"".join(found[0]), b"".join(found[1])
+
+
+def _fold_current(cursor: Cursor, folded: StatusMap, left_out: bytes) -> None:
+    """Fold all pairs as they are now, but those of the keys `left_out`, joined."""
+    source = KINDS[folded.kind]
+    statement = cursor.mogrify(sql(source.copy), {"tag": source.tag}).decode()
+    portions = _Portions(folded, left_out)
+    cursor.copy_expert(f"COPY ({statement}) TO STDOUT (FORMAT binary)", portions)
+    portions.flush()
+
+
+class _Portions:
+    """A file that a binary COPY of pairs is written to, to be folded portion by portion."""
+
+    def __init__(self, folded: StatusMap, left_out: bytes) -> None:
+        self._folded, self._left_out = folded, left_out
+        self._rows = bytearray()
+        self._skip = _COPY_HEADER
+
+    def write(self, data: bytes) -> int:
+        self._rows += data
+        if len(self._rows) >= _PORTION:
+            self.flush()
+        return len(data)
+
+    def flush(self) -> None:
+        """Fold all whole rows; what ends the COPY is less than one."""
+        end = self._skip + (len(self._rows) - self._skip) // _ROW.size * _ROW.size
+        rows = _ROW.iter_unpack(self._rows[self._skip : end])
+        pairs = b"".join([key + record for _, _, key, _, record in rows])
+        self._folded.fold(without(pairs, self._left_out))
+        del self._rows[:end]
+        self._skip = 0
