@@ -16,7 +16,7 @@ from consumers.verifier import (
     EXIT_CODES,
     SUFFIX,
     add_arguments,
-    check_path,
+    check_path_and_show,
     is_file,
     load_trust,
     now,
@@ -110,7 +110,7 @@ def run(args: Any, env: Env) -> int:
 
 def _verify(args: Any, env: Env) -> int:
     if is_file(args.subject):
-        return show(check_path(args, load_trust(args.trust or env.trust)), args.json)
+        return check_path_and_show(args, load_trust(args.trust or env.trust))
     return show(_ask(args, env)[0], args.json)
 
 

@@ -13,15 +13,20 @@ import time
 from pathlib import Path
 from typing import Any
 
-from consumers.words import describe
+from consumers.words import describe, plain
 from ledger.checking import check_file
-from ledger.errors import Malformed
+from ledger.errors import CODES, Malformed
 from ledger.evidence import MAX_EVIDENCE
+from ledger.misbehaviour import MAX_MISBEHAVIOUR, check_misbehaviour, parse_misbehaviour
 from ledger.trust import MAX_TRUST, Trust, parse_trust
 from ledger.verdict import Answer
 
 SUFFIX = ".evidence.json"
-EXIT_CODES = "exit: 0 valid, 1 not valid, 2 usage, 3 not found, 4 cannot decide or cannot reach"
+MISBEHAVIOUR_SUFFIX = ".misbehaviour.json"
+EXIT_CODES = (
+    "exit: 0 valid, 1 not valid, 2 usage, 3 not found, 4 cannot decide or cannot reach, "
+    "5 the ledger signed what contradicts itself or its rules"
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser, subject: str, trust_help: str) -> None:
@@ -45,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser, subject: str, trust_help: str
 
 def is_file(subject: str) -> bool:
     """Whether the subject is an evidence file rather than a number."""
-    if subject.endswith(SUFFIX):
+    if subject.endswith((SUFFIX, MISBEHAVIOUR_SUFFIX)):
         return True
     try:
         return Path(subject).is_file()
@@ -65,6 +70,23 @@ def check_path(args: Any, trust: Trust) -> Answer:
     return check_file(
         data, trust, now(), at=args.at, known_at=args.known_at, relied_at=args.relied_at
     )
+
+
+def check_path_and_show(args: Any, trust: Trust) -> int:
+    """Check the file named in the arguments, evidence or misbehaviour; the exit code."""
+    if not args.subject.endswith(MISBEHAVIOUR_SUFFIX):
+        return show(check_path(args, trust), args.json)
+    data = _read(Path(args.subject), MAX_MISBEHAVIOUR + 1, "usage", "misbehaviour file")
+    found = parse_misbehaviour(data)
+    judgement = check_misbehaviour(found, trust)
+    if args.json:
+        members = {"kind": found.kind, "origin": found.origin, "claim": found.claim}
+        print(json.dumps({**members, "proven": judgement.proven, "why": judgement.why}, indent=2))
+    else:
+        head = "MISBEHAVIOUR PROVEN 账本违规" if judgement.proven else "NOT PROVEN 未能证明"
+        print_safely(f"{head}  {plain(found.origin)}\n  {plain(judgement.why)}")
+        print_safely(f"  claimed: {plain(found.claim)}")
+    return CODES["misbehaviour" if judgement.proven else "proof-failed"].exit
 
 
 def show(answer: Answer, as_json: bool) -> int:

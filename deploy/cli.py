@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import consumers.audit_commands
 import consumers.commands
 import consumers.fsck_commands
 import producers.commands
@@ -48,6 +49,7 @@ def build_parser() -> argparse.ArgumentParser:
     producers.commands.add_commands(commands)
     consumers.commands.add_commands(commands)
     consumers.fsck_commands.add_commands(commands)
+    consumers.audit_commands.add_commands(commands)
     for leaf in _leaves(parser):
         if not any(action.dest == "data" for action in leaf._actions):
             leaf.add_argument(

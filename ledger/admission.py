@@ -13,12 +13,12 @@ from typing import Any, NamedTuple, Protocol
 
 from . import canonical, identity, lifecycle, merkle, times
 from . import event as events
-from .bundle import AHEAD, Bundle, bundle_key_name, parse_record
+from .bundle import AHEAD, Bundle, Header, bundle_key_name, parse_record
 from .entry import ADMITTED, Source, format_bundle, format_equivocation, run_lengths
 from .errors import CODES, LedgerError, Malformed, ProofError, Refused
 from .event import Event
 from .lifecycle import Standing, Transition
-from .note import VerifierKey
+from .note import Note, VerifierKey
 from .registry import BUNDLE_ROLE, Registry, granted, key_active
 
 LOGGED, REPEAT, OUT_OF_SEQUENCE, FENCED, EQUIVOCATION, DEAD_LETTER, SKIPPED = (
@@ -68,7 +68,7 @@ def open_record(
         if value is None:
             raise Malformed("malformed-record", "a record without a value")
         bundle = parse_record(value)
-        key = _signing_key(bundle, registry)
+        key = signing_key(bundle.header, bundle.note, registry)
     except LedgerError as err:
         return DeadLetter(err.code, err.message, bundle)
     parsed: list[Event | str] = []
@@ -83,8 +83,10 @@ def open_record(
     return Opened(bundle, key, tuple(parsed))
 
 
-def _signing_key(bundle: Bundle, registry: Registry) -> VerifierKey:
-    header = bundle.header
+def signing_key(header: Header, note: Note, registry: Registry) -> VerifierKey:
+    """The department's key that signed a bundle's note, valid or not by now; a LedgerError with a
+    dead letter's code otherwise.
+    """
     if header.origin != registry.origin:
         raise Refused("foreign-ledger", f"signed for {header.origin[:120]!r}")
     if not registry.lanes(header.department):
@@ -94,19 +96,19 @@ def _signing_key(bundle: Bundle, registry: Registry) -> VerifierKey:
     name = bundle_key_name(header.origin, header.department)
     found: ProofError | None = None
     keys = [k for k, _ in registry.keys(header.department, BUNDLE_ROLE) if k.name == name]
-    for signature in bundle.note.signatures:  # the first that is by a key of ours counts
+    for signature in note.signatures:  # the first that is by a key of ours counts
         for key in keys:
             if (signature.name, signature.key_hash) != (key.name, key.key_hash):
                 continue
             try:
-                bundle.note.check_signed_by(key)
+                note.check_signed_by(key)
             except ProofError as err:
                 found = err
             else:
                 return key
     if found is not None:
         raise found
-    raise Refused("unknown-key", f"signed by {bundle.note.signatures[0].name[:120]!r}")
+    raise Refused("unknown-key", f"signed by {note.signatures[0].name[:120]!r}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,8 +155,8 @@ class Recorded:
 class View(Protocol):
     """The shared state as the turn found it; what the turn itself changes is kept by `Turn`."""
 
-    registry: Registry
-
+    @property
+    def registry(self) -> Registry: ...
     def lane(self, department: str, lane: int) -> Lane: ...
     def note_at(self, department: str, lane: int, epoch: int, seq: int) -> Recorded | None: ...
     def is_note_of_epoch(self, department: str, lane: int, epoch: int, note: bytes) -> bool: ...

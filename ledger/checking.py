@@ -257,15 +257,7 @@ class Examination:
         note.check_signed_by(key)
 
     def _authority(self) -> Check:
-        root = bytes.fromhex(self.status_entry["registry_root"])
-        for shown in self.evidence.records:
-            merkle.check_inclusion(
-                merkle.leaf_hash(shown.data),
-                shown.index,
-                self.evidence.registry_size,
-                shown.path,
-                root,
-            )
+        self._check_records()
         certificate = self.evidence.certificate
         why = "there is no event: the records shown are in the registry under this checkpoint"
         if self.history:
@@ -280,6 +272,17 @@ class Examination:
             registry_root=self.status_entry["registry_root"],
             records=sorted(self.records),
         )
+
+    def _check_records(self) -> None:
+        root = bytes.fromhex(self.status_entry["registry_root"])
+        for shown in self.evidence.records:
+            merkle.check_inclusion(
+                merkle.leaf_hash(shown.data),
+                shown.index,
+                self.evidence.registry_size,
+                shown.path,
+                root,
+            )
 
     def _check_authority(self, ordinal: int, step: Step, type_value: Mapping[str, Any]) -> None:
         t = step.transition
@@ -397,6 +400,13 @@ class Examination:
         """What the map must hold: the hash of the record folded from all transitions, None for no
         history.
         """
+        link = self._link()
+        if not self.history:
+            return None
+        return lifecycle.record_hash(lifecycle.fold(self.history).record(link))
+
+    def _link(self) -> bytes:
+        """The last link of the history, which must be in ledger order and below the status."""
         evidence = self.evidence
         link = evidence.certificate.key
         place = (-1, -1)
@@ -409,9 +419,47 @@ class Examination:
             )
         if place[0] >= evidence.status.index:
             raise ProofError("proof-failed", "the history goes on behind the status entry")
-        if not self.history:
-            return None
-        return lifecycle.record_hash(lifecycle.fold(self.history).record(link))
+        return link
+
+    def contradiction(self, record: bytes) -> str:
+        """What the ledger admitted against its own rules, in a sentence; a LedgerError where the
+        file does not prove that it did.
+
+        `record` is what the map under the checkpoint holds of the certificate: it commits to the
+        history, whatever rules made it. Nothing that is merely not shown counts against the ledger.
+        """
+        evidence, status = self.evidence, self.status_entry
+        self._event_signature()
+        self._inclusion()
+        self._checkpoint()
+        self._check_records()
+        heads = entries.map_heads(status)
+        if heads is None:
+            raise ProofError("proof-failed", "the status entry carries no maps")
+        head, bucket = heads[CERTIFICATES], evidence.bucket
+        key, committed = evidence.certificate.key, lifecycle.record_hash(record)
+        check_membership(
+            head.root, CERTIFICATES, head.k, key, committed, bucket.bucket, bucket.path
+        )
+        link = self._link()
+        standing, last = lifecycle.parse_record(record)
+        if (standing.count, last) != (len(self.history), link):
+            raise ProofError("proof-failed", "the record commits to another history")
+        type_value = self._record(f"type/{evidence.certificate.type_code}")
+        for event in evidence.events:
+            self._record(f"key/{self._step(event).transition.key}")
+        try:
+            ours = lifecycle.fold(self.history)
+        except LedgerError as err:
+            return f"it admitted what the life cycle refuses: {err.message}"
+        if ours.record(link) != record:
+            return "its record of a certificate is not what the certificate's history gives"
+        for event in evidence.events:
+            try:
+                self._check_authority(event.ordinal, self._step(event), type_value)
+            except ProofError as err:
+                return f"it admitted what its own registry does not allow: {err.message}"
+        raise ProofError("proof-failed", "the rules give this history")
 
     def _freshness(self) -> Check:
         question = self.evidence.question

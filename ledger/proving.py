@@ -115,6 +115,34 @@ def prove(source: Source, certificate: CertificateId, question: Question) -> Evi
     )
 
 
+def prove_act(source: Source, certificate: CertificateId, ordinal: int, asked_at: int) -> Evidence:
+    """What shows one act in a certificate's history, possible by the rules or not: `prove` itself
+    needs a history that is.
+    """
+    steps = tuple(source.history(certificate.key))
+    records, step = source.records(), steps[ordinal]
+    names = {
+        f"type/{certificate.type_code}",
+        f"department/{certificate.issuer}",
+        f"key/{step.transition.key}",
+    }
+    shown = [record for name in names if (record := records.show(name)) is not None]
+    return Evidence(
+        origin=source.origin,
+        certificate=certificate,
+        question=Question(asked_at),
+        history=steps,
+        events=(_show_event(source, step, ordinal, {}),),
+        entries=(show_entry(source, step.index),),
+        bucket=source.membership(CERTIFICATES, certificate.key),
+        registry_size=len(records.leaves),
+        records=tuple(sorted(shown, key=lambda record: record.index)),
+        status=show_entry(source, source.size - 1),
+        status_then=None,
+        checkpoint=source.checkpoint,
+    )
+
+
 def show_entry(source: Source, index: int) -> Shown:
     """A log entry with its inclusion proof under the checkpoint."""
     path = merkle.prove_inclusion(index, source.size, source.subtree)

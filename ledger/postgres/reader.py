@@ -304,6 +304,14 @@ class View:
         """The evidence for a question about a certificate that `find` gave."""
         return prove(self, certificate, question)
 
+    def record(self, key: bytes) -> bytes:
+        """The current record of a certificate, published or not yet; Refused `not-found`."""
+        self._cursor.execute(sql("read_certificates"), {"keys": key, "count": 1})
+        row = self._cursor.fetchone()
+        if row is None:
+            raise Refused("not-found")
+        return bytes(row[1])
+
     def zone(self, issuer: str) -> str | None:
         """The time zone of a department, None for an unknown one."""
         value = self.records().value(f"department/{issuer}")
