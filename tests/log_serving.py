@@ -82,7 +82,7 @@ def stored_history(url: str) -> History:
     """What a real ledger published, out of its database."""
     connection = connect(url, "test")
     try:
-        entries = [row[0] for row in query(connection, "SELECT data FROM entry ORDER BY log_index")]
+        rows = query(connection, "SELECT data FROM entry ORDER BY log_index")
         ((size,),) = query(
             connection, "SELECT max(size) FROM checkpoint WHERE published_at IS NOT NULL"
         )
