@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
+from consumers.since import load_seen
 from consumers.verifier import (
     EXIT_CODES,
     SUFFIX,
@@ -22,6 +23,7 @@ from consumers.verifier import (
     now,
     print_safely,
     show,
+    show_since,
 )
 from consumers.words import plain, reason_words
 from ledger.checking import SILENT, check
@@ -30,6 +32,7 @@ from ledger.evidence import CertificateId, Evidence, format_evidence
 from ledger.lifecycle import effective
 from ledger.postgres.connection import connect
 from ledger.postgres.reader import HistoryStep, Looked, Reader, View
+from ledger.proving import prove_since
 from ledger.question import NOW, Question, parse_when
 from ledger.receipt import parse_receipt
 from ledger.trust import Trust
@@ -111,7 +114,8 @@ def run(args: Any, env: Env) -> int:
 def _verify(args: Any, env: Env) -> int:
     if is_file(args.subject):
         return check_path_and_show(args, load_trust(args.trust or env.trust))
-    return show(_ask(args, env)[0], args.json)
+    answer, evidence = _ask(args, env)
+    return show_since(answer, evidence, args, load_trust(args.trust or env.trust))
 
 
 def _evidence(args: Any, env: Env) -> int:
@@ -139,6 +143,9 @@ def _ask(args: Any, env: Env) -> tuple[Answer, Evidence | None]:
             certificate = looked.matches[0]
             question, relied_at = _question(args, view.zone(certificate.issuer), looked.version)
             evidence = view.evidence(certificate, question)
+            if args.since is not None:
+                seen = load_seen(args.since, trust).checkpoint
+                evidence = replace(evidence, since=prove_since(view, seen.size))
     except _HINDERED as err:
         return undecided(err.code, err.message), None
     return check(evidence, trust, question.asked_at, relied_at), evidence

@@ -13,11 +13,17 @@ import time
 from pathlib import Path
 from typing import Any
 
+from consumers import since
 from consumers.words import describe, plain
 from ledger.checking import check_file
 from ledger.errors import CODES, Malformed
-from ledger.evidence import MAX_EVIDENCE
-from ledger.misbehaviour import MAX_MISBEHAVIOUR, check_misbehaviour, parse_misbehaviour
+from ledger.evidence import MAX_EVIDENCE, Evidence, parse_evidence
+from ledger.misbehaviour import (
+    MAX_MISBEHAVIOUR,
+    check_misbehaviour,
+    format_misbehaviour,
+    parse_misbehaviour,
+)
 from ledger.trust import MAX_TRUST, Trust, parse_trust
 from ledger.verdict import Answer
 
@@ -44,6 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser, subject: str, trust_help: str
     parser.add_argument(
         "--relied-at", metavar="WHEN", help="judge freshness as of then (for archived evidence)"
     )
+    since.add_arguments(parser)
     parser.add_argument("--trust", type=Path, metavar="FILE", help=trust_help)
     parser.add_argument("--json", action="store_true", help="the answer as JSON on stdout")
 
@@ -63,23 +70,43 @@ def load_trust(path: Path) -> Trust:
     return parse_trust(_read(path, MAX_TRUST, "malformed-trust", "trust file"))
 
 
-def check_path(args: Any, trust: Trust) -> Answer:
-    """The answer that the evidence file named in the arguments supports."""
-    path = Path(args.subject)
-    data = _read(path, MAX_EVIDENCE + 1, "usage", "evidence file")
-    return check_file(
-        data, trust, now(), at=args.at, known_at=args.known_at, relied_at=args.relied_at
-    )
-
-
 def check_path_and_show(args: Any, trust: Trust) -> int:
     """Check the file named in the arguments, evidence or misbehaviour; the exit code."""
-    if not args.subject.endswith(MISBEHAVIOUR_SUFFIX):
-        return show(check_path(args, trust), args.json)
-    data = _read(Path(args.subject), MAX_MISBEHAVIOUR + 1, "usage", "misbehaviour file")
+    path = Path(args.subject)
+    if args.subject.endswith(MISBEHAVIOUR_SUFFIX):
+        return _show_misbehaviour(
+            _read(path, MAX_MISBEHAVIOUR + 1, "usage", "misbehaviour file"), trust, args.json
+        )
+    data = _read(path, MAX_EVIDENCE + 1, "usage", "evidence file")
+    answer = check_file(
+        data, trust, now(), at=args.at, known_at=args.known_at, relied_at=args.relied_at
+    )
+    evidence = None if answer.refused or args.since is None else parse_evidence(data)
+    return show_since(answer, evidence, args, trust)
+
+
+def show_since(answer: Answer, evidence: Evidence | None, args: Any, trust: Trust) -> int:
+    """Print the answer, held against what was seen before where there is any; the exit code. What
+    proves two histories is written beside the subject, or here for a number.
+    """
+    if args.since is None or evidence is None:
+        return show(answer, args.json)
+    seen = since.load_seen(args.since, trust)
+    answer, guilt = since.hold(answer, evidence, seen, args.log, trust)
+    code = show(answer, args.json)
+    if guilt is None:
+        return code
+    base = Path(args.subject) if is_file(args.subject) else Path("verify")
+    target = base.with_name(f"{base.name.removesuffix(SUFFIX)}{MISBEHAVIOUR_SUFFIX}")
+    target.write_bytes(format_misbehaviour(guilt) + b"\n")
+    print_safely(f"  the ledger signed two histories: {target} proves it")
+    return CODES["misbehaviour"].exit
+
+
+def _show_misbehaviour(data: bytes, trust: Trust, as_json: bool) -> int:
     found = parse_misbehaviour(data)
     judgement = check_misbehaviour(found, trust)
-    if args.json:
+    if as_json:
         members = {"kind": found.kind, "origin": found.origin, "claim": found.claim}
         print(json.dumps({**members, "proven": judgement.proven, "why": judgement.why}, indent=2))
     else:

@@ -70,6 +70,16 @@ class Shown:
 
 
 @dataclass(frozen=True, slots=True)
+class Since:
+    """That the log under the checkpoint begins with the one of `size` leaves: the consistency proof
+    (RFC 9162 section 2.1.4) for who saw that one.
+    """
+
+    size: int
+    path: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Evidence:
     """A parsed evidence file; of its claims nothing is proven yet."""
 
@@ -85,6 +95,7 @@ class Evidence:
     status: Shown  # the checkpoint's last leaf
     status_then: Shown | None  # the last status entry known at `known_at`
     checkpoint: bytes
+    since: Since | None = None
 
     def entry(self, index: int) -> Shown | None:
         """The shown entry at a log index."""
@@ -155,6 +166,8 @@ def format_evidence(evidence: Evidence) -> bytes:
         "status_then": then and _shown(then, nodes),
         "checkpoint": evidence.checkpoint.decode(),
     }
+    if (since := evidence.since) is not None:
+        value["since"] = {"size": since.size, "path": nodes.path(since.path)}
     value["nodes"] = [base64.b64encode(node).decode() for node in nodes.numbers]
     return canonical.format(value)
 
@@ -188,7 +201,7 @@ def _evidence(value: Any) -> Evidence:
     if type(value) is not dict or value.get("format") != FORM:
         raise Malformed("malformed-evidence", f"an evidence file says format {FORM!r}")
     _members(
-        value,
+        {name: member for name, member in value.items() if name != "since"},
         "format origin certificate question keys history events entries bucket "
         "registry_size records status status_then checkpoint nodes",
     )
@@ -229,6 +242,7 @@ def _evidence(value: Any) -> Evidence:
         status=_parse_shown(value["status"], nodes),
         status_then=None if then is None else _parse_shown(then, nodes),
         checkpoint=_text(value["checkpoint"]).encode(),
+        since=_since(value["since"], nodes) if "since" in value else None,
     )
 
 
@@ -283,6 +297,11 @@ def _event(value: Any, nodes: tuple[bytes, ...]) -> ShownEvent:
 def _parse_shown(value: Any, nodes: tuple[bytes, ...]) -> Shown:
     _members(value, "index data path")
     return Shown(_count(value["index"]), _text(value["data"]).encode(), _path(value["path"], nodes))
+
+
+def _since(value: Any, nodes: tuple[bytes, ...]) -> Since:
+    _members(value, "size path")
+    return Since(_count(value["size"]), _path(value["path"], nodes))
 
 
 def _path(value: Any, nodes: tuple[bytes, ...]) -> tuple[bytes, ...]:

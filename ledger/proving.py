@@ -15,6 +15,7 @@ from .evidence import (
     Evidence,
     Shown,
     ShownEvent,
+    Since,
     Step,
 )
 from .question import Question
@@ -141,6 +142,13 @@ def prove_act(source: Source, certificate: CertificateId, ordinal: int, asked_at
         status_then=None,
         checkpoint=source.checkpoint,
     )
+
+
+def prove_since(source: Source, size: int) -> Since | None:
+    """How the log grew from `size` leaves to the checkpoint; None where it did not, or shrank."""
+    if not 1 <= size < source.size:
+        return None
+    return Since(size, tuple(merkle.prove_consistency(size, source.size, source.subtree)))
 
 
 def show_entry(source: Source, index: int) -> Shown:
