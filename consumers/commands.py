@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
+from consumers.directory import ask, load_ledger
 from consumers.since import load_seen
 from consumers.verifier import (
     EXIT_CODES,
@@ -61,6 +62,14 @@ def add_commands(subparsers: Any) -> None:
     )
     add_arguments(verify, "NUMBER|FILE", "what to trust (default: the stack's trust.json)")
     _add_filters(verify)
+    verify.add_argument("--ledger", metavar="NAME", help="ask another ledger of the directory")
+    verify.add_argument(
+        "--directory",
+        type=Path,
+        metavar="FILE",
+        help="names of ledgers, where they answer, what to trust (default: the stack's "
+        "ledgers.json)",
+    )
     verify.set_defaults(run=run, perform=_verify)
 
     evidence = subparsers.add_parser(
@@ -114,6 +123,10 @@ def run(args: Any, env: Env) -> int:
 def _verify(args: Any, env: Env) -> int:
     if is_file(args.subject):
         return check_path_and_show(args, load_trust(args.trust or env.trust))
+    if args.ledger is not None:
+        other = load_ledger(args.directory or env.trust.with_name("ledgers.json"), args.ledger)
+        answer, evidence = ask(other, args, now())
+        return show_since(answer, evidence, args, other.trust)
     answer, evidence = _ask(args, env)
     return show_since(answer, evidence, args, load_trust(args.trust or env.trust))
 

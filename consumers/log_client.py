@@ -33,8 +33,8 @@ class Log(Protocol):
         ...
 
 
-class HttpLog:
-    """The log at `url`, the prefix under which its checkpoint lies."""
+class HttpClient:
+    """GETs below `url`, on one connection that is kept open."""
 
     def __init__(
         self,
@@ -44,7 +44,7 @@ class HttpLog:
     ) -> None:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.query:
-            raise Malformed("usage", f"{url[:200]!r} is no http:// or https:// URL of a log")
+            raise Malformed("usage", f"{url[:200]!r} is no http:// or https:// URL")
         self.url = url.rstrip("/")
         self._prefix = parts.path.rstrip("/")
         secure = parts.scheme == "https"
@@ -55,20 +55,14 @@ class HttpLog:
             raise Malformed("usage", f"{url[:200]!r}: {err}") from err
         self._answer_seconds = answer_seconds
 
-    def checkpoint(self) -> bytes:
-        found = self._get("checkpoint", MAX_NOTE)
-        if found is None:
-            raise Unavailable("not-initialised", f"{self.url} has no checkpoint")
-        return found
-
-    def resource(self, path: TilePath, limit: int) -> bytes | None:
-        return self._get(str(path), limit)
-
     def close(self) -> None:
         """End the connection."""
         self._connection.close()
 
-    def _get(self, name: str, limit: int) -> bytes | None:
+    def get(self, name: str, limit: int) -> tuple[int, bytes]:
+        """Status and body; Unavailable where there is no whole answer in time, Malformed
+        `too-large` where it has over `limit` bytes.
+        """
         try:
             return self._answer(name, limit)
         except ConnectionError:  # kept open for too long: once more on a new connection
@@ -80,7 +74,7 @@ class HttpLog:
         except (OSError, http.client.HTTPException) as err:
             raise self._unreachable(name, err) from err
 
-    def _answer(self, name: str, limit: int) -> bytes | None:
+    def _answer(self, name: str, limit: int) -> tuple[int, bytes]:
         end = time.monotonic() + self._answer_seconds
         done = False
         try:
@@ -103,14 +97,31 @@ class HttpLog:
         finally:
             if not done:
                 self._connection.close()
-        if answer.status == 404:
-            return None
-        if answer.status != 200 or answer.getheader("Content-Encoding", "identity") != "identity":
-            raise Unavailable("unreachable", f"{self.url}/{name} answers {answer.status}")
-        return b"".join(pieces)
+        if answer.getheader("Content-Encoding", "identity") != "identity":
+            raise Unavailable("unreachable", f"{self.url}/{name}: an encoding nobody asked for")
+        return answer.status, b"".join(pieces)
 
     def _unreachable(self, name: str, err: Exception) -> Unavailable:
         return Unavailable("unreachable", f"{self.url}/{name}: {err or type(err).__name__}")
+
+
+class HttpLog(HttpClient):
+    """The log at `url`, the prefix under which its checkpoint lies."""
+
+    def checkpoint(self) -> bytes:
+        found = self._find("checkpoint", MAX_NOTE)
+        if found is None:
+            raise Unavailable("not-initialised", f"{self.url} has no checkpoint")
+        return found
+
+    def resource(self, path: TilePath, limit: int) -> bytes | None:
+        return self._find(str(path), limit)
+
+    def _find(self, name: str, limit: int) -> bytes | None:
+        status, data = self.get(name, limit)
+        if status not in (200, 404):
+            raise Unavailable("unreachable", f"{self.url}/{name} answers {status}")
+        return data if status == 200 else None
 
 
 def read_entries(log: Log, number: int, width: int) -> list[bytes]:

@@ -17,6 +17,7 @@ from ledger.postgres.rows import read_origin
 from ledger.postgres.sequencing import read_published
 
 from .database import Database
+from .evidence import EvidenceEndpoint
 from .limits import Limits
 from .problems import on_crash, on_http_error, on_ledger_error
 from .settings import LOG_PREFIX, Settings
@@ -49,6 +50,7 @@ def build_app(settings: Settings) -> Starlette:
         routes=[
             Route("/healthz", healthz),
             Route("/readyz", readyz),
+            Route("/v1/evidence", EvidenceEndpoint(database).get),
             Mount(LOG_PREFIX, TileApp(database, LOG_PREFIX)),
         ],
         middleware=[Middleware(Limits)],
