@@ -1,8 +1,8 @@
 """`python -m bench`: events per second, latency, stage times, the SDK's rate, as tables.
 
-ONLY=bundles-1000,stages picks parts (bundles-1, bundles-32, bundles-1000, stages, sdk), RUNS=5 the
-number of runs, WORKERS=2 the number of workers, SCALE=0.1 makes it smaller, JSON=file keeps all
-numbers. Every run has a ledger of its own in a fresh temporary folder, everything (Kafka,
+ONLY=bundles-1000,stages picks parts (bundles-1, bundles-32, bundles-1000, stages, maps, sdk),
+RUNS=5 the number of runs, WORKERS=2 the number of workers, SCALE=0.1 makes it smaller, JSON=file
+keeps all numbers. Every run has a ledger of its own in a fresh temporary folder, everything (Kafka,
 PostgreSQL, workers, sequencer, relay, load) on this machine.
 """
 
@@ -18,7 +18,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from . import end_to_end, sdk, stages
+from . import end_to_end, maps, sdk, stages
 from .end_to_end import Paced
 from .town import Plan, plan
 
@@ -30,7 +30,8 @@ SIZES = {
 }
 STAGE_BUNDLES = 32
 SDK_EVENTS = 50_000
-PARTS = (*(f"bundles-{size}" for size in SIZES), "stages", "sdk")
+PARTS = (*(f"bundles-{size}" for size in SIZES), "stages", "maps", "sdk")
+MAP_CERTIFICATES, MAP_BUNDLES = 1_000_000, 300  # in the ledger; in one phase
 
 
 class Bench:
@@ -102,6 +103,25 @@ class Bench:
                 "own_us": spread([f[name][1] for f in found]),
             }
             for name in found[0]
+        }
+
+    def maps(self) -> None:
+        """What the status maps cost, one ledger for all runs."""
+        certificates = max(2000, int(MAP_CERTIFICATES * self.scale))
+        phase = max(16, int(MAP_BUNDLES * min(1.0, self.scale * 2)))
+        found = maps.run(certificates, phase, self.runs, lambda t: self.say(f"maps: {t}"))
+        self.out["maps"] = {
+            "records": found.records,
+            **{
+                name: {
+                    "rate": spread([phase.rate for phase in phases]),
+                    "us_per_event": spread([phase.cost for phase in phases]),
+                }
+                for name, phases in (("with", found.with_maps), ("without", found.without))
+            },
+            "states": found.states,
+            "load_seconds": found.load_seconds,
+            "bytes_per_record": found.bytes_per_record,
         }
 
     def sdk(self) -> None:
@@ -195,6 +215,21 @@ def report(out: dict[str, Any]) -> str:
             )
         )
         parts.append(table(rows))
+    if "maps" in out:
+        found = out["maps"]
+        share = (
+            1 - found["without"]["us_per_event"]["median"] / found["with"]["us_per_event"]["median"]
+        )
+        rows = [("status maps, one process, steps 4 to 7", "events/s", "processor µs/event")]
+        for name in ("with", "without"):
+            one = found[name]
+            rows.append((name, show(one["rate"], whole), show(one["us_per_event"], tenth)))
+        parts.append(table(rows))
+        parts.append(
+            f"{found['records']:,} records in both maps, {found['states']} roots: keeping them "
+            f"takes {share:.1%} of the processor time. A start loads them in "
+            f"{found['load_seconds']:.1f} s, {found['bytes_per_record']:.0f} bytes a record"
+        )
     if "sdk" in out:
         parts.append(
             f"SDK, typed call to signed and spooled bundle: {show(out['sdk']['rate'], whole)} "
@@ -212,6 +247,8 @@ def main() -> None:
             bench.end_to_end(int(size))
         elif kind == "stages":
             bench.stages()
+        elif kind == "maps":
+            bench.maps()
         else:
             bench.sdk()
     bench.out["seconds"] = time.monotonic() - bench.begin

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import date, timedelta
 from functools import cache
 from hashlib import sha256
+from itertools import islice
 from typing import Any
 
 import orjson
@@ -188,19 +189,23 @@ class Plan:
         return sum(len(n) for _, _, lines in self.bundles for n in lines) / self.events
 
 
-def plan(size: int, count: int, departments: int, lanes: int, seed: int = 1) -> Plan:
-    """`count` bundles of exactly `size` events from that many departments and lanes."""
-    names = [f"bench-{number:02d}" for number in range(1, departments + 1)]
+def bundles(
+    size: int, departments: list[str], lanes: int, seed: int = 1
+) -> Iterator[tuple[str, int, list[bytes], int]]:
+    """For ever (department, lane, exactly `size` lines, how many of them begin a certificate)."""
     opened: dict[tuple[str, int], list[Written]] = {}
-    bundles: list[tuple[str, int, list[bytes]]] = []
-    begun = 0
-    for written in Town(names, lanes, seed).write():
+    for written in Town(departments, lanes, seed).write():
         lines = opened.setdefault((written.department, written.lane), [])
         lines.append(written)
         if len(lines) == size:
-            bundles.append((written.department, written.lane, [w.line for w in lines]))
-            begun += sum(w.begins for w in lines)
-            opened[written.department, written.lane] = []
-            if len(bundles) == count:
-                break
-    return Plan(size, names, lanes, bundles, begun)
+            del opened[written.department, written.lane]
+            begins = sum(w.begins for w in lines)
+            yield written.department, written.lane, [w.line for w in lines], begins
+
+
+def plan(size: int, count: int, departments: int, lanes: int, seed: int = 1) -> Plan:
+    """`count` bundles of exactly `size` events from that many departments and lanes."""
+    names = [f"bench-{number:02d}" for number in range(1, departments + 1)]
+    made = list(islice(bundles(size, names, lanes, seed), count))
+    begun = sum(begins for *_, begins in made)
+    return Plan(size, names, lanes, [(d, lane, lines) for d, lane, lines, _ in made], begun)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,20 +22,23 @@ from consumers.verifier import (
     check_path_and_show,
     is_file,
     load_trust,
+    note_future,
     now,
     print_safely,
     show,
     show_since,
 )
 from consumers.words import plain, reason_words
+from ledger import times
 from ledger.checking import SILENT, check
+from ledger.entry import parse_entry
 from ledger.errors import Conflict, Malformed, ProofError, Unavailable
 from ledger.evidence import CertificateId, Evidence, format_evidence
 from ledger.lifecycle import effective
 from ledger.postgres.connection import connect
 from ledger.postgres.reader import HistoryStep, Looked, Reader, View
 from ledger.proving import prove_since
-from ledger.question import NOW, Question, parse_when
+from ledger.question import NOW, Question, format_instant, is_bare_date, parse_when
 from ledger.receipt import parse_receipt
 from ledger.trust import Trust
 from ledger.verdict import NOT_FOUND, Answer, undecided
@@ -42,6 +46,8 @@ from ledger.verdict import NOT_FOUND, Answer, undecided
 # What keeps an answer from being given, while the question was a good one.
 _HINDERED = (Unavailable, ProofError, Conflict)
 MAX_ABSENT = 1000  # absences proven for one question
+_ANY_ZONE = "UTC"  # where no issuer is known
+_RANGE = re.compile(r"(.*[0-9])\s?(\.\.+|~|〜|–|—|至|到|-)\s?(.*[0-9])")
 
 
 class Env(Protocol):
@@ -145,23 +151,63 @@ def _evidence(args: Any, env: Env) -> int:
 
 def _ask(args: Any, env: Env) -> tuple[Answer, Evidence | None]:
     """The answer from the ledger's store, checked as any evidence is, and its evidence."""
+    _question(args, _ANY_ZONE, None)  # what is no moment is said before anything is looked up
     try:
         with _view(env) as view:
             trust = load_trust(args.trust or env.trust)
-            looked = view.find(args.subject, args.type, args.issuer)
+            looked = _find(args, view)
             if len(looked.matches) > 1:
                 return _ambiguous(looked), None
             if not looked.matches:
                 return _not_found(args, looked, view, trust)
             certificate = looked.matches[0]
-            question, relied_at = _question(args, view.zone(certificate.issuer), looked.version)
+            zone = view.zone(certificate.issuer)
+            question, relied_at = _question(args, zone, looked.version)
             evidence = view.evidence(certificate, question)
             if args.since is not None:
                 seen = load_seen(args.since, trust).checkpoint
                 evidence = replace(evidence, since=prove_since(view, seen.size))
+            notes = _notes(args, question, zone, view)
     except _HINDERED as err:
         return undecided(err.code, err.message), None
-    return check(evidence, trust, question.asked_at, relied_at), evidence
+    answer = check(evidence, trust, question.asked_at, relied_at)
+    answer = replace(answer, looked_up=looked.number, notes=notes)
+    return note_future(answer, question.asked_at), evidence
+
+
+def _find(args: Any, view: View) -> Looked:
+    """What is looked up; Malformed `usage` for a range, which is no number that anybody has."""
+    looked = view.find(args.subject, args.type, args.issuer)
+    if not looked.matches and _is_range(looked.number):
+        raise Malformed(
+            "usage",
+            f"{looked.number!r} looks like a range: one question is about one certificate, "
+            "ask for each number by itself",
+        )
+    return looked
+
+
+def _is_range(number: str) -> bool:
+    match = _RANGE.fullmatch(number)
+    if match is None:
+        return False
+    # A hyphen may belong to a number: only digits that ascend are a range with one.
+    first, sign, last = match.groups()
+    return sign != "-" or (first.isdecimal() and last.isdecimal() and int(first) < int(last))
+
+
+def _notes(args: Any, question: Question, zone: str | None, view: View) -> tuple[str, ...]:
+    """What a person should know about how the question was understood."""
+    notes = [
+        f"{text} was read as 00:00 of that day in {zone}, the issuer's time zone"
+        for text in dict.fromkeys((args.at, args.known_at, args.relied_at))
+        if text is not None and is_bare_date(text)
+    ]
+    if question.known_at is not None:
+        began = times.parse_moment(str(parse_entry(view.entry(0))["time"]))
+        if question.known_at < began:
+            notes.append(f"the ledger began at {format_instant(began)}: before, it knew nothing")
+    return tuple(notes)
 
 
 def _question(args: Any, zone: str | None, version: int | None) -> tuple[Question, int | None]:
@@ -177,7 +223,9 @@ def _ambiguous(looked: Looked) -> Answer:
         {"type": m.type_code, "issuer": m.issuer, "number": m.number} for m in looked.matches
     )
     why = "say which one by --type and --issuer:"
-    return undecided("ambiguous", why, number=looked.number, matches=matches)
+    return undecided(
+        "ambiguous", why, number=looked.number, matches=matches, looked_up=looked.number
+    )
 
 
 def _not_found(
@@ -187,14 +235,12 @@ def _not_found(
     that is one.
     """
     count = len(looked.absent)
+    said: dict[str, Any] = {"near_misses": looked.near, "looked_up": looked.number}
     if count > MAX_ABSENT:
         why = f"{count} types and issuers can be meant: say which by --type and --issuer"
-        return undecided("ambiguous", why, number=looked.number, near_misses=looked.near), None
-    if count == 1:
-        (certificate,) = looked.absent
-        question, relied_at = _question(args, view.zone(certificate.issuer), looked.version)
-    else:
-        question, relied_at = Question(now()), None
+        return undecided("ambiguous", why, number=looked.number, **said), None
+    zone = view.zone(looked.absent[0].issuer) if count == 1 else None
+    question, relied_at = _question(args, zone or _ANY_ZONE, looked.version)
     made = [view.evidence(certificate, question) for certificate in looked.absent]
     answers = [check(evidence, trust, question.asked_at, relied_at) for evidence in made]
     silent = {a.issuer for a in answers if a.reason == SILENT}
@@ -209,7 +255,7 @@ def _not_found(
         answer = replace(answer, why=why)
     if count > 1:
         answer = replace(answer, type_code=None, issuer=None, number=looked.number)
-    return replace(answer, near_misses=looked.near), made[0] if count == 1 else None
+    return replace(answer, **said), made[0] if count == 1 else None
 
 
 # --- history ---
@@ -217,7 +263,7 @@ def _not_found(
 
 def _history(args: Any, env: Env) -> int:
     with _view(env) as view:
-        looked = view.find(args.subject, args.type, args.issuer)
+        looked = _find(args, view)
         if len(looked.matches) != 1:
             answer = (
                 _ambiguous(looked)
@@ -227,6 +273,7 @@ def _history(args: Any, env: Env) -> int:
                     f"looked up as {looked.number!r}",
                     number=looked.number,
                     near_misses=looked.near,
+                    looked_up=looked.number,
                 )
             )
             if not looked.matches:

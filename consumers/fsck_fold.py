@@ -17,7 +17,16 @@ from ledger import admission, canonical, lifecycle, merkle, times
 from ledger import registry as registries
 from ledger.admission import Certificate, DeadLetter, Lane, LoggedBundle, Opened, Recorded, Turn
 from ledger.bundle import AHEAD, Header, format_record, note_hash, parse_header
-from ledger.entry import BUNDLE, EQUIVOCATION, GENESIS, REGISTRY, STATUS, Source, parse_entry
+from ledger.entry import (
+    BUNDLE,
+    EQUIVOCATION,
+    GENESIS,
+    REGISTRY,
+    STATUS,
+    Source,
+    map_heads,
+    parse_entry,
+)
 from ledger.errors import LedgerError, Refused
 from ledger.event import CORRECTED, Event
 from ledger.identity import certificate_key
@@ -25,7 +34,9 @@ from ledger.lifecycle import Standing, Transition
 from ledger.note import parse_note
 from ledger.postgres.scan import Row, Scan
 from ledger.registry import BUNDLE_ROLE, Registry, apply_note, key_active
+from ledger.statusmap import MapHead
 
+from .fsck_map import Map, StoredTiles
 from .fsck_report import Merge, Report
 from .registry_tree import RegistryTree
 
@@ -75,6 +86,12 @@ class Fold:
         self._accounted = self._merge("scan_accounted_entries", "accounting")
         self._statuses = self._merge("scan_statuses", "status")
         self._registry_snapshots = self._merge("scan_snapshots", "registry-snapshot")
+        self._map_tiles = self._merge("scan_map_tiles", "map-tile")
+        self._maps = {"C": Map("C"), "H": Map("H")}
+        self._maps_doubted = False  # a delta list is damaged, or its entry
+        self._stored_tiles = StoredTiles()
+        row = scan.row("read_published_state")
+        self._published_state = -1 if row is None else row[0] - 1
 
     def _merge(self, name: str, kind: str) -> Merge:
         return Merge(
@@ -107,7 +124,11 @@ class Fold:
             "accounting": self._accounted.take(index),
             "status": self._statuses.take(index),
             "registry-snapshot": self._registry_snapshots.take(index),
+            "map-tile": self._map_tiles.take(index),
         }
+        for _, certificates, holders in rows["delta"]:
+            self._maps["C"].take(certificates)
+            self._maps["H"].take(holders)
         self._report.count("entries")
         value = self._parse(index, data, leaf)
         kind = None if value is None else value["kind"]
@@ -178,6 +199,7 @@ class Fold:
 
     def _pass_over(self, index: int, rows: Mapping[str, list[Row]]) -> None:
         """Go on behind an entry that cannot be read, with what the tables say about it."""
+        self._maps_doubted = True
         self._taint(rows)
         for _, department, lane, epoch, sequence, producer, note in rows["lane-note"]:
             place = (department, lane)
@@ -443,6 +465,7 @@ class Fold:
     def _check_deltas(self, place: str, value: Mapping[str, Any], rows: Sequence[Row]) -> None:
         if not rows:
             self._report.add("delta", place, "its delta lists are missing")
+            self._maps_doubted = True
             return
         for name, data in zip(("certificates", "holders"), rows[0][1:], strict=True):
             root = merkle.root(
@@ -450,6 +473,7 @@ class Fold:
             )
             if root.hex() != value[name]:
                 self._report.add("delta", place, f"the {name} list is not the one committed to")
+                self._maps_doubted = True
 
     def _taint_deltas(self, logged: LoggedBundle, rows: Sequence[Row], partly: bool) -> None:
         """Remember what the log says of tainted keys; a partly judged bundle may taint more."""
@@ -589,15 +613,55 @@ class Fold:
         self.last_status = index
         if value["reflects"] != index:
             self._report.add("status", place, f"reflects {value['reflects']}, not {index}")
-        expected = (index, times.parse_moment(value["time"]))
+        heads = map_heads(value)
+        expected = (index, times.parse_moment(value["time"]), heads is not None)
         if rows["status"] != [expected]:
-            self._report.add("status", place, "its row is missing or says another time")
+            self._report.add("status", place, "its row is missing, says another time or other maps")
         if not self._lost_lanes and self._tree.root().hex() != value["registry_root"]:
             self._report.add(
                 "registry-root", place, "is not the root of the registry that the log gives"
             )
         self._check_snapshot(place, value["registry_root"], rows["registry-snapshot"])
-        return {"status", "registry-snapshot"}
+        if heads is None:
+            return {"status", "registry-snapshot"}
+        self._check_maps(index, {kind.decode(): head for kind, head in heads.items()})
+        self._check_map_tiles(index, rows["map-tile"])
+        return {"status", "registry-snapshot", "map-tile"}
+
+    def _check_maps(self, index: int, heads: Mapping[str, MapHead]) -> None:
+        self._report.count("status maps")
+        wrong = [
+            f"{kind}: k = {head.k} and its root; the log gives k = {self._maps[kind].k}, another"
+            for kind, head in heads.items()
+            if (self._maps[kind].root(), self._maps[kind].k) != (head.root, head.k)
+        ]
+        if not wrong:
+            self._maps_doubted = False
+        elif not self._maps_doubted:
+            self._report.add("status-map", f"entry {index}", "; ".join(wrong))
+        else:
+            self._report.add(
+                "incomplete", "status maps", "not compared because of what is said above"
+            )
+
+    def _check_map_tiles(self, index: int, rows: Sequence[Row]) -> None:
+        """The versions stored with a status entry, and all that readers find by the newest one."""
+        for _, kind, level, place, data in rows:
+            self._report.count("map tiles")
+            self._stored_tiles.take(kind, level, place, data)
+            if not self._maps_doubted and data != self._maps[kind].tile(level, place):
+                self._report.add(
+                    "map-tile",
+                    f"map tile {kind}/{level}/{place} as of entry {index}",
+                    "holds other hashes than the map",
+                )
+        if index == self._published_state and not self._maps_doubted:
+            for kind, level, place in self._stored_tiles.missing(self._maps):
+                self._report.add(
+                    "map-tile",
+                    f"map tile {kind}/{level}/{place} as of entry {index}",
+                    "is missing, or an older version is in its place",
+                )
 
     def _check_snapshot(self, place: str, root: str, rows: Sequence[Row]) -> None:
         if not rows:
@@ -707,6 +771,7 @@ class Fold:
             self._accounted,
             self._statuses,
             self._registry_snapshots,
+            self._map_tiles,
         ):
             merge.rest()
         if self._tainted:

@@ -27,6 +27,8 @@ KINDS: dict[str, str] = {
     "registry-change": "a registry entry is not what the registry's rules allow",
     "status": "a status entry or its row is wrong or missing",
     "registry-root": "a status entry carries another registry root than the log gives",
+    "status-map": "a status entry carries other map roots or another k than the log gives",
+    "map-tile": "a stored tile of a status map is missing or holds other hashes than the map",
     "registry-snapshot": "stored registry leaves are not those under their status entry",
     "delta": "a stored delta list is missing or is not what its entry commits to",
     "head": "the tree head is not the tree's size and root",

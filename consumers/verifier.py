@@ -10,6 +10,7 @@ import json
 import os
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from ledger.trust import MAX_TRUST, Trust, parse_trust
 from ledger.verdict import Answer
 
 SUFFIX = ".evidence.json"
+_CLOCK_TOLERANCE = 1_000_000  # microseconds
 MISBEHAVIOUR_SUFFIX = ".misbehaviour.json"
 EXIT_CODES = (
     "exit: 0 valid, 1 not valid, 2 usage, 3 not found, 4 cannot decide or cannot reach, "
@@ -78,9 +80,11 @@ def check_path_and_show(args: Any, trust: Trust) -> int:
             _read(path, MAX_MISBEHAVIOUR + 1, "usage", "misbehaviour file"), trust, args.json
         )
     data = _read(path, MAX_EVIDENCE + 1, "usage", "evidence file")
+    moment = now()
     answer = check_file(
-        data, trust, now(), at=args.at, known_at=args.known_at, relied_at=args.relied_at
+        data, trust, moment, at=args.at, known_at=args.known_at, relied_at=args.relied_at
     )
+    answer = note_future(answer, moment)
     evidence = None if answer.refused or args.since is None else parse_evidence(data)
     return show_since(answer, evidence, args, trust)
 
@@ -114,6 +118,15 @@ def _show_misbehaviour(data: bytes, trust: Trust, as_json: bool) -> int:
         print_safely(f"{head}  {plain(found.origin)}\n  {plain(judgement.why)}")
         print_safely(f"  claimed: {plain(found.claim)}")
     return CODES["misbehaviour" if judgement.proven else "proof-failed"].exit
+
+
+def note_future(answer: Answer, moment: int) -> Answer:
+    """The answer, with a note where it is about a moment that is yet to come."""
+    at = None if answer.question is None else answer.question.at
+    if answer.found is None or at is None or at <= moment + _CLOCK_TOLERANCE:
+        return answer
+    note = "that moment is yet to come: this is what the ledger knows by now, events may follow"
+    return replace(answer, notes=(*answer.notes, note))
 
 
 def show(answer: Answer, as_json: bool) -> int:

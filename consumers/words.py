@@ -87,6 +87,9 @@ def describe(answer: Answer, colour: bool = False) -> str:
             lines.append(f"  {plain(answer.why)}")
         lines += _particulars(answer)
     lines += _others(answer)
+    if answer.looked_up not in (None, answer.number):
+        lines.append(f"  looked up as {plain(answer.looked_up)}")
+    lines += [f"  note: {plain(note)}" for note in answer.notes]
     if any(check.result in _MARKS for check in answer.checks):
         lines.append("  checks:")
         for check in answer.checks:

@@ -10,11 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from deploy.errors import StackError
+from deploy.locating import find_targets
 from deploy.registration import Registration
 from deploy.stack import Stack
 from ledger.errors import LedgerError, Unavailable
+from ledger.postgres.connection import connect
+from ledger.postgres.reader import Reader
 from ledger.registry import Registry
 from producers.config import PublisherConfig, load_publisher_config
+from producers.correcting import Target, Wanted
 
 
 def default_data() -> Path:
@@ -85,6 +89,15 @@ class Environment:
             return registration.register(departments, types)
         finally:
             registration.close()
+
+    def find_targets(self, wanted: Sequence[Wanted]) -> list[Target | LedgerError]:
+        """The published events that somebody wants corrected."""
+        connection = connect(self.postgres_url, "correct")
+        try:
+            with Reader(connection).open() as view:
+                return find_targets(view, wanted)
+        finally:
+            connection.close()
 
     def publisher_config(self, department: str) -> PublisherConfig:
         """The publishing side's folder of a department on this machine."""

@@ -86,7 +86,7 @@ def parse_header(text: bytes) -> Header:
         lines = text.decode().split("\n")
     except UnicodeDecodeError as err:
         raise Malformed("malformed-note", "a note is UTF-8") from err
-    if len(lines) != 7 or lines[1] != FORM:
+    if len(lines) != 7 or lines[6] or lines[1] != FORM:
         raise Malformed("malformed-note", f"a bundle note has six lines, the second {FORM!r}")
     parts = lines[0].rsplit("/", 5)
     if len(parts) != 6 or parts[1] != "bundle":

@@ -13,9 +13,11 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from .errors import Malformed
+from .unassigned import first_unassigned
 
 MAX_INTEGER = 2**53 - 1
 MAX_DEPTH = 32
+_ASCII = bytes(range(128))
 
 Dump = Callable[[Any], bytes]
 """Prints a value of the profile canonically."""
@@ -52,7 +54,9 @@ def loads(data: bytes) -> Any:
 def format(value: Any) -> bytes:
     """The canonical bytes of `value`, which must be within the profile (Malformed otherwise)."""
     check_profile(value)
-    return _encode(value).encode()
+    text = _encode(value)
+    check_text(text)  # an escape's last letter and a combining mark after it would compose
+    return text.encode()
 
 
 def encode(value: Any) -> bytes:
@@ -80,8 +84,8 @@ def parse_typed(
         raise Malformed("too-large", f"{len(data)} bytes, at most {limit} are allowed")
     try:
         text = data.decode()
-        if not text.isascii() and not unicodedata.is_normalized("NFC", text):
-            raise Malformed("not-canonical", "text is not in Unicode normalisation form C")
+        if not text.isascii():
+            _check_form(text, data.translate(None, _ASCII).decode())
         value = load(data)
         same = dump(value) == data
     except (ValueError, TypeError, RecursionError) as err:  # TypeError: orjson cannot print it
@@ -116,15 +120,23 @@ def check_profile(value: Any, depth: int = MAX_DEPTH) -> None:
 
 
 def check_text(text: str) -> None:
-    """None when `text` is NFC and encodes as UTF-8 (no lone surrogate)."""
+    """None when `text` is in form C, of Unicode 14.0, and encodes as UTF-8 (no lone surrogate)."""
     if text.isascii():
         return
-    if not unicodedata.is_normalized("NFC", text):
-        raise Malformed("not-canonical", "text is not in Unicode normalisation form C")
     try:
         text.encode()
     except UnicodeEncodeError as err:
         raise Malformed("not-json", "text holds a lone surrogate") from err
+    _check_form(text, text)
+
+
+def _check_form(text: str, beyond: str) -> None:
+    """None for text in form C, of Unicode 14.0; `beyond` are its characters beyond ASCII."""
+    if not unicodedata.is_normalized("NFC", text):
+        raise Malformed("not-canonical", "text is not in Unicode normalisation form C")
+    unassigned = first_unassigned(beyond)
+    if unassigned is not None:
+        raise Malformed("not-canonical", f"U+{ord(unassigned):04X} is no character of Unicode 14.0")
 
 
 def _short(err: Exception) -> str:

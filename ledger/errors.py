@@ -121,7 +121,9 @@ CODES: dict[str, Code] = {
         "What remains after the correction is no possible life cycle.", Refused, 422
     ),
     "history-too-long": _row(
-        "The histories to correct are too long, alone or together in one bundle.", Refused, 422
+        "The certificate's history is too long for this, or a bundle's corrections are together.",
+        Refused,
+        422,
     ),
     # the registry
     "registry-conflict": _row("The record changed since: read it and decide again.", Conflict, 409),

@@ -82,7 +82,6 @@ class Event(NamedTuple):
     kind: str
     source: str
     time: str
-    moment: int  # of `time`, microseconds
     recordedtime: str | None
     type_code: str
     issuer: str
@@ -132,9 +131,9 @@ def _event(value: Any, line_hash: bytes) -> Event:
     if type(data) is not dict:
         raise Malformed("malformed-event", "data is an object")
     check_data(kind, data)
-    moment = _moment(value, "time")
+    _check_moment(value, "time")
     if "recordedtime" in value:
-        _moment(value, "recordedtime")
+        _check_moment(value, "recordedtime")
     type_code = data["certificate_type_code"]
     issuer = data["issuing_authority_code"]
     number = data["certificate_number"]
@@ -143,7 +142,6 @@ def _event(value: Any, line_hash: bytes) -> Event:
         kind,
         source,
         value["time"],
-        moment,
         value.get("recordedtime"),
         type_code,
         issuer,
@@ -242,9 +240,9 @@ def _text(value: Mapping[str, Any], name: str) -> str:
     return text
 
 
-def _moment(value: Mapping[str, Any], name: str) -> int:
+def _check_moment(value: Mapping[str, Any], name: str) -> None:
     try:
-        return times.parse_moment(_text(value, name))
+        times.parse_moment(_text(value, name))
     except LedgerError as err:
         raise Malformed("malformed-event", f"{name}: {err.message}") from err
 

@@ -56,12 +56,13 @@ def normalise_number(text: str) -> str:
 
 def check_number(text: str) -> None:
     """None for a normalised certificate number of 1 to 1,024 bytes without control characters."""
-    if not text or len(text.encode(errors="surrogatepass")) > MAX_NUMBER:
+    if text.isascii() and text.isprintable() and 0 < len(text) <= MAX_NUMBER:
+        if text[0] != " " != text[-1]:
+            return
+    elif not text or len(text.encode(errors="surrogatepass")) > MAX_NUMBER:
         raise Malformed("malformed-number", f"a certificate number has 1 to {MAX_NUMBER} bytes")
     if normalise_number(text) != text:
         raise Malformed("malformed-number", "the certificate number is not in normalised form")
-    if text.isascii() and text.isprintable():
-        return
     if _CONTROL.search(text):
         raise Malformed("malformed-number", "the certificate number holds control characters")
 

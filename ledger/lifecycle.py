@@ -7,10 +7,10 @@ held at a moment in the world (`at`), out of the part of the history known by th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
-from typing import Any
+from typing import Any, NamedTuple
 
 from . import canonical, times
 from .errors import Malformed, ProofError, Refused
@@ -60,6 +60,7 @@ _LINK_TAG = b"certledger link v1\n"
 RECORD_TAG = b"certledger record v1\n"
 _HOLDER_TAG = b"certledger holder v1\n"
 HOLDER_RECORD_TAG = _HOLDER_TAG + b"record"
+MAX_HISTORY = 1024  # transitions, but for a revocation: evidence and turns carry all of them
 MAX_CORRECTABLE = 256  # transitions; a correction folds them all while every writer waits
 _STATE_ACTS = {  # the state that each act leads to
     ISSUED: VALID,
@@ -72,27 +73,23 @@ _STATE_ACTS = {  # the state that each act leads to
     TRANSFERRED_IN: VALID,
 }
 _ENDS = frozenset({SUSPENDED, REVOKED, EXPIRED, TRANSFERRED_OUT})  # make nothing valid
+_ENDED = frozenset(_STATE_ACTS[kind] for kind in _ENDS)
 
-# transition member: (attribute, needed)
-_MEMBERS = {
-    "event": ("kind", True),
-    "id": ("id", True),
-    "by": ("by", True),
-    "key": ("key", True),
-    "time": ("time", True),
-    "version": ("version", True),
-    "valid_from": ("valid_from", False),
-    "valid_until": ("valid_until", False),
-    "reason": ("reason", False),
-    "revocation": ("revocation", False),
-    "corrects": ("corrects", False),
-    "correction": ("correction", False),
-    "transfer_to": ("transfer_to", False),
-}
+# A transition's members in JSON, in the order of the fields of `Transition`, the needed ones first.
+_NEEDED = ("event", "id", "by", "key", "time", "version")
+_MEMBERS = (
+    *_NEEDED,
+    "valid_from",
+    "valid_until",
+    "reason",
+    "revocation",
+    "corrects",
+    "correction",
+    "transfer_to",
+)
 
 
-@dataclass(frozen=True, slots=True)
-class Transition:
+class Transition(NamedTuple):
     """The state-bearing part of one admitted event; never a private value."""
 
     kind: str
@@ -111,30 +108,12 @@ class Transition:
 
     def members(self) -> dict[str, Any]:
         """The transition as JSON members, those that say nothing left out."""
-        out: dict[str, Any] = {
-            "event": self.kind,
-            "id": self.id,
-            "by": self.by,
-            "key": self.key,
-            "time": self.time,
-            "version": self.version,
-        }
-        for member, value in (
-            ("valid_from", self.valid_from),
-            ("valid_until", self.valid_until),
-            ("reason", self.reason),
-            ("revocation", self.revocation),
-            ("corrects", self.corrects),
-            ("correction", self.correction),
-            ("transfer_to", self.transfer_to),
-        ):
-            if value is not None:
-                out[member] = value
-        return out
+        said = zip(_MEMBERS, self, strict=True)
+        return {member: value for member, value in said if value is not None}
 
-    def format(self) -> bytes:
+    def format(self, dump: canonical.Dump = canonical.encode) -> bytes:
         """The canonical bytes that the history's links are hashed over."""
-        return canonical.encode(self.members())
+        return dump(self.members())
 
     @property
     def start(self) -> int | None:
@@ -146,9 +125,9 @@ class Transition:
 
 def parse_transition(members: Any) -> Transition:
     """The transition in parsed JSON members; Malformed otherwise."""
-    if type(members) is not dict or members.keys() - _MEMBERS.keys():
+    if type(members) is not dict or members.keys() - set(_MEMBERS):
         raise Malformed("malformed-evidence", "not a transition")
-    if any(needed and name not in members for name, (_, needed) in _MEMBERS.items()):
+    if any(name not in members for name in _NEEDED):
         raise Malformed("malformed-evidence", "a transition lacks a member")
     for name, value in members.items():
         if type(value) is not (int if name == "version" else str):
@@ -163,7 +142,7 @@ def parse_transition(members: Any) -> Transition:
         raise Malformed("malformed-evidence", "corrected, and only that, says what it corrects")
     if members.get("valid_from") == OPEN or not 0 <= members["version"] <= canonical.MAX_INTEGER:
         raise Malformed("malformed-evidence", "a transition's valid_from or version")
-    transition = Transition(**{_MEMBERS[name][0]: value for name, value in members.items()})
+    transition = Transition(*(members.get(name) for name in _MEMBERS))  # type: ignore[arg-type]
     times.parse_moment(transition.time)
     for day in (transition.valid_from, transition.valid_until):
         if day is not None and day not in (UNKNOWN, OPEN):
@@ -173,21 +152,21 @@ def parse_transition(members: Any) -> Transition:
 
 def make_transition(event: Event, by: str, key: str, version: int) -> Transition:
     """The transition that an event gives, with the version it leads to."""
-    data = event.data
+    said = event.data.get
     return Transition(
-        kind=event.kind,
-        id=event.id,
-        by=by,
-        key=key,
-        time=event.time,
-        version=version,
-        valid_from=data.get("valid_from"),
-        valid_until=data.get("valid_until"),
-        reason=data.get("reason_code"),
-        revocation=data.get("revocation_kind"),
-        corrects=data.get("corrects"),
-        correction=data.get("correction"),
-        transfer_to=data.get("transfer_to"),
+        event.kind,
+        event.id,
+        by,
+        key,
+        event.time,
+        version,
+        said("valid_from"),
+        said("valid_until"),
+        said("reason_code"),
+        said("revocation_kind"),
+        said("corrects"),
+        said("correction"),
+        said("transfer_to"),
     )
 
 
@@ -212,8 +191,7 @@ def holder_record_hash(count: int, last_link: bytes) -> bytes:
     return sha256(HOLDER_RECORD_TAG + count.to_bytes(8, "big") + last_link).digest()
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
+class Standing(NamedTuple):
     """A certificate's current state: what the fold of its whole history gives."""
 
     state: str = NONE
@@ -227,30 +205,15 @@ class Standing:
     revocation: str | None = None
     suspended_until: str | None = None
     transfer_to: str | None = None
-    count: int = 0  # transitions in the history
+    begin: str | None = None  # first day of an end of validity, where it was stated
+    count: int = 0  # type: ignore[assignment]  # transitions in the history; no tuple's count
 
-    def record(self, last_link: bytes) -> bytes:
+    def record(self, last_link: bytes, dump: canonical.Dump = canonical.encode) -> bytes:
         """The canonical record: current state and, through the link, the whole history."""
-        members: dict[str, Any] = {
-            "state": self.state,
-            "version": self.version,
-            "highest": self.highest,
-            "responsible": self.responsible,
-            "since": self.since,
-            "count": self.count,
-            "link": last_link.hex(),
-        }
-        for name, value in (
-            ("valid_from", self.valid_from),
-            ("valid_until", self.valid_until),
-            ("reason", self.reason),
-            ("revocation", self.revocation),
-            ("suspended_until", self.suspended_until),
-            ("transfer_to", self.transfer_to),
-        ):
-            if value is not None:
-                members[name] = value
-        return canonical.encode(members)
+        said = zip(self._fields, self, strict=True)
+        members: dict[str, Any] = {name: value for name, value in said if value is not None}
+        members["link"] = last_link.hex()
+        return dump(members)
 
 
 def record_hash(record: bytes) -> bytes:
@@ -258,15 +221,19 @@ def record_hash(record: bytes) -> bytes:
     return sha256(RECORD_TAG + record).digest()
 
 
-def parse_record(record: bytes) -> tuple[Standing, bytes]:
+def parse_record(
+    record: bytes,
+    load: Callable[[bytes], Any] = canonical.loads,
+    dump: canonical.Dump = canonical.encode,
+) -> tuple[Standing, bytes]:
     """(standing, last link) of a record that the ledger itself wrote; ProofError
     `stored-bytes-damaged` when it is not one.
     """
     try:
-        members = canonical.loads(record)
+        members = load(record)
         last_link = bytes.fromhex(members.pop("link"))
         standing = Standing(**members)
-        same = standing.record(last_link) == record
+        same = standing.record(last_link, dump) == record
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError, Malformed) as err:
         raise ProofError("stored-bytes-damaged", "not a certificate's record") from err
     if not same or len(last_link) != 32:
@@ -279,6 +246,11 @@ def step(standing: Standing, t: Transition) -> Standing:
     before = standing.state
     if before == SUSPENDED_STATE and _suspension_over(standing, t):
         before = VALID
+    waits = _has_not_begun(standing, t)
+    if waits and t.kind in (SUSPENDED, REVOKED):
+        before = VALID
+    if waits and t.kind == TRANSFERRED_IN:
+        raise Refused("dates-reversed", "a transfer does not arrive before it begins")
     after = TABLE.get((before, t.kind))
     if after is None:
         if before in (NONE, VOID):
@@ -290,7 +262,10 @@ def step(standing: Standing, t: Transition) -> Standing:
         if t.start is None:
             raise Refused("invalid-transition", "a suspension needs its first day")
         _check_dates(t.start, t.valid_until)
-    begins = after != standing.state or t.kind in (ISSUED, RENEWED)  # something new holds
+    if waits and standing.state == REVOKED_STATE and t.kind == SUSPENDED:
+        return standing._replace(count=standing.count + 1)  # until then; the revocation stays
+    # Something new holds; a suspension may follow one that ended by itself.
+    begins = {before, after} != {standing.state} or t.kind in (ISSUED, RENEWED)
     version, highest = standing.version, standing.highest
     first, until = standing.valid_from, standing.valid_until
     if t.kind in VERSION_ACTS:
@@ -302,20 +277,32 @@ def step(standing: Standing, t: Transition) -> Standing:
         until = None if until == OPEN else until
         _check_dates(_begin(standing, t), until)
     suspended_until = t.valid_until if t.kind == SUSPENDED else None
+    begin = t.valid_from if t.kind in _ENDS and t.valid_from != UNKNOWN else None
     return Standing(
-        state=after,
-        version=version,
-        highest=highest,
-        responsible=t.by if t.kind in (ISSUED, TRANSFERRED_IN) else standing.responsible,
-        valid_from=first,
-        valid_until=until,
-        since=t.time if begins else standing.since,
-        reason=t.reason if begins else standing.reason,
-        revocation=t.revocation if begins else standing.revocation,
-        suspended_until=suspended_until if begins else standing.suspended_until,
-        transfer_to=t.transfer_to if begins else standing.transfer_to,
-        count=standing.count + 1,
+        after,
+        version,
+        highest,
+        t.by if t.kind in (ISSUED, TRANSFERRED_IN) else standing.responsible,
+        first,
+        until,
+        t.time if begins else standing.since,
+        t.reason if begins else standing.reason,
+        t.revocation if begins else standing.revocation,
+        suspended_until if begins else standing.suspended_until,
+        t.transfer_to if begins else standing.transfer_to,
+        begin if begins else standing.begin,
+        standing.count + 1,
     )
+
+
+def _has_not_begun(standing: Standing, t: Transition) -> bool:
+    """Whether `t` begins before the end of validity that the standing tells of."""
+    if standing.state not in _ENDED:
+        return False
+    own = times.parse_moment(t.time) if t.start is None else t.start
+    stated = standing.begin
+    begin = times.parse_moment(standing.since) if stated is None else times.day_start(stated)
+    return own < begin
 
 
 def _suspension_over(standing: Standing, t: Transition) -> bool:
@@ -354,21 +341,26 @@ def effective(history: Sequence[Transition]) -> list[Transition]:
 
     Ledger order is kept. A correction that was itself voided has no effect.
     """
-    voided: set[str] = set()
-    for t in reversed(history):
-        if t.kind == CORRECTED and t.correction == "void" and t.id not in voided:
-            voided.add(str(t.corrects))
+    voided = voided_ids(history)
     out = {t.id: t for t in history if t.kind != CORRECTED and t.id not in voided}
     for t in history:
         if t.kind == CORRECTED and t.correction == "restate" and t.id not in voided:
             target = out.get(str(t.corrects))
             if target is not None:
-                out[target.id] = replace(
-                    target,
+                out[target.id] = target._replace(
                     valid_from=t.valid_from or target.valid_from,
                     valid_until=t.valid_until or target.valid_until,
                 )
     return list(out.values())
+
+
+def voided_ids(history: Sequence[Transition]) -> set[str]:
+    """The ids of the events, corrections among them, that stand no more."""
+    voided: set[str] = set()
+    for t in reversed(history):
+        if t.kind == CORRECTED and t.correction == "void" and t.id not in voided:
+            voided.add(str(t.corrects))
+    return voided
 
 
 def fold(history: Sequence[Transition]) -> Standing:
@@ -378,8 +370,8 @@ def fold(history: Sequence[Transition]) -> Standing:
         standing = step(standing, t)
     highest = max((t.version for t in history), default=0)
     if standing.state == NONE and history:
-        standing = replace(standing, state=VOID, since=history[-1].time, responsible=history[0].by)
-    return replace(standing, highest=highest, count=len(history))
+        standing = standing._replace(state=VOID, since=history[-1].time, responsible=history[0].by)
+    return standing._replace(highest=highest, count=len(history))
 
 
 def correct(history: Sequence[Transition], t: Transition) -> Standing:
@@ -447,8 +439,7 @@ def answer(history: Sequence[Transition], at: int, version: int | None = None) -
         raise ProofError("evidence-refused", "the history is no possible life cycle")
     found = _judge(acts, at, version)
     hidden = [a for a in acts if a.is_start_unknown and at < a.start]
-    if hidden and (found.answer != "not-valid" or any(a.t.kind not in _ENDS for a in hidden)):
-        # Until an act of unknown start was reported nobody can tell whether it had begun.
+    if not _is_decided(acts, hidden, found, at, version):
         found = replace(
             found,
             answer="cannot-decide",
@@ -459,6 +450,22 @@ def answer(history: Sequence[Transition], at: int, version: int | None = None) -
         )
     corrections = (t.id for t in history if t.kind == CORRECTED)
     return replace(found, deciding=tuple(dict.fromkeys((*found.deciding, *corrections))))
+
+
+def _is_decided(
+    acts: Sequence[_Act], hidden: Sequence[_Act], found: Finding, at: int, version: int | None
+) -> bool:
+    """Whether `found` holds whichever of the hidden acts had begun: until an act of unknown start
+    was reported nobody can tell. Each is tried alone: where none changes anything by itself, none
+    sets the state or the version, and so they change nothing together.
+    """
+    if found.answer == "not-valid" and all(a.t.kind in _ENDS for a in hidden):
+        return True
+    for act in hidden:
+        other = _judge([replace(a, start=at) if a is act else a for a in acts], at, version)
+        if replace(other, deciding=()) != replace(found, deciding=()):
+            return False
+    return True
 
 
 def _voided(history: Sequence[Transition]) -> Finding:
@@ -491,6 +498,10 @@ def _acts(history: Sequence[Transition]) -> list[_Act]:
 
 def _state_at(acts: Sequence[_Act], at: int) -> tuple[_Act | None, str, int | None]:
     """(the act that decides, state, since when) at an instant."""
+    revoked = [a for a in acts if a.t.kind == REVOKED and a.start <= at]
+    if revoked:  # whatever else was said: a revocation is undone by a correction alone
+        act = revoked[-1]  # a later one was admitted because it begins before the earlier ones
+        return act, REVOKED_STATE, None if act.is_start_unknown else act.start
     lifted: int | None = None
     for act in reversed(acts):
         if act.t.kind not in _STATE_ACTS or act.start > at:

@@ -81,17 +81,19 @@ class Note:
     text: bytes
     signatures: tuple[Signature, ...]
 
-    def by(self, key: VerifierKey) -> list[Signature]:
-        """The signatures that claim to be by `key`."""
-        return [s for s in self.signatures if s.name == key.name and s.key_hash == key.key_hash]
+    def by(self, key: VerifierKey) -> Signature | None:
+        """The signature that claims to be by `key`; a parsed note has no second one."""
+        for signature in self.signatures:
+            if signature.name == key.name and signature.key_hash == key.key_hash:
+                return signature
+        return None
 
     def check_signed_by(self, key: VerifierKey) -> None:
-        """None when `key` signed the text; a second, false signature in its name is refused too."""
+        """None when `key` signed the text, ProofError otherwise."""
         claimed = self.by(key)
-        if not claimed:
+        if claimed is None:
             raise ProofError("bad-signature", f"no signature by {key.name} ({key.key_hash.hex()})")
-        for signature in claimed:
-            key.check(self.text, signature.signature)
+        key.check(self.text, claimed.signature)
 
 
 def key_hash(name: str, public: bytes) -> bytes:
@@ -186,7 +188,10 @@ def parse_note(data: bytes) -> Note:
     text, lines = whole[: cut + 1], whole[cut + 2 :].split("\n")[:-1]
     if not 1 <= len(lines) <= MAX_SIGNATURES:
         raise Malformed("malformed-note", f"a note has 1 to {MAX_SIGNATURES} signatures")
-    return Note(text.encode(), tuple(_parse_signature(line) for line in lines))
+    signatures = tuple(_parse_signature(line) for line in lines)
+    if len({(s.name, s.key_hash) for s in signatures}) < len(signatures):
+        raise Malformed("malformed-note", "two signatures by one name and key hash")
+    return Note(text.encode(), signatures)
 
 
 def _parse_signature(line: str) -> Signature:

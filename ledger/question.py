@@ -11,7 +11,7 @@ from . import times
 from .errors import Malformed
 
 NOW = "now"
-_BARE_DATE = re.compile(r"([0-9]{4})-([0-9]{2})-([0-9]{2})")
+_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _FIRST = times.parse_moment("0001-01-01T00:00:00Z")
 _LAST = times.parse_moment("9999-12-31T23:59:59.999999Z")
 
@@ -42,22 +42,25 @@ def parse_when(text: str, zone: str | None) -> int:
     """The instant that a person means: an RFC 3339 moment, a day with offset (its first instant),
     or a bare date, which is 00:00 of that day in `zone`, the issuer's. Malformed otherwise.
     """
-    match = _BARE_DATE.fullmatch(text)
-    if match:
-        start = times.parse_moment(f"{text}T00:00:00Z")
+    if text.startswith("0000-"):
+        raise Malformed("malformed-time", f"{text[:60]!r}: the ledger's calendar begins in year 1")
+    if is_bare_date(text):
+        start = times.day_start(f"{text}Z")
         return clamp(start - _offset(text, zone))
-    try:
-        return clamp(times.day_start(text))
-    except Malformed:
-        pass
-    try:
+    if "T" in text:
         return clamp(times.parse_moment(text))
-    except Malformed as err:
-        raise Malformed(
-            "malformed-time",
-            f"{text[:60]!r} is neither a date like 2016-12-01 nor a moment like "
-            "2016-12-01T08:30:00+08:00",
-        ) from err
+    if _DATE.match(text):
+        return clamp(times.day_start(text))
+    raise Malformed(
+        "malformed-time",
+        f"{text[:60]!r} is neither a date like 2016-12-01 nor a moment like "
+        "2016-12-01T08:30:00+08:00",
+    )
+
+
+def is_bare_date(text: str) -> bool:
+    """Whether `text` is written as a date that needs a time zone to be an instant."""
+    return _DATE.fullmatch(text) is not None
 
 
 def _offset(text: str, zone: str | None) -> int:

@@ -25,6 +25,7 @@ RECORD_FORM = "certledger registry record v1"
 NOTE_FORM = "certledger registry v1"
 NO_RECORD = bytes(32)
 MAX_VALUE = 16 * 1024
+MAX_GRANTS = 192 * 1024  # bytes of a type's grants: its record has to fit into evidence
 BUNDLE_ROLE, REGISTRY_ROLE = "bundle", "registry"
 SCOPES = ("own", "any")
 _ACTS = tuple(FIELDS)
@@ -382,6 +383,12 @@ def _type(
         else:
             kept.append(old if old["until"] is not None else {**old, "until": index})
     kept += [{**grant, "from": index, "until": None} for grant in wanted]
+    size = len(canonical.format(kept))
+    if wanted and size > MAX_GRANTS:  # what closes grants is never refused
+        raise Refused(
+            "registry-refused",
+            f"the type's grants, past ones included, would have {size} bytes, at most {MAX_GRANTS}",
+        )
     return {"names": change["names"], "code": change["code"], "grants": kept}, 0
 
 

@@ -106,6 +106,8 @@ class Answer:
     issuer_freshness: Mapping[str, Any] | None = None
     matches: tuple[Mapping[str, str], ...] = ()  # when several certificates match
     near_misses: tuple[Mapping[str, str], ...] = ()  # when none does
+    looked_up: str | None = None  # the number or identifier as it was looked up
+    notes: tuple[str, ...] = ()  # how the question was understood
 
     @property
     def exit(self) -> int:
@@ -133,6 +135,10 @@ class Answer:
             "at": _instant(question.at if question else None),
             "known_at": _instant(question.known_at if question else None),
         }
+        if self.looked_up is not None:
+            value["looked_up"] = self.looked_up
+        if self.notes:
+            value["notes"] = list(self.notes)
         if self.issuer_freshness is not None:
             value["issuer_freshness"] = dict(self.issuer_freshness)
         if self.names:

@@ -13,6 +13,11 @@ from .lines import format_datetime
 _ROC_FIRST_YEAR = 1911  # year 1 of the Republic of China is 1912
 _PARTS = re.compile(r"([0-9]{1,4})\s?[-/.年]\s?([0-9]{1,2})\s?[-/.月]\s?([0-9]{1,4})日?")
 _DIGITS = re.compile(r"[0-9]+")
+_COMPACT = re.compile(r"[0-9]{14}")
+_MOMENT = re.compile(  # `fromisoformat` alone reads 2021010112300 as 23:00
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,6})?)?"
+    r"(Z|[+-][0-9]{2}:[0-9]{2})?"
+)
 _EXCEL_DAY_0 = date(1899, 12, 30)
 
 
@@ -100,11 +105,13 @@ def parse_moment(text: str, calendars: tuple[str, ...], zone: tzinfo) -> str:
     """The RFC 3339 moment in `text`; without an offset it is the zone's, a day is its 00:00."""
     if MOMENT in calendars:
         try:
-            if len(text) > 10:
+            if _COMPACT.fullmatch(text):
+                moment = datetime.strptime(text, "%Y%m%d%H%M%S")
+            elif _MOMENT.fullmatch(text):
                 moment = datetime.fromisoformat(text)
-                return format_datetime(
-                    moment if moment.tzinfo else moment.replace(tzinfo=zone), zone
-                )
+            else:
+                raise ValueError(text)
+            return format_datetime(moment if moment.tzinfo else moment.replace(tzinfo=zone), zone)
         except (ValueError, OverflowError, LedgerError):
             pass
     days = tuple(name for name in calendars if name != MOMENT)

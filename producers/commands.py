@@ -16,8 +16,10 @@ from typing import Any, BinaryIO
 from ledger.errors import CODES, Malformed
 
 from . import town
+from .correcting import COLUMNS, CorrectingEnvironment, correct, read_wanted, wanted_of_import
+from .correcting import explain_report as explain_corrections
 from .feeding import Environment, Feed, Progress
-from .importing import Register, dry_run, explain_report, import_register, open_journal
+from .importing import Register, Sheet, dry_run, explain_report, import_register, open_journal
 from .lines import PLAIN, parse_plain, unfold
 from .mapping import EXPLANATION, builtin, load_mapping, mapping_text
 
@@ -43,6 +45,39 @@ examples:
   certledger import pharmacies.csv --mapping mine.json --wait      a mapping of your own
   certledger import pharmacies.unmapped.csv --mapping mine.json    rows that were mended
   certledger import --explain                                      how a mapping is written
+"""
+_CORRECT = (
+    """\
+Put right many events of one mistake in one act: each becomes a `corrected` event that voids or
+restates it. Nothing is deleted; what the ledger said before stays answerable with --known-at.
+
+--file names a CSV file (plain or .gz) with a header line and any of these columns:
+
+"""
+    + "".join(f"  {name:<24} {what}\n" for name, what in COLUMNS.items())
+    + """
+--import names a register's file that was imported by mistake: all events that this import added
+are voided, as long as its journal lies in the data folder. It has to be over: an import that was
+stopped is finished first (the same command with --wait), or what it left in its spool would stay.
+
+All rows are looked up and tried first; nothing is published unless every row can be used. Later
+events of a certificate are corrected before earlier ones. Ctrl-C or a kill loses and doubles
+nothing: the same command again goes on. Rows that the ledger refused all the same go to
+NAME.refused.csv.
+
+Exit code: 0, or 1 when a row cannot be used or was refused.
+"""
+)
+_CORRECT_EXAMPLES = """\
+examples:
+  certledger correct --file wrong.csv --dry-run
+  certledger correct --file wrong.csv
+  certledger correct --import clinics.csv --mapping clinics.json --reason wrong-file --dry-run
+
+example of a file:
+  certificate_type_code,issuing_authority_code,certificate_number,event,correction,valid_until,reason_code
+  taxi,transport,川A-000123,revoked,void,,wrong-certificate
+  taxi,transport,川A-000124,issued,restate,2027-12-31,typing-error
 """
 _PUBLISH = (
     """\
@@ -103,6 +138,31 @@ def add_commands(commands: Any) -> None:
     parser.add_argument("--explain", action="store_true", help="how a mapping is written")
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
     parser.set_defaults(run=run_import)
+
+    parser = commands.add_parser(
+        "correct",
+        help="put right many events in one act",
+        description=_CORRECT,
+        epilog=_CORRECT_EXAMPLES,
+        formatter_class=form,
+    )
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--file", metavar="F", type=Path, help="CSV file that names the events")
+    source.add_argument(
+        "--import", metavar="FILE", dest="imported", type=Path, help="void what this import added"
+    )
+    parser.add_argument("--mapping", metavar="NAME|FILE", help="of --import: its mapping")
+    parser.add_argument("--reason", metavar="CODE", help="of --import: the reason code")
+    parser.add_argument("--dry-run", action="store_true", help="publish nothing, only say what")
+    parser.add_argument(
+        "--report-dir",
+        metavar="DIR",
+        type=Path,
+        default=Path(),
+        help="where the file with refused rows goes (default: here)",
+    )
+    parser.add_argument("--json", action="store_true", help="print the report as JSON")
+    parser.set_defaults(run=run_correct)
 
     parser = commands.add_parser(
         "publish",
@@ -166,6 +226,44 @@ def run_import(args: Any, env: Environment) -> int:
     else:
         explain_report(report, args.report_dir, args.file)
     return 1 if report.unmapped else 0
+
+
+def run_correct(args: Any, env: CorrectingEnvironment) -> int:
+    """`certledger correct`."""
+    if (args.imported is None) != (args.mapping is None and args.reason is None):
+        raise Malformed("usage", "--mapping and --reason go with --import, and only with it")
+    if not args.report_dir.is_dir():
+        raise Malformed("usage", f"--report-dir {args.report_dir} is no folder")
+    left = 0
+    sheet: Sheet
+    if args.file is not None:
+        sheet = Sheet(args.file)
+        _, digest = sheet.scan()
+        wanted, unusable = read_wanted(sheet)
+        name = ["file", digest]
+    else:
+        if args.mapping is None or args.reason is None:
+            raise Malformed("usage", "--import needs its --mapping and a --reason")
+        sheet = register = Register(args.imported, load_mapping(args.mapping))
+        text = mapping_text(args.mapping)
+        wanted, left = wanted_of_import(env, register, text, args.reason)
+        unusable = []
+        name = ["import", register.scan()[1], text, args.reason]
+    report = correct(
+        env,
+        wanted,
+        unusable,
+        journal_name=name,
+        dry_run=args.dry_run,
+        sheet=sheet,
+        report_folder=args.report_dir,
+    )
+    report.left = left
+    if args.json:
+        print(json.dumps({**report.members(), "dry_run": args.dry_run}))
+    else:
+        explain_corrections(report, sheet, args.report_dir, args.dry_run)
+    return 1 if report.unusable or report.refused else 0
 
 
 def run_publish(args: Any, env: Environment) -> int:

@@ -50,13 +50,21 @@ class Row:
         return hashlib.sha256(body.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-class Register:
-    """A CSV file, plain or gzip, as a mapping says how to read it."""
+class Sheet:
+    """A CSV file, plain or gzip. Without a `header` its first line is the header."""
 
-    def __init__(self, path: Path, mapping: Mapping) -> None:
+    def __init__(
+        self,
+        path: Path,
+        encoding: str = "utf-8",
+        delimiter: str = ",",
+        header: Sequence[str] | None = None,
+    ) -> None:
         self.path = path
-        self.mapping = mapping
+        self.encoding = encoding
+        self.delimiter = delimiter
         self.header: list[str] = []
+        self._given = header
         self._mended = False
 
     def scan(self) -> tuple[int, str]:
@@ -91,12 +99,8 @@ class Register:
             seen[key] = occurrence + 1
             yield Row(line, cells, occurrence)
 
-    def bind(self) -> Binding:
-        """The mapping over this file's columns, known after `scan`."""
-        return self.mapping.bind(self.header)
-
     def _cells(self, digest: Any = None) -> Iterator[tuple[int, list[str]]]:
-        encoding = self.mapping.encoding
+        encoding = self.encoding
         if encoding.lower().replace("_", "-") in ("utf-8", "utf8"):
             encoding = "utf-8-sig"
         line = 0
@@ -105,8 +109,8 @@ class Register:
                 raw: Any = stack.enter_context(_open(self.path))
                 counted = _Counted(raw, digest)
                 text = io.TextIOWrapper(io.BufferedReader(counted, 1 << 18), encoding, newline="")
-                reader = csv.reader(text, delimiter=self.mapping.delimiter, strict=True)
-                header = self.mapping.header
+                reader = csv.reader(text, delimiter=self.delimiter, strict=True)
+                header = self._given
                 self.header = list(header or [])
                 for cells in reader:
                     start, line = line + 1, reader.line_num
@@ -121,8 +125,7 @@ class Register:
             raise Malformed(
                 "usage",
                 f"{self.path}: line {line}: bytes {err.object[err.start : err.start + 4]!r} "
-                f"are not {self.mapping.encoding}; the mapping's `encoding` says how the file is "
-                "written",
+                f"are not {self.encoding}; a mapping's `encoding` says how its file is written",
             ) from err
         except (EOFError, zlib.error, gzip.BadGzipFile) as err:
             raise Malformed(
@@ -144,6 +147,18 @@ class Register:
                 except UnicodeDecodeError:
                     return number
         return 0
+
+
+class Register(Sheet):
+    """A CSV file as a mapping says how to read it."""
+
+    def __init__(self, path: Path, mapping: Mapping) -> None:
+        super().__init__(path, mapping.encoding, mapping.delimiter, mapping.header)
+        self.mapping = mapping
+
+    def bind(self) -> Binding:
+        """The mapping over this file's columns, known after `scan`."""
+        return self.mapping.bind(self.header)
 
 
 class _Counted(io.RawIOBase):
@@ -197,22 +212,22 @@ class Report:
 class _Leftovers:
     """A file for rows that did not get through, made when the first one comes."""
 
-    def __init__(self, path: Path, register: Register) -> None:
+    def __init__(self, path: Path, sheet: Sheet) -> None:
         self.path = path
         self.count = 0
-        self._register = register
+        self._sheet = sheet
         self._file: Any = None
         self._writer: Any = None
 
     def add(self, row: Row, reason: str) -> None:
         self.count += 1
         if self._file is None:
-            mapping = self._register.mapping
+            sheet = self._sheet
             self._file = self.path.open(
-                "w", encoding=mapping.encoding, newline="", errors="backslashreplace"
+                "w", encoding=sheet.encoding, newline="", errors="backslashreplace"
             )
-            self._writer = csv.writer(self._file, delimiter=mapping.delimiter, lineterminator="\n")
-            self._writer.writerow([*LEADING, *self._register.header])
+            self._writer = csv.writer(self._file, delimiter=sheet.delimiter, lineterminator="\n")
+            self._writer.writerow([*LEADING, *sheet.header])
         self._writer.writerow([row.line, row.occurrence, reason, *row.cells])
 
     def close(self) -> None:
@@ -252,7 +267,7 @@ def dry_run(register: Register, report_folder: Path) -> tuple[Report, Counter[st
             makers[department] = LineMaker(draft_config(department, register.mapping.zone), _never)
         return makers[department]
 
-    leftovers = _Leftovers(_leftover_path(report_folder, register.path, "unmapped"), register)
+    leftovers = _Leftovers(leftover_path(report_folder, register.path, "unmapped"), register)
     try:
         for row in register.rows():
             try:
@@ -291,7 +306,7 @@ def import_register(
     journal = open_journal(env, "import", digest, mapping_text, from_start=from_start)
     progress = Progress(f"importing {register.path.name}", rows)
     report = Report(rows=rows)
-    leftovers = _Leftovers(_leftover_path(report_folder, register.path, "unmapped"), register)
+    leftovers = _Leftovers(leftover_path(report_folder, register.path, "unmapped"), register)
     with Feed(env, journal=journal, window=window, progress=progress) as feed:
         try:
             for row in register.rows():
@@ -319,35 +334,39 @@ def import_register(
             report.published, report.unmapped = feed.published, leftovers.count
             report.admitted, report.refused = feed.admitted, feed.refused()
             report.waiting = feed.published - feed.answered
-    _write_refused(register, report_folder, feed.refused_places())
+    write_refused(register, report_folder, feed.refused_places())
     report.seconds = time.monotonic() - begun
     return report
 
 
 def open_journal(env: Environment, what: str, *parts: str, from_start: bool = False) -> Journal:
     """The journal of one input into one ledger."""
-    name = hashlib.sha256(
-        "\n".join((what, env.origin, env.checkpoint_vkey, *parts)).encode()
-    ).hexdigest()[:32]
-    path = env.data / "imports" / f"{name}.journal"
+    path = journal_path(env, what, *parts)
     if from_start:
         path.unlink(missing_ok=True)
     return Journal(path, time.time_ns() // 1_000_000_000 * 1_000_000)
+
+
+def journal_path(env: Environment, what: str, *parts: str) -> Path:
+    """Where the journal of one input into one ledger lies."""
+    words = "\n".join((what, env.origin, env.checkpoint_vkey, *parts))
+    return env.data / "imports" / f"{hashlib.sha256(words.encode()).hexdigest()[:32]}.journal"
 
 
 def _hook_department(item: dict[str, Any], mapping: Mapping) -> dict[str, Any]:
     return {"time_zone": mapping.zone.key, **item}
 
 
-def _write_refused(register: Register, folder: Path, places: Sequence[tuple[int, str]]) -> None:
+def write_refused(sheet: Sheet, folder: Path, places: Sequence[tuple[int, str]]) -> None:
+    """The rows at these lines with the codes they were refused with, in a file beside others."""
     if not places:
         return
     codes: dict[int, list[str]] = {}
     for place, code in places:
         codes.setdefault(place, []).append(code)
-    leftovers = _Leftovers(_leftover_path(folder, register.path, "refused"), register)
+    leftovers = _Leftovers(leftover_path(folder, sheet.path, "refused"), sheet)
     try:
-        for row in register.rows():
+        for row in sheet.rows():
             if row.line in codes:
                 leftovers.add(
                     row, "; ".join(f"{code}: {CODES[code].sentence}" for code in codes[row.line])
@@ -356,7 +375,8 @@ def _write_refused(register: Register, folder: Path, places: Sequence[tuple[int,
         leftovers.close()
 
 
-def _leftover_path(folder: Path, source: Path, what: str) -> Path:
+def leftover_path(folder: Path, source: Path, what: str) -> Path:
+    """Where rows of `source` that did not get through are written."""
     name = source.name.removesuffix(".gz").removesuffix(".csv")
     return folder / f"{name}.{what}.csv"
 
@@ -373,11 +393,11 @@ def explain_report(report: Report, folder: Path, source: Path, out: Any = None) 
     for code, count in (report.refused or {}).items():
         print(f"{count:>9,} refused  {code}: {CODES[code].sentence}", file=out)
     if report.refused:
-        print(f"  rows and reasons: {_leftover_path(folder, source, 'refused')}", file=out)
+        print(f"  rows and reasons: {leftover_path(folder, source, 'refused')}", file=out)
     if report.unmapped:
         print(
             f"{report.unmapped:,} rows give no event; rows and reasons: "
-            f"{_leftover_path(folder, source, 'unmapped')}; mend them there and import that file",
+            f"{leftover_path(folder, source, 'unmapped')}; mend them there and import that file",
             file=out,
         )
     if report.waiting:

@@ -7,12 +7,14 @@ A mapping is a JSON file; docs of its members are in `EXPLANATION`, shown by
 from __future__ import annotations
 
 import codecs
+import hashlib
 import json
 import re
 import unicodedata
 from collections.abc import Callable, Sequence
 from collections.abc import Mapping as MappingType
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -28,8 +30,10 @@ FORM = "certledger mapping v1"
 FIRST, EVERY = "first-rule", "every-rule"
 EMPTY, PRESENT = "empty", "present"
 LEAVE_OUT, REFUSE = "leave-out", "refuse"
+ROW, EVENT = "row", "event"
 _DAY_FIELDS = ("valid_from", "valid_until")
 _TEXT_FIELDS = ("reason_code", "revocation_kind", "transfer_to")
+_FACTS = ("claims", "private")
 _CLAIM = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _SOURCE = re.compile(r"[!-~]{1,200}")
 
@@ -48,20 +52,26 @@ A mapping is a JSON object. A value VALUE is {"column": "…"}, {"column": "…"
   department    VALUE: who acts, a department id
   issuer        VALUE: who first issued the certificate; default: department
   type          VALUE: the certificate type
-  number        {"columns": ["…"], "separator": "/", "spaces": "keep" | "single" | "remove"}
+  number        {"columns": ["…"], "separator": "/", "spaces": "keep" | "single" | "remove",
+                "recoded": {"new": "old", …}}: a column that begins with a new code is read as if
+                it began with the old one, so that a certificate keeps its number when its
+                authority gets another code
   holder        {"scheme": "001", "column": "…"}: becomes a pseudonym
   claims        {"name_in_the_ledger": "column", …}: public facts
   private       the same: facts shown by commitments only
+  change        what tells one change from another: "row" (default), all columns as read; "event",
+                what the event says, so that a later snapshot of the register repeats what an
+                earlier one said and adds what is new
   time          WHEN: when it was decided; {"column": "…", "calendar": "moment"} or {"fixed": "…"}
   recordedtime  WHEN: when the register showed it (optional)
   rows          "first-rule" (default): a row is one event, by the first rule that fits;
                 "every-rule": a row is a certificate, each rule that fits gives an event,
-                published in the order of their times
+                published in the order of their times, `issued` first
   rules         a list of {"when": {"column": ["value", …] | "present" | "empty", …},
                 "event": "issued", "valid_from": DAY, "valid_until": DAY, "time": WHEN,
-                "reason_code": "…", "revocation_kind": "…", "transfer_to": VALUE}; DAY is
-                {"column": "…", "calendar": "iso", "empty": "leave-out" | "unknown" | "open" |
-                "refuse"} or {"fixed": "unknown"}
+                "reason_code": "…", "revocation_kind": "…", "transfer_to": VALUE, "claims" and
+                "private" in place of the mapping's}; DAY is {"column": "…", "calendar": "iso",
+                "empty": "leave-out" | "unknown" | "open" | "refuse"} or {"fixed": "unknown"}
   departments   to register: {"id", "names": {"zh": "…"}, "authority_code", "time_zone", "contact",
                 "silence_limit_seconds" (null: silent by nature), "lanes"}
   types         to register: {"code", "names", "standard_code", "grants": [{"departments": ["…"],
@@ -71,7 +81,7 @@ Calendars (one or a list, the first that fits is taken):
 """
     + "".join(f"  {name:<13} {example}\n" for name, (_, example) in calendars.DAYS.items())
     + """\
-  moment        2016-12-01T08:30:00+08:00; without an offset it is in time_zone
+  moment        2016-12-01T08:30:00+08:00 or 20161201083000; without an offset in time_zone
 """
 )
 
@@ -107,7 +117,8 @@ class _Rule:
     when: tuple[tuple[str, str | frozenset[str]], ...]
     days: tuple[tuple[str, _When], ...]
     texts: tuple[tuple[str, _Value], ...]
-    time: _When | None
+    time: _When
+    facts: tuple[tuple[str, tuple[tuple[str, str], ...]], ...]  # claims, private
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,10 +135,9 @@ class Mapping:
     issuer: _Value | None
     type: _Value
     number: tuple[tuple[str, ...], str, str]
+    recoded: MappingType[str, str]
     holder: tuple[str, ...] | None
-    claims: tuple[tuple[str, str], ...]
-    private: tuple[tuple[str, str], ...]
-    time: _When
+    change: str
     recordedtime: _When | None
     every: bool
     rules: tuple[_Rule, ...]
@@ -138,15 +148,15 @@ class Mapping:
         """Every column that the mapping reads."""
         found: dict[str, None] = {}
         values = [self.department, self.type, *([self.issuer] if self.issuer else [])]
-        whens = [self.time, *([self.recordedtime] if self.recordedtime else [])]
+        whens = [self.recordedtime] if self.recordedtime else []
         for rule in self.rules:
             found.update(dict.fromkeys(column for column, _ in rule.when))
-            whens += [when for _, when in rule.days] + ([rule.time] if rule.time else [])
+            whens += [*(when for _, when in rule.days), rule.time]
             values += [value for _, value in rule.texts]
+            found.update((column, None) for _, facts in rule.facts for _, column in facts)
         found.update((value.column, None) for value in values if value.column is not None)
         found.update((when.column, None) for when in whens if when.column is not None)
         found.update(dict.fromkeys(self.number[0]))
-        found.update(dict.fromkeys(column for _, column in (*self.claims, *self.private)))
         if self.holder:
             found[self.holder[1]] = None
         return list(found)
@@ -178,8 +188,6 @@ class Binding:
             "type": [item["code"] for item in mapping.types],
         }
         self._number_at = [self._at[name] for name in mapping.number[0]]
-        self._claims_at = [(name, self._at[column]) for name, column in mapping.claims]
-        self._private_at = [(name, self._at[column]) for name, column in mapping.private]
 
     def map(self, row: Row, change: str) -> list[dict[str, Any]]:
         """The plain events of a row; Malformed `unmapped-row` says why there is none.
@@ -210,23 +218,35 @@ class Binding:
             item = {**plain, "event": rule.kind, "change_id": f"{change}#{nth}" if nth else change}
             if "holder_pseudonym" not in events.FIELDS[rule.kind][0]:
                 item.pop("holder", None)
-            if rule.time is not None:
-                item["time"] = self._moment(row, rule.time)
+            item["time"] = self._moment(row, rule.time)
             for name, when in rule.days:
                 day = self._day(row, when)
                 if day is not None:
                     item[name] = day
             for name, value in rule.texts:
                 item[name] = self._value(row, value)
+            for name, facts in rule.facts:
+                found = self._facts(row, facts)
+                if found:
+                    item[name] = found
+            if mapping.change == EVENT:
+                item["change_id"] = _digest(item)
             made.append(item)
         if len(made) > 1:
-            made.sort(key=lambda item: str(item["time"]))
+            made.sort(key=lambda item: (item["event"] != events.ISSUED, _instant(item["time"])))
         return made
+
+    def _facts(self, row: Row, facts: Sequence[tuple[str, str]]) -> dict[str, str]:
+        return {
+            name: unicodedata.normalize("NFC", cell)
+            for name, column in facts
+            if (cell := self._cell(row, column))
+        }
 
     def _common(self, row: Row) -> dict[str, Any]:
         mapping = self.mapping
         columns, separator, spaces = mapping.number
-        number = separator.join(row[at].strip() for at in self._number_at)
+        number = separator.join(self._recoded(row[at].strip()) for at in self._number_at)
         if spaces == "single":
             number = " ".join(number.split())
         elif spaces == "remove":
@@ -242,7 +262,6 @@ class Binding:
             "certificate_number": number,
             "source": f"/registers/{mapping.name}",
             "record_key": f"{type_code}/{number}",
-            "time": self._moment(row, mapping.time),
         }
         if mapping.issuer is not None:
             plain["issuing_authority_code"] = self._value(row, mapping.issuer)
@@ -252,15 +271,13 @@ class Binding:
             holder = self._cell(row, mapping.holder[1])
             if holder:
                 plain["holder"] = {"scheme": mapping.holder[0], "number": holder}
-        for name, members in (("claims", self._claims_at), ("private", self._private_at)):
-            found = {}
-            for member, at in members:
-                text = row[at].strip()
-                if text not in mapping.empty:
-                    found[member] = unicodedata.normalize("NFC", text)
-            if found:
-                plain[name] = found
         return plain
+
+    def _recoded(self, cell: str) -> str:
+        for new, old in self.mapping.recoded.items():
+            if cell.startswith(new):
+                return old + cell[len(new) :]
+        return cell
 
     def _fits(self, rule: _Rule, row: Row) -> bool:
         for column, wanted in rule.when:
@@ -315,6 +332,17 @@ class Binding:
             return calendars.parse_moment(cell, when.calendar, self.mapping.zone)
         except Malformed as err:
             raise Malformed(err.code, f"column {when.column!r}: {err.message}") from err
+
+
+def _digest(item: MappingType[str, Any]) -> str:
+    """What an event says, in one word."""
+    said = {name: value for name, value in item.items() if name != "change_id"}
+    return hashlib.sha256(json.dumps(said, sort_keys=True, default=str).encode()).hexdigest()
+
+
+@lru_cache(maxsize=4096)
+def _instant(moment: str) -> int:
+    return times.parse_moment(moment)
 
 
 # --- reading a mapping ---------------------------------------------------------------------------
@@ -376,7 +404,8 @@ def _no_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _mapping(value: Any) -> Mapping:
     needed = "format name time_zone department type number time rules departments types"
     optional = (
-        "description encoding delimiter header empty issuer holder claims private recordedtime rows"
+        "description encoding delimiter header empty issuer holder claims private change "
+        "recordedtime rows"
     )
     _members(value, "", needed, optional)
     if value["format"] != FORM:
@@ -395,13 +424,22 @@ def _mapping(value: Any) -> Mapping:
         raise _Wrong("delimiter", "one character")
     zone = _zone(value["time_zone"], "time_zone")
     number = value["number"]
-    _members(number, "number", "columns", "separator spaces")
+    _members(number, "number", "columns", "separator spaces recoded")
     spaces = number.get("spaces", "keep")
     if spaces not in ("keep", "single", "remove"):
         raise _Wrong("number.spaces", "keep, single or remove")
     separator = number.get("separator", "/")
     if type(separator) is not str:
         raise _Wrong("number.separator", "a text")
+    recoded = _table(number["recoded"], "number.recoded") if "recoded" in number else {}
+    for new, old in recoded.items():
+        if any(
+            old.startswith(other) or (other != new and new.startswith(other)) for other in recoded
+        ):
+            raise _Wrong(f"number.recoded.{new}", "two codes fit the same number")
+    change = value.get("change", ROW)
+    if change not in (ROW, EVENT):
+        raise _Wrong("change", f"{ROW} or {EVENT}")
     holder = value.get("holder")
     if holder is not None:
         _members(holder, "holder", "scheme column", "")
@@ -436,17 +474,16 @@ def _mapping(value: Any) -> Mapping:
         issuer=_value(value["issuer"], "issuer") if "issuer" in value else None,
         type=type_value,
         number=(_texts(number["columns"], "number.columns"), separator, spaces),
+        recoded=recoded,
         holder=holder,
-        claims=_facts(value.get("claims", {}), "claims"),
-        private=_facts(value.get("private", {}), "private"),
-        time=_when(value["time"], "time", moment=True),
+        change=change,
         recordedtime=(
             _when(value["recordedtime"], "recordedtime", moment=True)
             if "recordedtime" in value
             else None
         ),
         every=rows == EVERY,
-        rules=tuple(_rule(rule, f"rules[{n}]") for n, rule in enumerate(rules)),
+        rules=tuple(_rule(rule, f"rules[{n}]", value) for n, rule in enumerate(rules)),
         departments=departments,
         types=types,
     )
@@ -459,8 +496,9 @@ def _check_declared(value: _Value, path: str, known: Sequence[str]) -> None:
             raise _Wrong(path, f"{item!r} is not among the mapping's {path}s")
 
 
-def _rule(value: Any, path: str) -> _Rule:
-    _members(value, path, "event", " ".join(("when", "time", *_DAY_FIELDS, *_TEXT_FIELDS)))
+def _rule(value: Any, path: str, whole: dict[str, Any]) -> _Rule:
+    optional = ("when", "time", *_FACTS, *_DAY_FIELDS, *_TEXT_FIELDS)
+    _members(value, path, "event", " ".join(optional))
     kind = value["event"]
     if kind not in events.FIELDS or kind == events.CORRECTED:
         kinds = ", ".join(k for k in events.FIELDS if k != events.CORRECTED)
@@ -480,6 +518,11 @@ def _rule(value: Any, path: str) -> _Rule:
             conditions.append((column, wanted))
         else:
             conditions.append((column, frozenset(_texts(wanted, f"{path}.when.{column}"))))
+
+    def _own(name: str) -> tuple[Any, str]:
+        """The rule's own member and its path, else the mapping's."""
+        return (value[name], f"{path}.{name}") if name in value else (whole.get(name, {}), name)
+
     texts = []
     for name in _TEXT_FIELDS:
         if name in value:
@@ -494,7 +537,8 @@ def _rule(value: Any, path: str) -> _Rule:
             (name, _when(value[name], f"{path}.{name}")) for name in _DAY_FIELDS if name in value
         ),
         texts=tuple(texts),
-        time=_when(value["time"], f"{path}.time", moment=True) if "time" in value else None,
+        time=_when(*_own("time"), moment=True),
+        facts=tuple((name, _facts(*_own(name))) for name in _FACTS),
     )
 
 
@@ -504,13 +548,16 @@ def _value(value: Any, path: str) -> _Value:
         raise _Wrong(path, "either a column, with or without a table, or fixed")
     if "fixed" in value:
         return _Value(path, fixed=_text(value["fixed"], f"{path}.fixed"))
-    table = value.get("table")
-    if table is not None:
-        if type(table) is not dict or not table:
-            raise _Wrong(f"{path}.table", "an object with members")
-        for name, text in table.items():
-            _text(text, f"{path}.table.{name}")
+    table = _table(value["table"], f"{path}.table") if "table" in value else None
     return _Value(path, column=_text(value["column"], f"{path}.column"), table=table)
+
+
+def _table(value: Any, path: str) -> dict[str, str]:
+    if type(value) is not dict or not value:
+        raise _Wrong(path, "an object with members")
+    for name, text in value.items():
+        _text(text, f"{path}.{name}")
+    return value
 
 
 def _when(value: Any, path: str, moment: bool = False) -> _When:

@@ -6,7 +6,7 @@ Decides nothing: `ledger.postgres.store.Store` checks every record and accounts 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from hashlib import sha256
 from typing import Any
 
@@ -15,8 +15,10 @@ from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import KafkaError
 
 from ledger import topics
-from ledger.admission import Opened
+from ledger.admission import MAX_FOLDED, Opened
 from ledger.errors import Conflict, Unavailable
+from ledger.event import CORRECTED
+from ledger.lifecycle import MAX_CORRECTABLE
 from ledger.postgres.connection import connect
 from ledger.postgres.store import Checked, Fetched, Store
 
@@ -27,6 +29,8 @@ log = logging.getLogger(__name__)
 
 MAX_EVENTS_PER_TURN = 8192
 MAX_RECORDS_PER_TURN = 256
+# Transitions that the corrections of one turn may fold, at most: about half a second.
+MAX_FOLDED_PER_TURN = 2 * MAX_FOLDED
 
 
 def dump(value: Any) -> bytes:
@@ -43,6 +47,7 @@ class Intake:
         self._watch = TopicWatch(settings.kafka, topics.EVENTS)
         connection = connect(settings.postgres, "worker", writes=True)
         self._store = Store(connection, orjson.loads, dump)
+        self._records = 1  # that the next turn takes at most
 
     def positions(self, partitions: Iterable[int]) -> dict[int, int]:
         """Where to read on, per partition: PostgreSQL's next offset, checked against the topic.
@@ -119,24 +124,34 @@ class Intake:
         return [self._store.open(record) for record in records]
 
     def apply(self, batch: Sequence[Checked]) -> None:
-        """Step 5 for a batch, in turns of bounded size."""
-        for part in _parts(batch):
+        """Step 5 for a batch, in turns of bounded size.
+
+        The first turns are small: should one take longer than PostgreSQL allows and end this
+        process, the next process gets on record by record.
+        """
+        rest = list(batch)
+        while rest:
+            part = rest[: turn_length(rest, self._records)]
+            rest = rest[len(part) :]
             done = self._store.apply(self.topic_id, part)
+            self._records = min(2 * self._records, MAX_RECORDS_PER_TURN)
             unusual = {k: n for k, n in done.outcomes.items() if k != "logged"}
             if unusual:
                 log.warning("records not logged: %s", unusual)
             log.debug("%s, %d admitted, %d refused", done.outcomes, done.admitted, done.refused)
 
 
-def _parts(batch: Sequence[Checked]) -> Iterator[list[Checked]]:
-    part: list[Checked] = []
-    events = 0
-    for checked in batch:
-        size = len(checked.opened.events) if isinstance(checked.opened, Opened) else 1
-        if part and (events + size > MAX_EVENTS_PER_TURN or len(part) >= MAX_RECORDS_PER_TURN):
-            yield part
-            part, events = [], 0
-        part.append(checked)
-        events += size
-    if part:
-        yield part
+def turn_length(batch: Sequence[Checked], records: int) -> int:
+    """How many records of a batch, at least one and at most `records`, one turn takes."""
+    events = folded = 0
+    for number, checked in enumerate(batch[:records]):
+        opened = checked.opened
+        if isinstance(opened, Opened):
+            events += len(opened.events)
+            corrections = sum(not isinstance(e, str) and e.kind == CORRECTED for e in opened.events)
+            folded += min(corrections * MAX_CORRECTABLE, MAX_FOLDED)
+        else:
+            events += 1
+        if number and (events > MAX_EVENTS_PER_TURN or folded > MAX_FOLDED_PER_TURN):
+            return number
+    return min(len(batch), records)

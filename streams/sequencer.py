@@ -93,7 +93,6 @@ class Sequencer:
         if news and not self._cadence.is_due(begun):
             size = self._store.append_status()
         else:
-            maps.catch_up(self._store.connection, was.size)
             size = self._store.append_status(maps)
             self._cadence.took(begun, time.process_time() - cost)
         self._step("status appended")

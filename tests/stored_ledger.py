@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import psycopg2
 from psycopg2.extensions import connection as Connection
@@ -11,6 +11,7 @@ from psycopg2.extensions import connection as Connection
 from consumers import fsck
 from ledger import merkle
 from ledger.checkpoint import Checkpoint
+from ledger.errors import Unavailable
 from ledger.note import sign
 from ledger.postgres.connection import connect
 from ledger.postgres.maps import Maps
@@ -18,6 +19,8 @@ from ledger.postgres.migrate import migrate
 from ledger.postgres.sequencing import Head, Sequencing
 from ledger.postgres.store import Fetched, Store, create_ledger
 from ledger.tiles import extend, subtree_reader
+from streams.logwriter import LogWriter
+from streams.sequencer import Sequencer
 from tests import world
 
 TOPIC = "T" * 22
@@ -200,6 +203,27 @@ def advance(store: Sequencing, was: Head, size: int, maps: Maps | None = None) -
     if maps is not None:
         maps.settle()
     return head
+
+
+class Topic:
+    """A log topic that takes everything, or fails."""
+
+    def __init__(self, fails: bool = False) -> None:
+        self.written: list[int] = []
+        self.fails = fails
+
+    def check(self, *args: Any) -> None:
+        pass
+
+    def write(self, size: int, note: bytes) -> None:
+        if self.fails:
+            raise Unavailable("unreachable", "Kafka: injected")
+        self.written.append(size)
+
+
+def sequencer(ledger: StoredLedger, topic: Topic | None = None) -> Sequencer:
+    writer = cast(LogWriter, topic or Topic())
+    return Sequencer(ledger.sequencing, writer, world.CHECKPOINT, world.ORIGIN)
 
 
 def publish(store: Sequencing, head: Head) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import struct
+from typing import Any
 
 from psycopg2.extensions import connection as Connection
 from psycopg2.extensions import cursor as Cursor
@@ -43,6 +44,11 @@ class Maps:
         self._pending: list[tuple[bytes, bytes]] = []
         self._heads: dict[bytes, MapHead] | None = None
 
+    @property
+    def records(self) -> int:
+        """How many records both maps hold together."""
+        return sum(folded.records for folded in self._maps.values())
+
     def take(self, index: int, entry: bytes, deltas: tuple[bytes, bytes] | None) -> None:
         """Take in entry `index`, read back; those taken before are passed over.
 
@@ -52,7 +58,7 @@ class Maps:
             return
         if index > self.size:
             raise ValueError(f"entry {index} is not the next one, {self.size} is")
-        said = map_heads(parse_entry(entry)) if deltas is None else None
+        said = map_heads(_parse(index, entry)) if deltas is None else None
         if said is not None:
             if said != self.heads():
                 raise ProofError(
@@ -126,29 +132,27 @@ class Maps:
             index, data, next_index = cursor.fetchone() or (None, None, 0)
             if index is None:
                 return maps
-            said = map_heads(parse_entry(bytes(data)))
+            said = None if data is None else map_heads(_parse(index, bytes(data)))
             if said is None:
-                raise ProofError("stored-bytes-damaged", f"entry {index} carries no maps")
+                raise ProofError("stored-bytes-damaged", f"entry {index} does not carry the maps")
             cursor.execute(sql("lift_timeouts"))
             changed = _changed_keys(cursor, index, next_index)
-            for (kind, head), keys in zip(said.items(), changed, strict=True):
-                loaded = maps._maps[kind] = StatusMap(kind, head.k)
+            for (kind, loaded), keys in zip(maps._maps.items(), changed, strict=True):
                 _fold_current(cursor, loaded, keys)
                 for begin in range(0, len(keys), KEYS * KEY_SIZE):
                     some = keys[begin : begin + KEYS * KEY_SIZE]
                     listed = [some[i : i + KEY_SIZE] for i in range(0, len(some), KEY_SIZE)]
                     then = records_at(cursor, kind, listed, index)
                     loaded.fold(b"".join(key + record for key, record in then.items()))
-                if loaded.root() != head.root:
-                    raise ProofError(
-                        "stored-bytes-damaged",
-                        f"the current states do not give the {kind.decode()} map of entry {index}",
-                    )
-            maps.size, maps.state, maps._heads = index + 1, index, said
+            if maps.heads() != said:
+                raise ProofError(
+                    "stored-bytes-damaged", f"the current states do not give the maps of {index}"
+                )
+            maps.size, maps.state = index + 1, index
             if maps._stored_tiles(cursor, index) == maps.changed_tiles():
                 maps.settle()
             else:
-                log.warning("stored tiles of the status maps are damaged: they are written again")
+                log.warning("entry %d's map tiles are not stored: they are written again", index)
         return maps
 
     def _stored_tiles(self, cursor: Cursor, index: int) -> Tiles:
@@ -157,6 +161,12 @@ class Maps:
             cursor.execute(sql("read_map_tiles"), {"kind": kind.decode(), "log_index": index})
             found.update({(kind, level, n): bytes(data) for level, n, data in cursor.fetchall()})
         return found
+
+
+def _parse(index: int, entry: bytes) -> dict[str, Any]:
+    """The members of an entry without delta lists, as stored."""
+    check_deltas(index, entry, None)
+    return parse_entry(entry)
 
 
 def _changed_keys(cursor: Cursor, begin: int, end: int) -> tuple[bytes, bytes]:
@@ -200,5 +210,6 @@ class _Portions:
         rows = _ROW.iter_unpack(self._rows[self._skip : end])
         pairs = b"".join([key + record for _, _, key, _, record in rows])
         self._folded.fold(without(pairs, self._left_out))
+        self._folded.grow(next_k(self._folded.k, self._folded.records))
         del self._rows[:end]
         self._skip = 0

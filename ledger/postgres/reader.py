@@ -36,6 +36,7 @@ from .statements import sql
 MAX_MATCHES = 20
 MAX_NEAR = 5
 _NEAR_LENGTH = 64  # longer numbers get no near misses
+_ALIKE = {"0": "Oo", "O": "0", "o": "0", "1": "Il", "I": "1", "l": "1"}
 _ALPHABETS = ("0123456789", "ABCDEFGHIJKLMNOPQRSTUVWXYZ", "abcdefghijklmnopqrstuvwxyz")
 
 
@@ -108,6 +109,10 @@ class View:
         """The published certificates with this number, or with this GB/T 36904 identifier."""
         number = identity.normalise_number(text)
         identity.check_number(number)
+        if type_code is not None:
+            identity.check_type(type_code)
+        if issuer is not None:
+            identity.check_department(issuer)
         matches = self._matches([number], type_code, issuer)
         if matches:
             return Looked(number, tuple(matches))
@@ -171,10 +176,6 @@ class View:
         """What this number can mean where none is found: under the type and issuer asked for, or
         under all that the registry ever let issue it.
         """
-        if type_code is not None:
-            identity.check_type(type_code)
-        if issuer is not None:
-            identity.check_department(issuer)
         if type_code is not None and issuer is not None:
             return (CertificateId(type_code, issuer, number),)
         records, pairs = self.records(), set()
@@ -369,11 +370,27 @@ class View:
             raise Refused("not-found", f"no admitted event {event_id} is in the ledger")
         return int(row[0])
 
+    def certificates_of_events(self, event_ids: Sequence[str]) -> dict[str, list[CertificateId]]:
+        """The certificates that have published events with these ids. Reads the whole table."""
+        found: dict[str, list[CertificateId]] = {}
+        self._cursor.execute(
+            sql("find_events"),
+            {"event_ids": [bytes.fromhex(e) for e in event_ids], "size": self.size},
+        )
+        for event_id, *certificate in self._cursor.fetchall():
+            found.setdefault(event_id, []).append(CertificateId(*certificate))
+        return found
+
 
 def neighbours(number: str) -> set[str]:
-    """The numbers that differ in one digit or letter, in one left out, or in two exchanged."""
+    """The numbers that differ in one digit or letter, in one too many or a digit too few, or in
+    two exchanged.
+    """
     found: set[str] = set()
     for n, char in enumerate(number):
+        if char in _ALPHABETS[0]:
+            found.update(number[:at] + d + number[at:] for d in _ALPHABETS[0] for at in (n, n + 1))
+        found.update(number[:n] + other + number[n + 1 :] for other in _ALIKE.get(char, ""))
         head, tail = number[:n], number[n + 1 :]
         for alphabet in _ALPHABETS:
             if char in alphabet:

@@ -25,6 +25,7 @@ _WITH_BODIES = frozenset(
         "scan_lines",
         "scan_deltas",
         "scan_snapshots",
+        "scan_map_tiles",
         "scan_outbox",
         "scan_accounted_records",
     }

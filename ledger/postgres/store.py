@@ -16,7 +16,7 @@ from .. import admission, canonical, identity, lifecycle, merkle, times
 from ..admission import Accounted, Certificate, DeadLetter, Lane, Opened, Recorded, Turn
 from ..entry import Source, format_genesis, format_registry
 from ..errors import Conflict, Refused, Unavailable
-from ..event import Event
+from ..event import CORRECTED, Event
 from ..lifecycle import Transition, parse_transition
 from ..receipt import format_notice
 from ..registry import Registry, apply_note, format_record, genesis_records
@@ -141,8 +141,9 @@ class Store:
                 )
                 for c in accepted
             ]
-            view = _View(cursor, registry, [o for _, o in todo if isinstance(o, Opened)])
-            taken = Turn(view, next_index, max(clock, ledger_time))
+            bundles = [o for _, o in todo if isinstance(o, Opened)]
+            view = _View(cursor, registry, bundles, self._library)
+            taken = Turn(view, next_index, max(clock, ledger_time), self._library[1])
             outbox = []
             for fetched, opened in todo:
                 source = Source(topic_id, fetched.partition, fetched.offset)
@@ -325,12 +326,20 @@ def read_genesis(connection: Connection) -> tuple[str, bytes]:
 class _View:
     """`admission.View` over the open transaction, with what the batch needs read at once."""
 
-    def __init__(self, cursor: Cursor, registry: Registry, batch: Sequence[Opened]) -> None:
+    def __init__(
+        self,
+        cursor: Cursor,
+        registry: Registry,
+        batch: Sequence[Opened],
+        library: tuple[Callable[[bytes], Any], canonical.Dump],
+    ) -> None:
         self._cursor = cursor
+        self._library = library
         self.registry = registry
         self._lanes: dict[tuple[str, int], Lane] = {}
         events = [e for opened in batch for e in opened.events if isinstance(e, Event)]
         self.certificates = self._read_certificates(sorted({e.key for e in events}))
+        self._histories = self._read_histories(self._corrected(batch))
         holders = {e.data["holder_pseudonym"] for e in events if "holder_pseudonym" in e.data}
         if holders:
             holders |= {c.holder for c in self.certificates.values() if c.holder}
@@ -342,12 +351,38 @@ class _View:
             return found
         self._cursor.execute(sql("read_certificates"), _joined(keys))
         for key, record, holder in self._cursor.fetchall():
-            standing, link = lifecycle.parse_record(bytes(record))
+            standing, link = lifecycle.parse_record(bytes(record), *self._library)
             found[bytes(key)] = Certificate(standing, link, holder)
         if found:
             self._cursor.execute(sql("read_event_ids"), _joined(list(found)))
             for key, event_id, line_hash in self._cursor.fetchall():
                 found[bytes(key)].event_ids[bytes(event_id).hex()] = bytes(line_hash)
+        return found
+
+    def _corrected(self, batch: Sequence[Opened]) -> list[bytes]:
+        """The certificates that the batch corrects, as far as its bundles may fold histories."""
+        found: set[bytes] = set()
+        for opened in batch:
+            folded = 0
+            for event in opened.events:
+                if isinstance(event, str) or event.kind != CORRECTED:
+                    continue
+                known = self.certificates.get(event.key)
+                if known is None or known.standing.count > lifecycle.MAX_CORRECTABLE:
+                    continue
+                folded += known.standing.count
+                if folded > admission.MAX_FOLDED:
+                    break
+                found.add(event.key)
+        return sorted(found)
+
+    def _read_histories(self, keys: list[bytes]) -> dict[bytes, list[Transition]]:
+        found: dict[bytes, list[Transition]] = {}
+        if keys:
+            self._cursor.execute(sql("read_histories"), _joined(keys))
+            for key, data in self._cursor.fetchall():
+                transition = parse_transition(self._library[0](bytes(data)))
+                found.setdefault(bytes(key), []).append(transition)
         return found
 
     def _read_holders(self, keys: list[bytes]) -> dict[bytes, tuple[int, bytes]]:
@@ -394,11 +429,9 @@ class _View:
         return self.certificates.get(key)
 
     def history(self, key: bytes) -> list[Transition]:
-        self._cursor.execute(sql("read_history"), {"key": key})
-        return [
-            parse_transition(canonical.loads(bytes(data)))
-            for _, _, _, _, data in self._cursor.fetchall()
-        ]
+        if key not in self._histories:
+            self._histories |= self._read_histories([key])
+        return self._histories.get(key, [])
 
     def holder(self, key: bytes) -> tuple[int, bytes]:
         return self._holders.get(key, (0, b""))

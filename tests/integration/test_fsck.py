@@ -25,17 +25,19 @@ from consumers.fsck_report import KINDS, Finding
 from ledger import logtopic, times, topics
 from ledger.bundle import format_record
 from ledger.checkpoint import Checkpoint
+from ledger.errors import ProofError
 from ledger.note import sign
 from ledger.postgres.maps import Maps
 from ledger.postgres.migrate import migrate
 from ledger.postgres.sequencing import Sequencing
 from ledger.postgres.store import Fetched, Store, create_ledger
+from ledger.statusmap import MapHead
 from streams.kafka_topics import create_topics, describe_topic
 from streams.logwriter import LogWriter, make_producer
 from streams.relay import Relay
 from streams.sequencer import Sequencer
 from tests import world
-from tests.stored_ledger import publish, sequence
+from tests.stored_ledger import advance, publish, sequence
 
 TOPIC = "T" * 22
 HOLDERS = tuple(f"1:{number:064x}" for number in range(8))
@@ -335,6 +337,8 @@ def test_findings_on_the_command_line(ledger: Ledger, capsys: pytest.CaptureFixt
 FIRST_HOLDER = "(SELECT min(map_key) FROM holder)"
 CERTIFICATE = f"certificate {world.TYPE}/a/"
 
+NEWEST_TILES = "log_index = (SELECT max(log_index) FROM map_tile)"
+
 DAMAGE: dict[str, tuple[list[str], str, str]] = {
     "bit in an event line": (
         [flip("lines", "data", "log_index = 8 AND chunk = 1", 40)], "lines", "entry 8"
@@ -473,6 +477,26 @@ DAMAGE: dict[str, tuple[list[str], str, str]] = {
     "status row": (
         ["UPDATE status SET ledger_time = ledger_time - 1 WHERE log_index = 9"], "status", "entry 9"
     ),
+    "status row's maps": (
+        ["UPDATE status SET maps = false WHERE log_index = 9"], "status", "entry 9"
+    ),
+    "bit in a map's tile": (
+        [flip("map_tile", "data", f"kind = 'C' AND {NEWEST_TILES}")],
+        "map-tile", "map tile C/0/0 as of entry 318",
+    ),
+    "map's tile gone": (
+        [f"DELETE FROM map_tile WHERE kind = 'C' AND {NEWEST_TILES}"],
+        "map-tile", "map tile C/0/0 as of entry 318",
+    ),
+    "map's tile of an entry without maps": (
+        [f"UPDATE map_tile SET log_index = 317 WHERE kind = 'C' AND {NEWEST_TILES}"],
+        "map-tile", "entry 317",
+    ),
+    "map's tile outside the tree": (
+        ["INSERT INTO map_tile SELECT kind, 1, 7, log_index, data FROM map_tile "
+         f"WHERE kind = 'C' AND {NEWEST_TILES}"],
+        "map-tile", "map tile C/1/7 as of entry 318",
+    ),
     "tally": (
         ["UPDATE tally SET count = count + 1 WHERE name = 'admitted'"], "tally", "tally admitted"
     ),
@@ -540,6 +564,46 @@ def test_damage_is_found_and_named(mended: Ledger, name: str) -> None:
     assert len(found) <= 8, f"{len(found)} findings for one damage: {found}"
     first = found[0]
     assert first.kind == kind or first.place == place, f"the first is {first} of {found}"
+
+
+class LyingMaps(Maps):
+    """What a sequencer gone wrong says: other heads than it has."""
+
+    lie: Callable[[dict[bytes, MapHead]], dict[bytes, MapHead]]
+
+    def heads(self) -> dict[bytes, MapHead]:
+        return self.lie(super().heads())
+
+
+LIES: dict[str, Callable[[dict[bytes, MapHead]], dict[bytes, MapHead]]] = {
+    "another root of certificates": lambda h: {**h, b"C": MapHead(h[b"C"].k, bytes(32))},
+    "another root of holders": lambda h: {**h, b"H": MapHead(h[b"H"].k, bytes(32))},
+    "another k": lambda h: {**h, b"C": MapHead(h[b"C"].k + 1, h[b"C"].root)},
+    "the maps exchanged": lambda h: {b"C": h[b"H"], b"H": h[b"C"]},
+}
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_a_status_entry_with_other_maps_than_the_log_gives(ledger: Ledger, lie: str) -> None:
+    """Signed and in the tree: only who folds the log again can tell."""
+    maps = Maps.load(ledger.sequencing.connection)
+    maps.__class__ = LyingMaps
+    maps.lie = LIES[lie]  # type: ignore[attr-defined]
+    was = ledger.sequencing.head()
+    size = ledger.sequencing.append_status(maps)
+    publish(ledger.sequencing, advance(ledger.sequencing, was, size))
+    found = check(ledger.connection)
+    assert ("status-map", f"entry {size - 1}") in {(f.kind, f.place) for f in found}
+    assert {f.kind for f in found} <= {"status-map", "map-tile"}
+    with pytest.raises(ProofError, match="stored-bytes-damaged"):
+        Maps.load(ledger.sequencing.connection)
+
+
+def test_a_delta_list_that_does_not_matter_to_later_maps_is_all_that_is_found(
+    ledger: Ledger,
+) -> None:
+    ledger.damage("DELETE FROM delta WHERE log_index = (SELECT max(log_index) FROM delta)")
+    assert [f.kind for f in check(ledger.connection)] == ["delta"]
 
 
 def test_all_damages_together_are_each_named(ledger: Ledger) -> None:

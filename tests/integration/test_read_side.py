@@ -18,6 +18,7 @@ from consumers import commands, offline
 from consumers.verifier import load_trust
 from ledger import canonical, identity, times
 from ledger.checking import check
+from ledger.errors import Malformed
 from ledger.postgres.maps import Maps
 from ledger.postgres.migrate import migrate
 from ledger.postgres.reader import Reader, neighbours
@@ -197,6 +198,53 @@ def test_evidence_is_checked_in_another_folder(
     forged = file.read_bytes().replace(b"2016-12-31", b"2036-12-31")
     file.write_bytes(forged)
     assert run(ledger, "verify", str(file)) == 4
+
+
+def test_absence_is_proven_and_kept_as_a_file(
+    ledger: StoredLedger, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, value = ask(ledger, capsys, "verify", "no such thing")
+    assert (code, value["checks"][4]["result"]) == (3, "passed")
+    assert "under 2 types and issuers" in value["why"]
+    assert value["certificate"]["type"] is None
+    file = tmp_path / "none.evidence.json"
+    named = ("no such thing", "--type", world.TYPE, "--issuer", "a")
+    assert run(ledger, "evidence", "no such thing", "-o", str(file)) == 3
+    assert not file.exists()
+    assert run(ledger, "evidence", *named, "-o", str(file)) == 0
+    capsys.readouterr()
+    assert offline.main([str(file), "--trust", str(ledger.trust_file), "--json"]) == 3
+    told = json.loads(capsys.readouterr().out)
+    assert (told["answer"], told["certificate"]["issuer"]) == ("not-found", "a")
+    assert ask(ledger, capsys, "verify", *named, "--at", "2016-12-01")[0] == 3
+    assert run(ledger, "verify", "no such thing", "--issuer", "nobody") == 3
+    assert run(ledger, "verify", "no such thing", "--type", "T", "--issuer", "nobody") == 3
+    assert run(ledger, "verify", NUMBER, "--issuer", "nobody") == 3
+    ledger.admit(world.make_event("issued", "no such thing", time=TIME))
+    assert ask(ledger, capsys, "verify", *named)[0] == 3  # not published yet
+    ledger.publish()
+    assert ask(ledger, capsys, "verify", *named)[0] == 0
+    assert run(ledger, "verify", str(file)) == 3  # as of its own checkpoint
+
+
+@pytest.mark.parametrize("name", ["--type", "--issuer"])
+def test_names_that_cannot_be_are_said_to_be_so(ledger: StoredLedger, name: str) -> None:
+    for text in ("a b", "", "a" * 70_000, "\udcff"):
+        with pytest.raises(Malformed):
+            run(ledger, "verify", "no such thing", name, text)
+
+
+def test_state_evidence_rests_on_the_last_maps(
+    ledger: StoredLedger, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = world.make_event("suspended", "20230000403", time=TIME, reason_code="x")
+    ledger.admit(line)
+    size = ledger.publish(with_maps=False)
+    assert ask(ledger, capsys, "verify", "20230000403")[1]["tree_size"] < size
+    ledger.admit()
+    size = ledger.publish()
+    value = ask(ledger, capsys, "verify", "20230000403")[1]
+    assert (value["tree_size"], value["reason"]) == (size, "suspended")
 
 
 def test_what_is_not_published_is_not_seen(

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Sequence
 from hashlib import sha256
-from typing import Any, cast
+from typing import cast
 
 import pytest
 from cryptography.exceptions import InvalidSignature
@@ -22,31 +22,18 @@ from ledger.postgres.sequencing import Head, Sequencing
 from streams.logwriter import LogWriter
 from streams.sequencer import Sequencer
 from tests import world
-from tests.stored_ledger import StoredLedger, advance, damage, query, sequence
+from tests.stored_ledger import (
+    StoredLedger,
+    Topic,
+    advance,
+    damage,
+    query,
+    sequence,
+    sequencer,
+)
 
 MINUTE = 60 * times.SECOND
 HOLDER = f"1:{7:064x}"
-
-
-class Topic:
-    """A log topic that takes everything, or fails."""
-
-    def __init__(self, fails: bool = False) -> None:
-        self.written: list[int] = []
-        self.fails = fails
-
-    def check(self, *args: Any) -> None:
-        pass
-
-    def write(self, size: int, note: bytes) -> None:
-        if self.fails:
-            raise Unavailable("unreachable", "Kafka: injected")
-        self.written.append(size)
-
-
-def sequencer(ledger: StoredLedger, topic: Topic | None = None) -> Sequencer:
-    writer = cast(LogWriter, topic or Topic())
-    return Sequencer(ledger.sequencing, writer, world.CHECKPOINT, world.ORIGIN)
 
 
 def rest(rounds: Sequencer) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import random
 import threading
 import time
@@ -16,6 +17,7 @@ import psycopg2.extensions
 import pytest
 from psycopg2.extensions import ISOLATION_LEVEL_AUTOCOMMIT, make_dsn, parse_dsn
 
+from ledger import admission
 from ledger.bundle import format_record, note_hash
 from ledger.errors import Conflict, LedgerError, Refused, Unavailable
 from ledger.event import make_event_id
@@ -27,6 +29,7 @@ from ledger.postgres.connection import connect, transaction
 from ledger.postgres.migrate import migrate, migrations
 from ledger.postgres.statements import sql
 from ledger.postgres.store import Fetched, Store, create_ledger
+from streams.intake import turn_length
 from tests import world
 from tests.stored_ledger import TOPIC, StoredLedger, query
 
@@ -676,3 +679,27 @@ def test_a_transaction_is_ended_after_its_time(ledger: StoredLedger) -> None:
     query(ledger.connection, "SET transaction_timeout = '100ms'")
     with pytest.raises(Unavailable), transaction(ledger.connection) as cursor:
         cursor.execute("SELECT pg_sleep(2)")
+
+
+def test_corrections_of_long_histories_end_within_a_turn(ledger: StoredLedger) -> None:
+    """What one turn may fold takes less than PostgreSQL allows: no department can stop intake."""
+    certificates, length = 32, 200
+    last = {}
+    for n in range(certificates):
+        lines = ledger.issued(f"L{n}")
+        lines += [ledger.event("amended", f"L{n}") for _ in range(length - 1)]
+        assert ledger.send(ledger.make(lines)) == {"logged": 1}
+        last[n] = json.loads(lines[-1])["id"]
+    words = {"correction": "restate", "reason_code": "x", "valid_until": "2030-01-01+08:00"}
+    bundles = []
+    for _ in range(2):
+        numbers = [i % certificates for i in range(admission.MAX_FOLDED // length + 10)]
+        lines = [ledger.event("corrected", f"L{n}", corrects=last[n], **words) for n in numbers]
+        bundles.append(ledger.make(lines))
+    batch = [ledger.store.open(ledger.fetched(bundle)) for bundle in bundles]
+    assert turn_length(batch, 256) == 2
+    assert ledger.store.apply(TOPIC, batch).outcomes == {"logged": 2}
+    counts = ledger.counts()
+    assert counts["history-too-long"] > 0
+    assert counts["admitted"] > certificates * length + 250
+    ledger.check()

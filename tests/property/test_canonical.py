@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import unicodedata
 from typing import Any
 
@@ -14,10 +15,11 @@ from hypothesis import strategies as st
 
 from ledger import canonical
 from ledger.errors import LedgerError, Malformed
+from ledger.unassigned import first_unassigned
 
 LIMIT = 65_536
 names = st.text(st.characters(max_codepoint=127), max_size=8)
-texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=12).map(
+texts = st.text(st.characters(exclude_categories=["Cs", "Cn"]), max_size=12).map(
     lambda text: unicodedata.normalize("NFC", text)
 )
 numbers = st.integers(-canonical.MAX_INTEGER, canonical.MAX_INTEGER)
@@ -112,3 +114,32 @@ def test_depth_and_size_are_limited() -> None:
     with pytest.raises(Malformed) as refused:
         canonical.parse(b"1" * 11, 10)
     assert refused.value.code == "too-large"
+
+
+def test_an_escape_and_a_combining_mark_would_compose() -> None:
+    """Each string is in form C; their printed text is not, and no reader would take it."""
+    for text in ("\n\u0303", "\t\u030c", "\x0c\u0307"):
+        with pytest.raises(Malformed, match="normalisation"):
+            canonical.format({"a": text})
+
+
+@pytest.mark.parametrize("char", ["\u0378", "\U00010efd", "\U000323af", "\U000e0000", "\uffff"])
+def test_characters_that_unicode_14_does_not_assign_are_refused(char: str) -> None:
+    """Assigned later, they normalise in newer readers and not in older ones."""
+    for value in (char, {"a": [char]}, f"x\u0301{char}"):
+        with pytest.raises(Malformed):
+            canonical.format(value)
+        with pytest.raises(Malformed):
+            canonical.parse(canonical.encode(value), 1000)
+
+
+def test_what_is_assigned_is_what_unicode_14_assigns() -> None:
+    same = unicodedata.unidata_version == "14.0.0"
+    for code in range(sys.maxunicode + 1):
+        char = chr(code)
+        category = unicodedata.category(char)
+        if category == "Cs":
+            continue
+        refused = first_unassigned(char) is not None
+        assert refused or category != "Cn", f"U+{code:04X} became unassigned"
+        assert not (same and refused) or category == "Cn", f"U+{code:04X} is assigned"

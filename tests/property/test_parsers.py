@@ -30,6 +30,7 @@ from ledger.event import FIELDS, parse_event
 from ledger.note import format_note, parse_note, parse_vkey, sign
 from ledger.receipt import format_lane, format_notice, format_receipt, parse_message, parse_receipt
 from ledger.registry import Registry, apply_note, genesis_records
+from ledger.statusmap import MapHead
 from tests.world import (
     CHECKPOINT,
     OPERATOR,
@@ -235,6 +236,14 @@ def test_random_and_mutated_bytes(name: str, data: st.DataObject) -> None:
     _tolerate(parse, given_)
 
 
+def test_nothing_follows_the_sixth_line_of_a_bundle_note() -> None:
+    text = HEADER.text()
+    assert parse_header(text) == HEADER
+    for tail in (b"\x00", b"more", b" "):
+        with pytest.raises(Malformed, match="malformed-note"):
+            parse_header(text + tail)
+
+
 any_json = st.recursive(
     st.none()
     | st.booleans()
@@ -383,6 +392,7 @@ def test_other_entries_parse() -> None:
         format_genesis(ORIGIN, str(CHECKPOINT.key), str(OPERATOR.key), TIME),
         format_registry(REGISTRY_NOTE, TIME),
         format_status(7, bytes(32), TIME),
+        format_status(7, bytes(32), TIME, {k: MapHead(5, bytes(32)) for k in (b"C", b"H")}),
         format_equivocation(NOTE, Source("A" * 22, 0, 1), 5, TIME),
     ):
         assert canonical.format(parse_entry(entry)) == entry

@@ -233,12 +233,46 @@ def test_the_first_signature_line_by_a_known_key_counts() -> None:
     book.change(
         f"key/{new.key.key_id}", key_change(new, "bundle", "a"), registry_signer("a"), old, new
     )
-    stranger = bundle_signer("b")
     header = make_header([])
-    for signers in ([old, new], [new, old], [stranger, new, old]):
+    for signers in ([old, new], [new, old]):
         opened = open_record(format_record(make_note(header, *signers), []), book.registry)
         assert isinstance(opened, Opened)
-        assert opened.key == next(s.key for s in signers if s is not stranger)
+        assert opened.key == signers[0].key
+    bad = format_record(
+        make_note(header, old, new).replace(base64.b64encode(old.key.key_hash)[:4], b"AAAA"), []
+    )
+    opened = open_record(bad, book.registry)
+    assert isinstance(opened, Opened)
+    assert opened.key == new.key
+
+
+def test_a_note_for_the_log_has_signatures_of_its_department_only() -> None:
+    """What somebody adds to a captured record would stand in the log for ever."""
+    own, stranger = bundle_signer("a"), bundle_signer("b")
+    for signers in ([own, stranger], [stranger, own]):
+        opened = open_record(
+            format_record(make_note(make_header([]), *signers), []), make_book().registry
+        )
+        assert isinstance(opened, DeadLetter)
+        assert opened.code == "unknown-key"
+
+
+def test_a_key_signs_a_note_once() -> None:
+    """Dozens of lines by one key, the last of them false, cost a thousand verifications."""
+    own = bundle_signer("a")
+    opened = open_record(
+        format_record(make_note(make_header([]), own, own), []), make_book().registry
+    )
+    assert isinstance(opened, DeadLetter)
+    assert opened.code == "malformed-record"
+
+
+def test_only_a_revocation_goes_beyond_the_longest_history() -> None:
+    acts = [make_event("amended", "1", change=str(n)) for n in range(lifecycle.MAX_HISTORY + 1)]
+    last = make_event("revoked", "1", revocation_kind="annulled")
+    codes = World().publish("a", make_event("issued", "1"), *acts, last)
+    admitted = lifecycle.MAX_HISTORY
+    assert codes == ["admitted"] * admitted + ["history-too-long"] * 2 + ["admitted"]
 
 
 # --- lanes

@@ -12,16 +12,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ledger import canonical, checkpoint, times, verdict
+from ledger import canonical, checkpoint, statusmap, times, verdict
 from ledger.bundle import AHEAD
 from ledger.checking import check, check_file
 from ledger.errors import Malformed
 from ledger.evidence import Evidence, Shown, format_evidence, parse_evidence
 from ledger.note import sign
+from ledger.proving import show_entry
+from ledger.statusmap import Membership
 from ledger.trust import Trust, TrustedKey, format_trust, parse_trust
 from ledger.verdict import Answer
 from tests import world
-from tests.ledger_builder import LedgerBuilder
+from tests.ledger_builder import LedgerBuilder, MapState
 
 DAY = 86_400
 GRANTS = (
@@ -225,7 +227,9 @@ def test_voided_and_restated_history() -> None:
 
 
 def test_size_of_evidence_in_a_large_ledger() -> None:
-    """Under 10 KB for a history of four events in a log of 130,000 entries."""
+    """Under 10 KB for a history of four events in a log of 130,000 entries, also where the map has
+    ten million records: a bucket's path is longer by 50 bytes a level there.
+    """
     ledger = make_ledger()
     kinds: list[tuple[str, dict[str, Any]]] = [
         ("issued", {"valid_from": "2026-02-01+08:00", "valid_until": "2027-01-31+08:00"}),
@@ -241,7 +245,9 @@ def test_size_of_evidence_in_a_large_ledger() -> None:
         ledger.publish([*others, ledger.event(kind, "N", time=time, **members), *others[:99]])
     data = format_evidence(ledger.evidence("N"))
     assert check_file(data, ledger.trust(), ledger.now).answer == "valid"
-    assert len(data) < 10_000
+    more_levels = statusmap.next_k(0, 10_000_000) - ledger.k[statusmap.CERTIFICATES]
+    assert more_levels == 13
+    assert len(data) + 50 * more_levels < 10_000
 
 
 # --- two times and freshness ---
@@ -413,8 +419,6 @@ def test_an_old_status_entry_under_todays_checkpoint() -> None:
     ledger.admit("revoked", "M", revocation_kind="annulled")
     ledger.status()
     source = ledger.source()
-    from ledger.proving import show_entry
-
     shown = show_entry(source, index)
     assert shown.data == old
     evidence = replace(ledger.evidence("N"), status=shown)
@@ -438,6 +442,187 @@ def test_a_suspension_left_out_of_the_middle() -> None:
     forged = replace(evidence, history=history, events=events, entries=entries)
     answer = check(forged, trust, now)
     assert (answer.reason, answer.exit, "status" in failed(answer)) == ("evidence-refused", 4, True)
+
+
+def bucket_ledger() -> LedgerBuilder:
+    """Enough certificates for buckets of several records, N among them."""
+    ledger = plain_ledger()
+    ledger.publish([ledger.event("issued", f"more {n}") for n in range(60)])
+    ledger.status()
+    assert ledger.k[statusmap.CERTIFICATES] == 2
+    return ledger
+
+
+def with_bucket(evidence: Evidence, pairs: bytes) -> Evidence:
+    return replace(evidence, bucket=Membership(pairs, evidence.bucket.path))
+
+
+def pairs_of(evidence: Evidence) -> list[bytes]:
+    pairs = evidence.bucket.bucket
+    return [pairs[i : i + 64] for i in range(0, len(pairs), 64)]
+
+
+def test_an_old_but_true_event_of_a_since_revoked_certificate() -> None:
+    ledger = plain_ledger()
+    old = ledger.evidence("N")
+    assert check(old, ledger.trust(), ledger.now).answer == "valid"
+    ledger.advance(60)
+    ledger.admit("revoked", "N", revocation_kind="annulled")
+    true = ledger.evidence("N")
+    assert check(true, ledger.trust(), ledger.now).reason == "revoked-annulled"
+    source = ledger.source()
+    entries = tuple(show_entry(source, step.index) for step in old.history)
+    forged = replace(true, history=old.history, events=old.events, entries=entries)
+    assert refused_by(forged, ledger) == ["status"]
+    with_old_bucket = replace(forged, bucket=old.bucket)
+    assert refused_by(with_old_bucket, ledger) == ["status"]
+
+
+def test_another_certificates_bucket() -> None:
+    ledger = bucket_ledger()
+    true = ledger.evidence("N")
+    others = (ledger.evidence(f"more {n}") for n in range(60))
+    other = next(o for o in others if o.bucket != true.bucket)
+    assert refused_by(replace(true, bucket=other.bucket), ledger) == ["status"]
+    absent = replace(true, bucket=other.bucket, history=(), events=(), entries=())
+    assert refused_by(absent, ledger) == ["status"]
+
+
+def test_a_bucket_with_one_record_left_out() -> None:
+    ledger = bucket_ledger()
+    true = ledger.evidence("N")
+    pairs = pairs_of(true)
+    assert len(pairs) > 2
+    for n in range(len(pairs)):
+        forged = with_bucket(true, b"".join(pairs[:n] + pairs[n + 1 :]))
+        assert refused_by(forged, ledger) == ["status"]
+        own = pairs[n][:32] == true.certificate.key
+        if own:  # and the certificate said to be none
+            gone = replace(forged, history=(), events=(), entries=())
+            assert refused_by(gone, ledger) == ["status"]
+
+
+def test_a_bucket_with_one_record_added() -> None:
+    ledger = bucket_ledger()
+    true = ledger.evidence("N")
+    pairs = pairs_of(true)
+    added = pairs[0][:31] + bytes([pairs[0][31] ^ 1]) + bytes(32)
+    forged = with_bucket(true, b"".join(sorted([*pairs, added])))
+    assert refused_by(forged, ledger) == ["status"]
+
+
+@pytest.mark.parametrize("by", [-1, 1])
+def test_another_k(by: int) -> None:
+    """A true bucket of a map of another k, with its path."""
+    ledger = bucket_ledger()
+    true = ledger.evidence("N")
+    records = ledger.maps[statusmap.CERTIFICATES]
+    other = MapState(statusmap.CERTIFICATES, 2 + by, records).membership(true.certificate.key)
+    forged = replace(true, bucket=other)
+    assert refused_by(forged, ledger) == ["status"]
+    value = json.loads(true.status.data)
+    value["certificates_map"]["k"] += by
+    status = replace(true.status, data=canonical.format(value))
+    assert "status" in refused_by(replace(forged, status=status), ledger)
+
+
+def test_a_path_with_one_hash_altered() -> None:
+    ledger = bucket_ledger()
+    true = ledger.evidence("N")
+    for n in range(len(true.bucket.path)):
+        path = list(true.bucket.path)
+        path[n] = bytes(32)
+        bucket = Membership(true.bucket.bucket, tuple(path))
+        assert refused_by(replace(true, bucket=bucket), ledger) == ["status"]
+
+
+def test_a_status_entry_without_maps() -> None:
+    ledger = plain_ledger()
+    ledger.status(with_maps=False)
+    assert refused_by(ledger.evidence("N"), ledger) == ["status"]
+
+
+def test_a_certificate_said_to_be_absent_and_an_absent_one_said_to_be_there() -> None:
+    ledger = plain_ledger()
+    true = ledger.evidence("N")
+    gone = replace(true, history=(), events=(), entries=())
+    assert refused_by(gone, ledger) == ["status"]
+    absent = ledger.evidence("nobody has it")
+    there = replace(true, certificate=absent.certificate, bucket=absent.bucket)
+    assert "status" in refused_by(there, ledger)
+
+
+# --- absence ---
+
+
+def test_absence_is_proven() -> None:
+    ledger = bucket_ledger()
+    data = format_evidence(ledger.evidence("nobody has it"))
+    answer = check_file(data, ledger.trust(), ledger.now)
+    assert (answer.answer, answer.reason, answer.exit) == ("not-found", "not-found", 3)
+    assert [c.result for c in answer.checks] == [
+        "not-checked", "passed", "not-checked", "passed", "passed", "passed", "not-checked"
+    ]  # fmt: skip
+    assert "holds no such certificate" in answer.checks[4].why
+    assert answer.members()["certificate"]["number"] == "nobody has it"
+    past = check_file(data, ledger.trust(), ledger.now, at="2020-01-01T00:00:00Z")
+    assert past.answer == "not-found"
+    then = check_file(data, ledger.trust(), ledger.now, known_at="2026-03-01T00:00:00Z")
+    assert then.answer == "not-found"
+
+
+def test_absence_goes_stale() -> None:
+    ledger = plain_ledger()
+    data = format_evidence(ledger.evidence("nobody has it"))
+    later = ledger.now + 2 * DAY * times.SECOND
+    stale = check_file(data, ledger.trust(), later)
+    assert (stale.answer, stale.reason) == ("cannot-decide", "checkpoint-stale")
+    relied = check_file(data, ledger.trust(), later, relied_at=times.format_moment(ledger.now))
+    assert relied.answer == "not-found"
+
+
+def test_nothing_is_absent_while_the_issuer_is_silent() -> None:
+    ledger = plain_ledger()
+    ledger.advance(DAY + 1)
+    ledger.status()
+    answer = ask(ledger, "nobody has it")
+    assert (answer.answer, answer.reason) == ("cannot-decide", "issuer-silent")
+    never = ask(ledger, "nobody has it", issuer="b")
+    assert (never.answer, never.reason) == ("cannot-decide", "issuer-silent")
+    assert "never signed" in never.why
+    ledger.doctor("department/a", silence_limit_seconds=None)
+    ledger.status()
+    assert ask(ledger, "nobody has it").answer == "not-found"
+
+
+def test_nobody_of_this_name_can_have_issued_it() -> None:
+    ledger = plain_ledger()
+    for issuer in ("0", "aa", "zz"):
+        evidence = ledger.evidence("N", issuer=issuer)
+        answer = check(evidence, ledger.trust(), ledger.now)
+        assert (answer.answer, answer.reason, failed(answer)) == ("not-found", "not-found", [])
+        for n in range(len(evidence.records)):
+            left = evidence.records[:n] + evidence.records[n + 1 :]
+            fewer = check(replace(evidence, records=left), ledger.trust(), ledger.now)
+            if fewer.answer != "not-found":
+                assert (fewer.answer, fewer.reason) == ("cannot-decide", "evidence-incomplete")
+        none = replace(evidence, records=(), registry_size=0)
+        assert check(none, ledger.trust(), ledger.now).reason == "evidence-incomplete"
+
+
+def test_a_registered_issuer_is_not_passed_off_as_unknown() -> None:
+    """Its silence counts, so its record cannot be left out."""
+    ledger = plain_ledger()
+    ledger.advance(DAY + 1)
+    ledger.status()
+    true = ledger.evidence("nobody has it")
+    unknown = ledger.evidence("nobody has it", issuer="aa")
+    for records in ((), unknown.records, true.records[:1], true.records[1:]):
+        forged = check(replace(true, records=records), ledger.trust(), ledger.now)
+        assert forged.answer == "cannot-decide"
+    merged = {r.index: r for r in (*true.records, *unknown.records)}
+    both = replace(true, records=tuple(merged[n] for n in sorted(merged)))
+    assert check(both, ledger.trust(), ledger.now).answer == "cannot-decide"
 
 
 def test_another_certificates_history() -> None:

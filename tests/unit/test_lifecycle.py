@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
@@ -33,7 +33,7 @@ class History:
             **members,
         )
         if kind == "corrected":
-            t = replace(t, version=correct(self.acts, t).version)
+            t = t._replace(version=correct(self.acts, t).version)
         else:
             step(standing, t)
         self.acts.append(t)
@@ -345,6 +345,16 @@ STORIES: dict[str, tuple[History, Rows]] = {
         issued("2020-06-01", valid_from="unknown", valid_until="2020-12-31"),
         [("2021-06-02", None, "not-valid expired")],
     ),
+    "issue of unknown start, and certainly revoked": (
+        issued("2020-06-01", valid_from="unknown").act(
+            "revoked", "2020-06-02", revocation="penalty", valid_from=day("2020-03-01")
+        ),
+        [
+            ("2020-02-01", None, "cannot-decide start-unknown"),
+            ("2020-04-01", 1, "cannot-decide start-unknown"),
+            ("2020-04-01", 2, "not-valid revoked-penalty"),
+        ],
+    ),
     "revocation of unknown start": (
         issued("2020-01-01").act(
             "revoked", "2020-06-01", revocation="annulled", valid_from="unknown"
@@ -461,6 +471,79 @@ def test_at_the_far_end_the_answer_is_the_standing(name: str) -> None:
                 assert found.valid_from == standing.valid_from
 
 
+def test_a_suspension_after_one_that_ended_by_itself_is_the_standing() -> None:
+    history = (
+        issued()
+        .act("suspended", "2020-06-01", reason="first", valid_until=day("2020-06-30"))
+        .act("suspended", "2020-08-01", reason="second", valid_until=day("2020-12-31"))
+    )
+    standing = fold(history.acts)
+    assert (standing.reason, standing.suspended_until) == ("second", day("2020-12-31"))
+    assert standing.since == history.acts[2].time
+    assert fold(history.act("reinstated", "2020-09-01").acts).state == "valid"
+
+
+# --- ends of validity that have not begun
+
+
+def revoked_from_2099() -> History:
+    return issued().act(
+        "revoked", "2020-02-01", revocation="deregistered", valid_from=day("2099-01-01")
+    )
+
+
+def test_a_revocation_to_come_shields_from_none_today() -> None:
+    """It would be a way to keep a certificate valid against everybody else's acts."""
+    h = revoked_from_2099().act("revoked", "2020-03-01", by="b", revocation="penalty")
+    assert h.says("2020-03-02") == "not-valid revoked-penalty"
+    assert h.at("2099-06-01").since == moment("2020-03-01")
+    h = revoked_from_2099().act("suspended", "2020-03-01", by="b", reason="fraud")
+    assert h.says("2020-02-20") == "valid"
+    assert h.says("2020-03-02") == "not-valid suspended"
+    assert h.says("2099-06-01") == "not-valid revoked-deregistered"
+    assert fold(h.acts).state == "revoked"
+
+
+@pytest.mark.parametrize("kind", ["expired", "suspended", "transferred-out"])
+def test_another_end_to_come_shields_from_none_today(kind: str) -> None:
+    members = {"reason": "x"} if kind == "suspended" else {}
+    members |= {"transfer_to": "b"} if kind == "transferred-out" else {}
+    for act in (
+        {"kind": "suspended", "reason": "fraud"},
+        {"kind": "revoked", "revocation": "penalty"},
+    ):
+        h = issued().act(kind, "2020-02-01", valid_from=day("2099-01-01"), **members)
+        h.act(time="2020-03-01", by="b", **act)
+        assert h.says("2020-02-20") == "valid"
+        assert h.at("2020-03-02").answer == "not-valid"
+        assert h.at("2099-06-01").answer == "not-valid"
+
+
+@pytest.mark.parametrize("kind", ["renewed", "amended", "reinstated", "expired", "transferred-out"])
+def test_nothing_else_comes_before_a_revocation_to_come(kind: str) -> None:
+    members = {"transfer_to": "b"} if kind == "transferred-out" else {}
+    with pytest.raises(Refused, match="invalid-transition"):
+        revoked_from_2099().act(kind, "2020-03-01", **members)
+
+
+def test_a_suspension_learned_late_is_lifted_by_no_revocation_and_lifts_none() -> None:
+    h = issued().act("revoked", "2020-03-01", revocation="annulled")
+    h.act("suspended", "2020-05-01", reason="x", valid_from=day("2020-02-01"))
+    assert h.says("2020-02-15") == "not-valid suspended"
+    assert h.says("2020-06-01") == "not-valid revoked-annulled"
+
+
+def test_a_transfer_does_not_arrive_before_it_begins() -> None:
+    """Else a suspension that the transfer waits for would be escaped."""
+    h = issued().act("suspended", "2020-02-01", reason="x", valid_until=day("2020-12-31"))
+    h.act("transferred-out", "2020-02-02", valid_from=day("2021-01-01"), transfer_to="b")
+    with pytest.raises(Refused, match="dates-reversed"):
+        h.act("transferred-in", "2020-02-03", by="b")
+    h.act("transferred-in", "2020-02-03", by="b", valid_from=day("2021-01-01"))
+    assert h.says("2020-06-01") == "not-valid suspended"
+    assert h.says("2021-01-02") == "valid"
+
+
 def test_versions() -> None:
     history = (
         issued(valid_from="2020-01-01")
@@ -552,7 +635,7 @@ def test_versions_of_voided_events_are_not_given_again() -> None:
 
 def test_no_history_gives_no_answer() -> None:
     t = Transition("suspended", "0" * 32, "a", KEY, "2020-01-01T00:00:00Z", 1)
-    for history in ([], [t], [replace(t, kind="reinstated")]):
+    for history in ([], [t], [t._replace(kind="reinstated")]):
         with pytest.raises(ProofError):
             answer(history, 0)
 

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
 
 from ledger import canonical, merkle
-from ledger.errors import LedgerError, Refused
+from ledger.errors import LedgerError, Malformed, Refused
 from ledger.note import MAX_NOTE, MemorySigner, sign
+from ledger.records import parse_record
 from ledger.registry import (
     BUNDLE_ROLE,
     NO_RECORD,
     REGISTRY_ROLE,
     Registry,
     apply_note,
+    format_record,
     genesis_records,
     granted,
     key_active,
@@ -28,6 +31,7 @@ from tests.world import (
     CHECKPOINT,
     OPERATOR,
     ORIGIN,
+    TYPE,
     Book,
     bundle_signer,
     department_change,
@@ -320,7 +324,7 @@ def test_a_false_signature_beside_a_true_one_is_refused() -> None:
     good = book.note("department/c", department_change("c"), OPERATOR)
     line = good.split(b"\n")[-2]
     false = line[:-10] + (b"A" if line[-10:-9] != b"A" else b"B") + line[-9:]
-    with pytest.raises(Refused, match="registry-signature"):
+    with pytest.raises(Malformed, match="two signatures"):
         apply_note(book.registry, good + false + b"\n", book.index)
 
 
@@ -372,6 +376,24 @@ def test_grants_are_closed_and_never_forgotten() -> None:
     same = book.registry.value("type/T")
     assert same is not None
     assert same["grants"] == value["grants"], "a grant that stays keeps its first index"
+
+
+def test_a_types_record_always_fits_into_evidence() -> None:
+    """Grants that are closed stay in it; what would make it too large is refused, closing never."""
+    book = Book()
+    names = [f"department-number-{n:03d}-of-a-large-country" for n in range(150)]
+    for name in names:
+        book.change(f"department/{name}", department_change(name), OPERATOR)
+    changes = 0
+    with suppress(Refused):
+        while changes < 100:
+            book.set_type([(name, ["issued"], ("own", "any")[changes % 2]) for name in names])
+            changes += 1
+    assert 3 < changes < 100
+    book.set_type([])
+    record = book.registry.records[f"type/{TYPE}"]
+    assert all(grant["until"] is not None for grant in record["value"]["grants"])
+    parse_record(format_record(record))
 
 
 def test_the_tree_does_not_depend_on_the_order_of_records() -> None:

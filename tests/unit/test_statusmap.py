@@ -1,12 +1,15 @@
 """The status map's form: what a bucket proves, and every way in which one must prove nothing."""
 
 from hashlib import sha256
+from typing import Any
 
 import pytest
 
-from ledger import merkle, statusmap
-from ledger.errors import ProofError
-from ledger.statusmap import CERTIFICATES, HOLDERS
+from ledger import canonical, merkle, statusmap
+from ledger.entry import format_status, map_heads, parse_entry
+from ledger.errors import Malformed, ProofError
+from ledger.sequencing import Cadence
+from ledger.statusmap import CERTIFICATES, HOLDERS, MapHead
 from tests import slow_map
 
 K = 4
@@ -152,3 +155,59 @@ def test_damaged_rows_are_named_before_a_proof_is_made() -> None:
     for damaged in (rows[64:], rows[:-1] + b"\x00", rows + foreign, b""):
         with pytest.raises(ProofError, match="stored-bytes-damaged"):
             statusmap.prove(CERTIFICATES, K, KEY, damaged, upper)
+
+
+# --- in a status entry ---
+
+HEADS = {CERTIFICATES: MapHead(4, ROOT), HOLDERS: MapHead(0, bytes(32))}
+TIME = "2026-03-01T00:00:00Z"
+
+
+def test_a_status_entry_says_both_maps_or_none() -> None:
+    whole = format_status(7, bytes(32), TIME, HEADS)
+    assert map_heads(parse_entry(whole)) == HEADS
+    assert map_heads(parse_entry(format_status(7, bytes(32), TIME))) is None
+    for name in ("certificates_map", "holders_map"):
+        value = canonical.loads(whole)
+        del value[name]
+        with pytest.raises(Malformed, match="malformed-entry"):
+            parse_entry(canonical.format(value))
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        {"k": 33, "root": ROOT.hex()}, {"k": -1, "root": ROOT.hex()},
+        {"k": True, "root": ROOT.hex()}, {"k": "4", "root": ROOT.hex()},
+        {"k": 4, "root": ROOT.hex().upper()}, {"k": 4, "root": ROOT.hex()[2:]},
+        {"k": 4, "root": None}, {"k": 4}, {"k": 4, "root": ROOT.hex(), "records": 3}, None, [], 4,
+    ],
+)  # fmt: skip
+def test_maps_out_of_form_are_no_entry(head: Any) -> None:
+    value = canonical.loads(format_status(7, bytes(32), TIME, HEADS))
+    with pytest.raises(Malformed, match="malformed-entry"):
+        parse_entry(canonical.format({**value, "certificates_map": head}))
+
+
+def test_maps_belong_into_status_entries_only() -> None:
+    value = canonical.loads(format_status(7, bytes(32), TIME, HEADS))
+    del value["reflects"], value["registry_root"]
+    with pytest.raises(Malformed, match="malformed-entry"):
+        parse_entry(canonical.format({**value, "kind": "registry", "note": "n"}))
+
+
+# --- how often ---
+
+
+@pytest.mark.parametrize(
+    ("cost", "seconds"), [(0.0, 0.0), (0.01, 0.08), (0.25, 2.0), (1.0, 8.0), (5.0, 8.0)]
+)
+def test_maps_take_an_eighth_of_a_processor_or_come_every_8_seconds(
+    cost: float, seconds: float
+) -> None:
+    cadence = Cadence()
+    assert cadence.is_due(0.0)
+    cadence.took(0.0, cost)
+    assert cadence.is_due(seconds)
+    if seconds:
+        assert not cadence.is_due(seconds * 0.99)

@@ -24,6 +24,15 @@ from ledger.event import format_event, make_commitment, make_event_id, make_salt
 from ledger.note import MemorySigner, sign
 from ledger.receipt import format_lane, format_notice, format_receipt
 from ledger.registry import format_record, lane_record, leaves, record_hash, tree_root
+from ledger.statusmap import (
+    CERTIFICATES,
+    HOLDERS,
+    MapHead,
+    bucket_hash,
+    bucket_of,
+    check_membership,
+    next_k,
+)
 from tests.memory_view import MemoryView, check_log
 from tests.world import (
     CHECKPOINT,
@@ -265,7 +274,13 @@ def _status(
         leaf.decode() for leaf in leaves(records) if b'"name":"lane/' in leaf
     )
     out["registry-root"] = tree_root(records).hex()
-    entries.append(format_status(len(entries), tree_root(records), _time(7)))
+    pairs = {CERTIFICATES: logged.certificates, HOLDERS: logged.holders}
+    heads = {}
+    for kind, listed in pairs.items():
+        joined = b"".join(key + record for key, record in listed)
+        heads[kind] = MapHead(0, bucket_hash(kind, 0, 0, joined))
+    entries.append(format_status(len(entries), tree_root(records), _time(7), heads))
+    out["status-map"] = _status_map()
     for name, index in (
         ("genesis", 0),
         ("registry", 1),
@@ -308,6 +323,37 @@ def _status(
             "accounting record": logtopic.format_accounting(
                 [logtopic.Row(0, "equivocation", TOPIC, 0, 42, "equivocation", 6)]
             ).decode(),
+        }
+    )
+
+
+def _status_map() -> str:
+    records = {
+        sha256(f"key {n}".encode()).digest(): sha256(f"record {n}".encode()).digest()
+        for n in range(40)
+    }
+    k = next_k(0, len(records))
+    buckets = [b""] * (1 << k)
+    for key in sorted(records):
+        buckets[bucket_of(key, k)] += key + records[key]
+    leaves = [bucket_hash(CERTIFICATES, k, n, pairs) for n, pairs in enumerate(buckets)]
+    key = sha256(b"key 7").digest()
+    number = bucket_of(key, k)
+    path = merkle.prove_inclusion(number, 1 << k, merkle.in_memory(leaves))
+    check_membership(merkle.root(leaves), CERTIFICATES, k, key, records[key], buckets[number], path)
+    return _rows(
+        {
+            "k": str(k),
+            "records per bucket": ", ".join(str(len(pairs) // 64) for pairs in buckets),
+            "bucket hashes, as certificates": ", ".join(leaf.hex() for leaf in leaves),
+            "root": merkle.root(leaves).hex(),
+            "key 7": key.hex(),
+            "its bucket": str(number),
+            "its record hash": records[key].hex(),
+            "its path": ", ".join(node.hex() for node in path),
+            "root as holders": merkle.root(
+                [bucket_hash(HOLDERS, k, n, pairs) for n, pairs in enumerate(buckets)]
+            ).hex(),
         }
     )
 

@@ -34,7 +34,7 @@ def test_notes(case: dict[str, Any]) -> None:
     keys = [parse_vkey(text) for text in case["vkeys"]]
     try:
         note = parse_note(case["note"].encode())
-        signers = [s.name for s in note.signatures for key in keys if s in note.by(key)]
+        signers = [s.name for s in note.signatures for key in keys if s == note.by(key)]
         for key in keys:
             if note.by(key):
                 note.check_signed_by(key)

@@ -1,0 +1,97 @@
+"""fsck, the status maps: both folded again by code of its own, beside what the entries say.
+
+Plain dictionaries and lists, no arrays: slower than `ledger/mapfold.py` and sharing nothing with it
+but the bytes of FORMATS.md, section 14. What changed between two status entries is hashed again,
+the rest is kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from hashlib import sha256
+
+_TAG = b"certledger bucket v1\n"
+MEAN, _GROUP, _TILE = 16, 2, 8  # records a bucket at most; levels below and of a tile
+
+
+class Map:
+    """One map, of certificates (`C`) or holders (`H`), after the entries taken so far."""
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self.k = 0
+        self._records: dict[bytes, bytes] = {}
+        self._changed: set[bytes] = set()  # keys
+        self._buckets: list[set[bytes]] = [set()]
+        self._levels: list[list[bytes]] = [[bytes(32)]]
+        self._hash([0])
+
+    def take(self, deltas: bytes) -> None:
+        """Take in an entry's delta list."""
+        for at in range(0, len(deltas), 64):
+            key = deltas[at : at + 32]
+            self._records[key] = deltas[at + 32 : at + 64]
+            self._changed.add(key)
+
+    def root(self) -> bytes:
+        """The root over everything taken in; `k` is what it must be by then."""
+        k = self.k
+        while len(self._records) > MEAN << k and k < 32:
+            k += 1
+        if k != self.k:
+            self.k = k
+            self._buckets = [set() for _ in range(1 << k)]
+            self._levels = [[bytes(32)] * (1 << level) for level in range(k, -1, -1)]
+            self._changed = set(self._records)
+            touched = set(range(1 << k))
+        else:
+            touched = {self._number(key) for key in self._changed}
+        for key in self._changed:
+            self._buckets[self._number(key)].add(key)
+        self._changed.clear()
+        self._hash(sorted(touched))
+        return self._levels[-1][0]
+
+    def tiles(self) -> Iterator[tuple[int, int]]:
+        """(level, index) of every tile of the tree as of the last `root`."""
+        for level, height in enumerate(range(_GROUP, self.k + 1, _TILE)):
+            for index in range(((1 << (self.k - height)) + 255) // 256):
+                yield level, index
+
+    def tile(self, level: int, index: int) -> bytes:
+        """The hashes of a tile, nothing for one outside the tree."""
+        height = _GROUP + _TILE * level
+        row = self._levels[height] if height <= self.k else []
+        return b"".join(row[256 * index : 256 * index + 256])
+
+    def _number(self, key: bytes) -> int:
+        return int.from_bytes(key, "big") >> (256 - self.k)
+
+    def _hash(self, touched: list[int]) -> None:
+        head = b"\x00" + _TAG + self.kind.encode() + bytes([self.k])
+        for number in touched:
+            bucket = b"".join(key + self._records[key] for key in sorted(self._buckets[number]))
+            self._levels[0][number] = sha256(head + number.to_bytes(4, "big") + bucket).digest()
+        for below, row in zip(self._levels, self._levels[1:], strict=False):
+            touched = sorted({number >> 1 for number in touched})
+            for number in touched:
+                pair = below[2 * number] + below[2 * number + 1]
+                row[number] = sha256(b"\x01" + pair).digest()
+
+
+class StoredTiles:
+    """The newest version of each stored tile, as far as the log was played."""
+
+    def __init__(self) -> None:
+        self._found: dict[tuple[str, int, int], bytes] = {}
+
+    def take(self, kind: str, level: int, index: int, data: bytes) -> None:
+        """Take in one version."""
+        self._found[kind, level, index] = data
+
+    def missing(self, maps: Mapping[str, Map]) -> Iterator[tuple[str, int, int]]:
+        """The tiles (kind, level, index) of the maps that are not what a reader finds now."""
+        for kind, folded in maps.items():
+            for level, index in folded.tiles():
+                if self._found.get((kind, level, index)) != folded.tile(level, index):
+                    yield kind, level, index

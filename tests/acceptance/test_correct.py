@@ -1,0 +1,238 @@
+"""`certledger correct` against a real stack: mistaken imports undone, once, also after a kill."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+MAPPING: dict[str, Any] = {
+    "format": "certledger mapping v1",
+    "name": "pharmacies",
+    "time_zone": "Europe/Rome",
+    "department": {"column": "office"},
+    "type": {"fixed": "pharmacy"},
+    "number": {"columns": ["number"]},
+    "time": {"column": "granted", "calendar": "iso"},
+    "rows": "every-rule",
+    "change": "event",
+    "rules": [
+        {
+            "event": "issued",
+            "valid_from": {"column": "granted"},
+            "valid_until": {"column": "expires", "empty": "leave-out"},
+        },
+        {
+            "when": {"withdrawn": "present"},
+            "event": "revoked",
+            "revocation_kind": "annulled",
+            "time": {"column": "withdrawn", "calendar": "iso"},
+        },
+    ],
+    "departments": [
+        {"id": name, "names": {"en": name}, "time_zone": "Europe/Rome"}
+        for name in ("north", "south")
+    ],
+    "types": [
+        {
+            "code": "pharmacy",
+            "names": {"en": "Pharmacy"},
+            "grants": [{"departments": ["north", "south"], "acts": "all"}],
+        }
+    ],
+}
+HEADER = "number,office,granted,expires,withdrawn"
+
+
+class Stack:
+    """The stack's folder, and commands in the folder above it."""
+
+    def __init__(self, data: Path) -> None:
+        self.data = data
+        self.folder = data.parent
+        (self.folder / "mapping.json").write_text(json.dumps(MAPPING))
+
+    def start(self, *words: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "deploy.cli", *words, "--data", str(self.data)],
+            cwd=self.folder,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self, *words: str) -> tuple[int, str, str]:
+        process = self.start(*words)
+        out, err = process.communicate(timeout=300)
+        return process.returncode, out, err
+
+    def ask(self, *words: str) -> tuple[int, dict[str, Any]]:
+        code, out, err = self.run(*words, "--json")
+        assert out, err
+        return code, json.loads(out)
+
+    def write(self, name: str, *lines: str) -> str:
+        (self.folder / name).write_text("\n".join(lines) + "\n")
+        return name
+
+    def bring(self, name: str, *rows: str) -> dict[str, Any]:
+        self.write(name, HEADER, *rows)
+        code, report = self.ask("import", name, "--mapping", "mapping.json", "--wait")
+        assert code == 0
+        return report
+
+    def events(self) -> int:
+        return int(self.ask("status")[1]["events"])
+
+    def says(self, number: str, *words: str) -> str:
+        return str(self.ask("verify", number, *words)[1]["reason"])
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    stack = Stack(tmp_path_factory.mktemp("correct") / "stack")
+    code, _, err = stack.run("up", "--detach")
+    assert code == 0, err
+    stack.bring(
+        "right.csv",
+        "P-1,north,2020-01-01,2030-12-31,",
+        "P-2,north,2020-01-01,2021-12-31,",
+        "P-3,south,2020-01-01,,2024-05-01",
+        "P-4,south,2020-01-01,,2024-05-01",
+    )
+    yield stack
+    assert json.loads(stack.run("fsck", "--json")[1])["clean"]
+    stack.run("down")
+
+
+def test_a_mistaken_import_is_voided_whole(stack: Stack) -> None:
+    rows = [f"W-{n},{'north' if n % 2 else 'south'},2021-01-01,,2024-05-0{n}" for n in range(1, 9)]
+    # One row is right and was known before: the mistaken import only repeats it.
+    stack.bring("mistake.csv", "P-1,north,2020-01-01,2030-12-31,", *rows)
+    before = stack.events()
+    time.sleep(0.1)
+    moment = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 1))
+    assert stack.says("W-1") == "revoked-annulled"
+    words = ("correct", "--import", "mistake.csv", "--mapping", "mapping.json", "--reason", "wrong")
+    code, report = stack.ask(*words, "--dry-run")
+    assert (code, report["published"], report["unusable"]) == (0, 16, [])
+    assert stack.events() == before
+    time.sleep(1.1)
+    code, out, err = stack.run(*words)
+    assert code == 0, err
+    assert "16 corrections published, 16 admitted" in out
+    assert "1 more events of the import" in out
+    assert stack.events() == before + 16
+    assert stack.says("W-1") == "voided"
+    assert stack.says("W-1", "--known-at", moment, "--at", "2024-01-01") == "in-force"
+    assert stack.says("P-1") == "in-force"
+    code, report = stack.ask(*words)
+    assert (code, report["made_before"], report["published"], report["left"]) == (0, 16, 0, 1)
+    assert stack.events() == before + 16
+
+
+def test_an_import_that_is_not_over_is_not_voided(stack: Stack) -> None:
+    stack.bring("half.csv", "H-1,north,2021-01-01,,", "H-2,north,2021-01-01,,")
+    journal = max((stack.data / "imports").iterdir(), key=lambda path: path.stat().st_mtime_ns)
+    whole = journal.read_bytes()
+    journal.write_bytes(b"".join(whole.splitlines(keepends=True)[:-1]))
+    words = ("correct", "--import", "half.csv", "--mapping", "mapping.json", "--reason", "wrong")
+    code, _, err = stack.run(*words)
+    assert code == 2
+    assert "1 events of this import have no outcome yet" in err
+    assert stack.says("H-1") == "in-force"
+
+
+def test_a_sheet_voids_and_restates(stack: Stack) -> None:
+    event_id = stack.ask("history", "P-4")[1]["events"][1]["id"]
+    sheet = stack.write(
+        "wrong.csv",
+        "event_id,event,certificate_type_code,issuing_authority_code,certificate_number,"
+        "correction,valid_until,reason_code",
+        ",issued,pharmacy,north,P-2,restate,2031-12-31,typing-error",
+        ",revoked,pharmacy,south, Ｐ－３ ,void,,wrong-pharmacy",
+        f"{event_id},,,,,void,,wrong-pharmacy",
+    )
+    assert (stack.says("P-2"), stack.says("P-3")) == ("expired", "revoked-annulled")
+    code, report = stack.ask("correct", "--file", sheet)
+    assert (code, report["published"], report["admitted"]) == (0, 3, 3), report
+    assert {stack.says(number) for number in ("P-2", "P-3", "P-4")} == {"in-force"}
+    events = stack.ask("history", "P-2")[1]["events"]
+    assert [(e["event"], e.get("valid_until")) for e in events] == [
+        ("issued", "2021-12-31+01:00"),
+        ("corrected", "2031-12-31+01:00"),
+    ]
+    assert events[0]["restated"]
+    # The same corrections in another sheet are the same corrections.
+    again = stack.write("again.csv", (stack.folder / sheet).read_text())
+    code, report = stack.ask("correct", "--file", again)
+    assert (code, report["made_before"], report["published"]) == (0, 3, 0)
+
+
+def test_nothing_is_published_while_a_row_cannot_be_used(stack: Stack) -> None:
+    stack.bring("more.csv", "M-1,north,2022-01-01,,", "M-2,north,2022-01-01,,2023-01-01")
+    before = stack.events()
+    sheet = stack.write(
+        "bad.csv",
+        "certificate_type_code,issuing_authority_code,certificate_number,event,correction,"
+        "valid_until,reason_code",
+        "pharmacy,north,M-1,issued,void,,wrong-file",
+        "pharmacy,north,M-9,issued,void,,wrong-file",
+        "pharmacy,north,M-1,revoked,void,,wrong-file",
+        "pharmacy,north,M-1,issued,void,,said-twice",
+        "pharmacy,north,M-2,issued,void,,wrong-file",
+        "pharmacy,north,M-2,revoked,restate,2024-01-01,wrong-file",
+        "pharmacy,north,M-1,issued,undo,,wrong-file",
+    )
+    code, report = stack.ask("correct", "--file", sheet)
+    assert (code, report["published"]) == (1, 0)
+    said = {item["line"]: item["why"] for item in report["unusable"]}
+    assert "no certificate 'M-9'" in said[3]
+    assert "no event revoked" in said[4]
+    assert "line 2 names the same event" in said[5]
+    assert "never issued" in said[6]  # its revocation would stand alone
+    assert "states no last day" in said[7]
+    assert "void or restate" in said[8]
+    assert stack.events() == before
+    code, _, err = stack.run("correct", "--file", sheet, "--dry-run")
+    assert code == 1
+    assert "line 3: no certificate 'M-9'" in err
+    mapped = ("--mapping", "mapping.json")
+    for words, why in (
+        (("correct", "--file", "none.csv"), "No such file"),
+        (("correct", "--import", sheet, *mapped, "--reason", "x"), "knows of no import"),
+        (("correct", "--file", sheet, "--reason", "x"), "go with --import"),
+        (("correct", "--import", sheet, *mapped), "a --reason"),
+    ):
+        code, _, err = stack.run(*words)
+        assert (code, why in err) == (2, True), err
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_a_kill_loses_and_doubles_nothing(stack: Stack, number: signal.Signals) -> None:
+    count = 3000
+    name = f"large-{number.value}.csv"
+    stack.bring(name, *(f"{number.value}-{n},north,2022-01-01,," for n in range(count)))
+    before = stack.events()
+    words = ("correct", "--import", name, "--mapping", "mapping.json", "--reason", "wrong-file")
+    process = stack.start(*words)
+    end = time.monotonic() + 60
+    while stack.events() == before and process.poll() is None:
+        assert time.monotonic() < end
+    process.send_signal(number)
+    process.communicate(timeout=60)
+    code, report = stack.ask(*words)
+    assert code == 0, report
+    assert report["made_before"] + report["admitted"] == count
+    assert stack.events() == before + count
+    assert stack.says(f"{number.value}-7") == "voided"
