@@ -12,7 +12,18 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from ledger import canonical, identity, keys, lifecycle, logtopic, merkle, times, trust
+from ledger import (
+    canonical,
+    identity,
+    keys,
+    lifecycle,
+    logbundle,
+    logtopic,
+    merkle,
+    misbehaviour,
+    times,
+    trust,
+)
 from ledger.admission import DeadLetter, Opened, open_record
 from ledger.bundle import format_record, parse_header, parse_record
 from ledger.checkpoint import Checkpoint, format_proof, parse_checkpoint, parse_proof
@@ -116,8 +127,35 @@ def _apply(data: bytes) -> None:
     canonical.format(done.record)
 
 
+def _misbehaviour(data: bytes) -> bytes:
+    return misbehaviour.format_misbehaviour(misbehaviour.parse_misbehaviour(data))
+
+
+def _two_entries(data: bytes) -> bytes:
+    return logbundle.format_entries(logbundle.parse_entries(data, 2))
+
+
+def _two_lists(data: bytes) -> bytes:
+    return logbundle.format_deltas(logbundle.parse_deltas(data, 2))
+
+
+MISBEHAVIOUR = misbehaviour.Misbehaviour(
+    ORIGIN,
+    "entry",
+    "a claim",
+    (SIGNED, SIGNED),
+    (bytes(32),),
+    (misbehaviour.ShownEntry(0, ENTRY, (bytes(32),)),),
+    b"{}",
+    b"{}",
+)
+
+
 # name: (parser, a good input)
 PARSERS: dict[str, tuple[Callable[[bytes], Any], bytes]] = {
+    "misbehaviour": (_same(_misbehaviour), misbehaviour.format_misbehaviour(MISBEHAVIOUR)),
+    "entry bundle": (_same(_two_entries), logbundle.format_entries([ENTRY, b"x"])),
+    "delta bundle": (_same(_two_lists), logbundle.format_deltas([bytes(128), b""])),
     "canonical": (_same(lambda d: canonical.format(canonical.parse(d, 65_536))), ENTRY),
     "note": (_same(_note), SIGNED),
     "vkey": (_same(_text(lambda t: str(parse_vkey(t)).encode())), str(CHECKPOINT.key).encode()),
