@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import re
@@ -19,6 +18,8 @@ from consumers.verifier import (
     EXIT_CODES,
     SUFFIX,
     add_arguments,
+    add_file_arguments,
+    asked_version,
     check_path_and_show,
     is_file,
     load_trust,
@@ -67,7 +68,7 @@ def add_commands(subparsers: Any) -> None:
         epilog=EXIT_CODES,
     )
     add_arguments(verify, "NUMBER|FILE", "what to trust (default: the stack's trust.json)")
-    _add_filters(verify)
+    add_file_arguments(verify)
     verify.add_argument("--ledger", metavar="NAME", help="ask another ledger of the directory")
     verify.add_argument(
         "--directory",
@@ -82,7 +83,6 @@ def add_commands(subparsers: Any) -> None:
         "evidence", help="write the evidence for an answer to a file", epilog=EXIT_CODES
     )
     add_arguments(evidence, "NUMBER", "what to trust (default: the stack's trust.json)")
-    _add_filters(evidence)
     evidence.add_argument(
         "-o", "--output", required=True, metavar="FILE", help=f"like F{SUFFIX}; - for stdout"
     )
@@ -93,7 +93,8 @@ def add_commands(subparsers: Any) -> None:
     )
     history.add_argument("subject", metavar="NUMBER")
     history.add_argument("--json", action="store_true", help="as JSON on stdout")
-    _add_filters(history)
+    history.add_argument("--type", metavar="T", help="certificate type code, when several match")
+    history.add_argument("--issuer", metavar="I", help="issuing department, when several match")
     history.set_defaults(run=run, perform=_history)
 
     receipt = subparsers.add_parser(
@@ -112,11 +113,6 @@ def add_commands(subparsers: Any) -> None:
     receipt.set_defaults(run=run, perform=_receipt)
 
 
-def _add_filters(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--type", metavar="T", help="certificate type code, when several match")
-    parser.add_argument("--issuer", metavar="I", help="issuing department, when several match")
-
-
 def run(args: Any, env: Env) -> int:
     """Perform the command that `add_commands` parsed; its exit code."""
     perform: Callable[[Any, Env], int] = args.perform
@@ -129,6 +125,8 @@ def run(args: Any, env: Env) -> int:
 def _verify(args: Any, env: Env) -> int:
     if is_file(args.subject):
         return check_path_and_show(args, load_trust(args.trust or env.trust))
+    if args.as_asked or args.number is not None:
+        raise Malformed("usage", "--as-asked and --number are for evidence files")
     if args.ledger is not None:
         other = load_ledger(args.directory or env.trust.with_name("ledgers.json"), args.ledger)
         answer, evidence = ask(other, args, now())
@@ -142,7 +140,7 @@ def _evidence(args: Any, env: Env) -> int:
     if evidence is None or answer.refused is not None:
         return show(answer, args.json)
     data = format_evidence(evidence) + b"\n"
-    _write(args.output, data)
+    write_file(args.output, data)
     if args.output != "-":
         show(answer, args.json)
         print_safely(f"  {len(data)} bytes of evidence in {args.output}")
@@ -153,9 +151,9 @@ def _ask(args: Any, env: Env) -> tuple[Answer, Evidence | None]:
     """The answer from the ledger's store, checked as any evidence is, and its evidence."""
     _question(args, _ANY_ZONE, None)  # what is no moment is said before anything is looked up
     try:
-        with _view(env) as view:
+        with open_view(env) as view:
             trust = load_trust(args.trust or env.trust)
-            looked = _find(args, view)
+            looked = find(args, view)
             if len(looked.matches) > 1:
                 return _ambiguous(looked), None
             if not looked.matches:
@@ -175,7 +173,7 @@ def _ask(args: Any, env: Env) -> tuple[Answer, Evidence | None]:
     return note_future(answer, question.asked_at), evidence
 
 
-def _find(args: Any, view: View) -> Looked:
+def find(args: Any, view: View) -> Looked:
     """What is looked up; Malformed `usage` for a range, which is no number that anybody has."""
     looked = view.find(args.subject, args.type, args.issuer)
     if not looked.matches and _is_range(looked.number):
@@ -214,6 +212,8 @@ def _question(args: Any, zone: str | None, version: int | None) -> tuple[Questio
     def when(text: str | None) -> int | None:
         return None if text is None or text == NOW else parse_when(text, zone)
 
+    asked = asked_version(args)
+    version = version if asked is None else asked
     question = Question(now(), when(args.at), when(args.known_at), version)
     return question, when(args.relied_at)
 
@@ -262,8 +262,8 @@ def _not_found(
 
 
 def _history(args: Any, env: Env) -> int:
-    with _view(env) as view:
-        looked = _find(args, view)
+    with open_view(env) as view:
+        looked = find(args, view)
         if len(looked.matches) != 1:
             answer = (
                 _ambiguous(looked)
@@ -373,7 +373,7 @@ def _dates(event: dict[str, Any]) -> str:
 
 
 def _receipt(args: Any, env: Env) -> int:
-    with _view(env) as view:
+    with open_view(env) as view:
         trust = load_trust(args.trust or env.trust)
         index = _bundle_index(args.subject, view)
         data = view.receipt(index)
@@ -381,7 +381,7 @@ def _receipt(args: Any, env: Env) -> int:
     receipt = parse_receipt(data, trust.required(checkpoint.size)[0])
     header = receipt.header
     if args.output:
-        _write(args.output, data + b"\n")
+        write_file(args.output, data + b"\n")
     place = f"{header.department}/{header.lane}/{header.epoch}/{header.sequence}"
     if args.json:
         print(
@@ -428,7 +428,8 @@ def _is_decimal(text: str) -> bool:
 
 
 @contextmanager
-def _view(env: Env) -> Iterator[View]:
+def open_view(env: Env) -> Iterator[View]:
+    """The ledger as of the published checkpoint."""
     connection = connect(env.postgres_url, "reader")
     try:
         with Reader(connection).open() as view:
@@ -437,7 +438,7 @@ def _view(env: Env) -> Iterator[View]:
         connection.close()
 
 
-def _write(output: str, data: bytes) -> None:
+def write_file(output: str, data: bytes) -> None:
     """Write a file whole or not at all; `-` is stdout."""
     if output == "-":
         sys.stdout.buffer.write(data)

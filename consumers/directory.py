@@ -7,20 +7,19 @@ is kept, and its server is not trusted.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
-from ledger import identity
 from ledger.checking import check_file
-from ledger.errors import CODES, LedgerError, Malformed, ProofError
+from ledger.errors import CODES, LedgerError, Malformed
 from ledger.evidence import MAX_EVIDENCE, Evidence, parse_evidence
 from ledger.trust import Trust
-from ledger.verdict import CANNOT_DECIDE, REFUSED, Answer, undecided
+from ledger.verdict import Answer, undecided
 
 from .log_client import HttpClient
-from .verifier import load_trust
+from .verifier import asked_version, load_trust, note_future
 
 FORM = "certledger directory v1"
 _MAX_DIRECTORY = 1024 * 1024
@@ -81,33 +80,25 @@ def ask(other: OtherLedger, args: Any, now: int) -> tuple[Answer, Evidence | Non
     if status != 200:
         return _problem(other, args, status, data), None
     answer = check_file(
-        data, other.trust, now, at=args.at, known_at=args.known_at, relied_at=args.relied_at
+        data,
+        other.trust,
+        now,
+        at=args.at,
+        known_at=args.known_at,
+        version=asked_version(args),
+        relied_at=args.relied_at,
+        type_code=args.type,
+        issuer=args.issuer,
+        number=args.subject,
     )
-    if answer.refused is not None or answer.reason == REFUSED:
-        return answer, None
-    evidence = parse_evidence(data)
+    return note_future(answer, now), None if answer.refused else _parsed(data)
+
+
+def _parsed(data: bytes) -> Evidence | None:
     try:
-        _check_subject(evidence, args)
-    except LedgerError as err:
-        return replace(answer, answer=CANNOT_DECIDE, reason=REFUSED, why=err.message), None
-    return answer, evidence
-
-
-def _check_subject(evidence: Evidence, args: Any) -> None:
-    """None when the evidence is about what was asked: a server may send any good evidence."""
-    certificate = evidence.certificate
-    number = identity.normalise_number(args.subject)
-    version = None
-    if number != certificate.number and number.upper().startswith(identity.GB_ROOT + "."):
-        identifier = identity.parse_identifier("".join(number.split()).upper())
-        number, version = identifier.serial, identifier.version
-    if (
-        certificate.number != number
-        or evidence.question.version != version
-        or args.type not in (None, certificate.type_code)
-        or args.issuer not in (None, certificate.issuer)
-    ):
-        raise ProofError("evidence-refused", "the evidence is about another certificate")
+        return parse_evidence(data)
+    except LedgerError:
+        return None
 
 
 def _problem(other: OtherLedger, args: Any, status: int, data: bytes) -> Answer:

@@ -5,7 +5,8 @@ one picture, plays the log's own order again by the pure rules, and compares. Wi
 reads the intake, log and receipt topics. The kinds of findings are `fsck_report.KINDS`.
 
 Steps: 1 entries and tree (fsck_tree), 2 and 3 bundles and fold (fsck_fold), 4 checkpoints, 5
-accounting (fsck_accounting), 6 topics (fsck_topics).
+accounting (fsck_accounting), 6 status lists and notices of ends (fsck_following), 7 topics
+(fsck_topics).
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from ledger.postgres.scan import Row, Scan, scan
 
 from .fsck_accounting import check_accounting, check_outbox, check_positions
 from .fsck_fold import Fold
+from .fsck_following import check_following
 from .fsck_report import Finding, Report
 from .fsck_topics import Topics, check_topics
 from .fsck_tree import WIDTH, Tree
@@ -98,6 +100,7 @@ def _check(tables: Scan, report: Report, topics: Topics | None) -> None:
     check_accounting(tables, report, bytes(fold.kinds))
     check_outbox(tables, report, fold.registry, next_outbox)
     check_positions(tables, report, tree.size, next_outbox)
+    check_following(tables, report, origin)
     if topics is not None:
         check_topics(tables, report, topics, fold, tree, key, next_outbox)
 

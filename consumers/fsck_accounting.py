@@ -151,7 +151,9 @@ def check_positions(scan: Scan, report: Report, size: int, next_outbox: int) -> 
             report.add(
                 "checkpoint", f"checkpoint {entries}", "was written to the log topic and is missing"
             )
+    (ends,) = scan.row("scan_next_notice") or (0,)
+    limits = {"outbox": next_outbox, "expiry": ends}
     for name, position in scan.rows("scan_relays"):
-        limit = next_outbox if name == "outbox" else published
+        limit = limits.get(name, published)
         if not 0 <= position <= limit:
             report.add("position", f"relay {name}", f"stands at {position} of {limit}")

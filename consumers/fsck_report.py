@@ -46,6 +46,9 @@ KINDS: dict[str, str] = {
     "intake": "a partition's next offset, last record or topic id does not fit",
     "accounting": "a Kafka record is accounted for not once, or wrongly",
     "outbox": "a queued message is missing, added or not about its record",
+    "status-place": "a certificate has no status list place, shares one or is remembered wrongly",
+    "status-list": "a signed status list says other than the log, or is not signed as it must be",
+    "expiry-notice": "a notice of an end is missing, added, never sent or not what the log gives",
     "position": "a relay's or the log topic's remembered place lies beyond what there is",
     "intake-record": "a Kafka record is not what it was accounted for, or was passed over",
     "log-topic": "certledger.log.v1 says other than this ledger",
@@ -110,8 +113,8 @@ class Merge:
         self._stray = stray
         self._next = next(self._rows, None)
 
-    def take(self, number: int) -> list[Row]:
-        """All rows of `number`; those before it are strays."""
+    def take(self, number: int | bytes) -> list[Row]:
+        """All rows of `number` (or map key); those before it are strays."""
         taken: list[Row] = []
         while self._next is not None and self._next[0] <= number:
             (taken.append if self._next[0] == number else self._stray)(self._next)

@@ -1,4 +1,4 @@
-"""fsck, the topics: intake, log and receipts in Kafka against the ledger's tables."""
+"""fsck, the topics: intake, log, receipts and notices of ends against the ledger's tables."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Part:
 
 
 class Topics:
-    """The three topics as they stood when fsck began."""
+    """The topics as they stood when fsck began."""
 
     def __init__(self, bootstrap: str) -> None:
         self._bootstrap = bootstrap
@@ -62,7 +62,7 @@ class Topics:
         try:
             admin = KafkaAdminClient(bootstrap_servers=bootstrap.split(","))
             try:
-                names = [topics.EVENTS, topics.LOG, topics.RECEIPTS]
+                names = [topics.EVENTS, topics.LOG, topics.RECEIPTS, topics.EXPIRY]
                 for found in admin.describe_topics(names):
                     if not found.get("error_code"):
                         raw = uuid.UUID(str(found["topic_id"])).bytes
@@ -80,16 +80,25 @@ class Topics:
                 max_partition_fetch_bytes=4 * 1024 * 1024,
             )
             for name, parts in self.parts.items():
-                places = [TopicPartition(name, p.partition) for p in parts]
-                self._consumer.assign(places)
-                begins = self._consumer.beginning_offsets(places)
-                ends = self._consumer.end_offsets(places)
-                self.parts[name] = [
-                    Part(name, p.partition, begins[p], ends[p])
-                    for p in sorted(places, key=lambda p: p.partition)
-                ]
+                self.parts[name] = self._measure(name, parts)
         except KafkaError as err:
             raise Unavailable("unreachable", f"Kafka at {bootstrap}: {err}") from err
+
+    def now(self, name: str) -> list[Part]:
+        """The partitions of a topic as they stand now, after the picture was taken."""
+        try:
+            return self._measure(name, self.parts.get(name, []))
+        except KafkaError as err:
+            raise Unavailable("unreachable", f"Kafka at {self._bootstrap}: {err}") from err
+
+    def _measure(self, name: str, parts: list[Part]) -> list[Part]:
+        places = sorted(
+            (TopicPartition(name, p.partition) for p in parts), key=lambda p: p.partition
+        )
+        self._consumer.assign(places)
+        begins = self._consumer.beginning_offsets(places)
+        ends = self._consumer.end_offsets(places)
+        return [Part(name, p.partition, begins[p], ends[p]) for p in places]
 
     def read(
         self, part: Part, end: int | None = None
@@ -131,7 +140,7 @@ def check_topics(
     key: VerifierKey | None,
     next_outbox: int,
 ) -> None:
-    """Everything the three topics hold, against the tables of `scan`."""
+    """Everything the topics hold, against the tables of `scan`."""
 
     def read(level: int, index: int) -> bytes:
         row = scan.row("scan_tile", level=level, index=index)
@@ -155,6 +164,7 @@ def check_topics(
     if key is not None:
         _check_receipts(scan, report, found, fold.damaged, tree.size, key, is_ours)
     _check_intake(scan, report, found, fold)
+    _check_ends(scan, report, found)
 
 
 class _LogTopic:
@@ -310,6 +320,34 @@ def _check_receipts(
                 break
             if not sent[index] and index not in damaged and b'"kind":"bundle"' in data:
                 report.add("receipt", f"entry {index}", "its receipt was never sent")
+
+
+def _check_ends(scan: Scan, report: Report, found: Topics) -> None:
+    """certledger.expiry.v1: nothing but the notices of the table, and all that were sent."""
+    unsent: dict[bytes, int] = {}
+    ours: set[bytes] = set()
+    positions: dict[str, int] = dict(scan.rows("scan_relays"))
+    position = positions.get("expiry", 0)
+    for key, number, _, _, notice in scan.stream("scan_expiry_notices"):
+        name = sha256(key.hex().encode() + notice).digest()
+        ours.add(name)
+        if number < position:
+            unsent[name] = number
+    whole = topics.EXPIRY in found.parts
+    for before, part in zip(
+        found.parts.get(topics.EXPIRY, []), found.now(topics.EXPIRY), strict=True
+    ):
+        whole = whole and part.begin == 0
+        for offset, key, value in found.read(part):
+            report.count("sent notices of ends")
+            name = sha256((key or b"") + (value or b"")).digest()
+            unsent.pop(name, None)
+            if name not in ours and offset < before.end:  # later ones may be new since the picture
+                place = f"{topics.EXPIRY}/{part.partition}/{offset}"
+                report.add("expiry-notice", place, "is no notice of this ledger")
+    if whole:
+        for number in unsent.values():
+            report.add("expiry-notice", f"notice {number}", "was never sent")
 
 
 @dataclass(slots=True)

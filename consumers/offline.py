@@ -11,6 +11,7 @@ from pathlib import Path
 from consumers.verifier import (
     EXIT_CODES,
     add_arguments,
+    add_file_arguments,
     check_path_and_show,
     load_trust,
     print_safely,
@@ -26,6 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         epilog=EXIT_CODES,
     )
     add_arguments(parser, "FILE", "what to trust (default: trust.json beside the evidence file)")
+    add_file_arguments(parser)
     args = parser.parse_args(argv)
     try:
         trust = load_trust(args.trust or Path(args.subject).parent / "trust.json")

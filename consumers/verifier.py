@@ -25,6 +25,7 @@ from ledger.misbehaviour import (
     format_misbehaviour,
     parse_misbehaviour,
 )
+from ledger.note import parse_decimal
 from ledger.trust import MAX_TRUST, Trust, parse_trust
 from ledger.verdict import Answer
 
@@ -40,6 +41,8 @@ EXIT_CODES = (
 def add_arguments(parser: argparse.ArgumentParser, subject: str, trust_help: str) -> None:
     """The arguments of checking: the subject, the moments, the trust file, the output."""
     parser.add_argument("subject", metavar=subject)
+    parser.add_argument("--type", metavar="T", help="certificate type code")
+    parser.add_argument("--issuer", metavar="I", help="issuing department")
     parser.add_argument(
         "--at",
         metavar="WHEN",
@@ -50,11 +53,30 @@ def add_arguments(parser: argparse.ArgumentParser, subject: str, trust_help: str
         "--known-at", metavar="WHEN", help="what the ledger knew then (default: all it shows)"
     )
     parser.add_argument(
+        "--version", metavar="N", help="ask about this version (default: whichever holds)"
+    )
+    parser.add_argument(
         "--relied-at", metavar="WHEN", help="judge freshness as of then (for archived evidence)"
     )
     since.add_arguments(parser)
     parser.add_argument("--trust", type=Path, metavar="FILE", help=trust_help)
     parser.add_argument("--json", action="store_true", help="the answer as JSON on stdout")
+
+
+def add_file_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments that only checking a file has."""
+    parser.add_argument(
+        "--number",
+        metavar="NUMBER",
+        help="the certificate asked about: a file about another number, --type or --issuer "
+        "decides nothing",
+    )
+    parser.add_argument(
+        "--as-asked",
+        action="store_true",
+        help="ask the question that the file was made for, instead of about now, all that is "
+        "known and any version; --at, --known-at and --version still replace its parts",
+    )
 
 
 def is_file(subject: str) -> bool:
@@ -82,7 +104,17 @@ def check_path_and_show(args: Any, trust: Trust) -> int:
     data = _read(path, MAX_EVIDENCE + 1, "usage", "evidence file")
     moment = now()
     answer = check_file(
-        data, trust, moment, at=args.at, known_at=args.known_at, relied_at=args.relied_at
+        data,
+        trust,
+        moment,
+        at=args.at,
+        known_at=args.known_at,
+        version=asked_version(args),
+        relied_at=args.relied_at,
+        as_asked=args.as_asked,
+        type_code=args.type,
+        issuer=args.issuer,
+        number=args.number,
     )
     answer = note_future(answer, moment)
     evidence = None if answer.refused or args.since is None else parse_evidence(data)
@@ -127,6 +159,11 @@ def note_future(answer: Answer, moment: int) -> Answer:
         return answer
     note = "that moment is yet to come: this is what the ledger knows by now, events may follow"
     return replace(answer, notes=(*answer.notes, note))
+
+
+def asked_version(args: Any) -> int | None:
+    """The version asked about, None for any."""
+    return None if args.version is None else parse_decimal(args.version, "usage")
 
 
 def show(answer: Answer, as_json: bool) -> int:

@@ -13,6 +13,7 @@ from typing import Any
 import consumers.audit_commands
 import consumers.commands
 import consumers.fsck_commands
+import consumers.status_commands
 import producers.commands
 from deploy import demo, registry_commands, stack_commands
 from deploy.environment import Environment, default_data
@@ -48,6 +49,7 @@ def build_parser() -> argparse.ArgumentParser:
     registry_commands.add_commands(commands)
     producers.commands.add_commands(commands)
     consumers.commands.add_commands(commands)
+    consumers.status_commands.add_commands(commands)
     consumers.fsck_commands.add_commands(commands)
     consumers.audit_commands.add_commands(commands)
     for leaf in _leaves(parser):

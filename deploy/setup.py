@@ -12,7 +12,7 @@ from pathlib import Path
 
 from deploy.errors import StackError
 from deploy.stack import Settings
-from ledger import keys, topics
+from ledger import keys, statuslist, topics
 from ledger.errors import LedgerError, Unavailable
 from ledger.note import MemorySigner
 from ledger.postgres.connection import connect
@@ -45,6 +45,7 @@ def _prepare(settings: Settings) -> None:
         origin = _origin(data)
         checkpoint = _key(data, "checkpoint", origin)
         operator = _key(data, "operator", operator_key_name(origin))
+        lists = _key(data, "statuslist", statuslist.key_name(origin))
         try:
             stored, genesis = read_genesis(connection)
         except Unavailable:
@@ -59,6 +60,7 @@ def _prepare(settings: Settings) -> None:
             origin=origin,
             genesis=genesis,
             keys=(TrustedKey(checkpoint.key, 0, None),),
+            status_list_keys=(lists.key,),
         )
         write_atomically(data / "trust.json", format_trust(trust))
     finally:

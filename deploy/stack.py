@@ -55,9 +55,9 @@ class Settings:
 
 
 def worker_programs(workers: int = 1) -> list[Program]:
-    """Return the ledger's own programs: workers, the sequencer, the relay."""
+    """Return the ledger's own programs: workers, the sequencer, the relay, the follower."""
     names = {f"worker-{number}": "worker" for number in range(1, workers + 1)}
-    names |= {"sequencer": "sequencer", "relay": "relay"}
+    names |= {name: name for name in ("sequencer", "relay", "follower")}
     return [
         Program(name, [sys.executable, "-m", f"streams.{module}"], env={})
         for name, module in names.items()

@@ -10,22 +10,31 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 from . import entry as entries
 from . import identity, lifecycle, merkle, times
 from .bundle import Header, bundle_key_name, parse_header
 from .checkpoint import Checkpoint, parse_checkpoint
-from .entry import parse_entry
+from .entry import format_registry, parse_entry
 from .errors import LedgerError, Malformed, ProofError
 from .event import CORRECTED, ISSUED, TRANSFERRED_IN, parse_event
-from .evidence import Evidence, Shown, ShownEvent, Step, parse_evidence
+from .evidence import CertificateId, Evidence, Shown, ShownEvent, Step, parse_evidence
 from .finding import INCOMPLETE, UNCLEAR, find
-from .lifecycle import Transition, make_transition
+from .lifecycle import Standing, Transition, make_transition
 from .note import Note, VerifierKey, parse_note, parse_vkey
-from .question import NOW, format_instant, parse_when
+from .question import NOW, Question, format_instant, parse_when
 from .records import parse_record
-from .registry import BUNDLE_ROLE, granted, key_active
+from .registry import (
+    BUNDLE_ROLE,
+    REGISTRY_ROLE,
+    granted,
+    is_signed_by,
+    key_active,
+    key_name,
+    registration_text,
+)
 from .statusmap import CERTIFICATES, check_membership
 from .trust import Trust
 from .verdict import (
@@ -36,6 +45,7 @@ from .verdict import (
     FAILED,
     FRESHNESS,
     INCLUSION,
+    NAMES,
     NOT_CHECKED,
     PASSED,
     STATUS,
@@ -43,10 +53,12 @@ from .verdict import (
     Check,
     Found,
     decide,
+    undecided,
     unread,
 )
 
 STALE, SILENT = "checkpoint-stale", "issuer-silent"
+ANOTHER, OPERATOR = "another-certificate", "operator"
 CLOCK_TOLERANCE = 300 * times.SECOND  # how far the ledger's time may be ahead of the verifier's
 
 
@@ -57,22 +69,35 @@ def check_file(
     *,
     at: str | None = None,
     known_at: str | None = None,
+    version: int | None = None,
     relied_at: str | None = None,
+    as_asked: bool = False,
+    type_code: str | None = None,
+    issuer: str | None = None,
+    number: str | None = None,
 ) -> Answer:
-    """The answer that an evidence file supports under a trust file at `now`, for the question in
-    it or another. Any bytes give an answer; Malformed only for moments that cannot be understood.
+    """The answer that an evidence file supports under a trust file at `now`, to the caller's
+    question: what is left out asks about now, all that is known, any version. The question in the
+    file counts only when `as_asked` says so: whoever hands in a file does not choose what is asked.
+    About a certificate of another type, issuer or number than those given nothing is decided.
+    Any bytes give an answer; Malformed only for moments that cannot be understood.
     """
     try:
         evidence = parse_evidence(data)
     except LedgerError as err:
         return unread(err.message)
+    other = _another(evidence.certificate, type_code, issuer, number)
+    if other is not None:
+        return other
     zone = Examination(evidence, trust, now).zone
     try:
-        question = evidence.question
+        question = evidence.question if as_asked else Question(now)
         if at is not None:
             question = replace(question, at=_when(at, zone))
         if known_at is not None:
             question = replace(question, known_at=_when(known_at, zone))
+        if version is not None:
+            question = replace(question, version=version)
         relied = None if relied_at is None else _when(relied_at, zone)
     except Malformed:
         # A file that proves nothing does not get to say that the question is at fault.
@@ -80,7 +105,13 @@ def check_file(
         if own.refused is not None:
             return own
         raise
-    return check(replace(evidence, question=question), trust, now, relied)
+    answer = check(replace(evidence, question=question), trust, now, relied)
+    made_for = evidence.question
+    if answer.refused is None and made_for.asks != question.asks:
+        options = made_for.options() or "no --at, --known-at and --version"
+        note = f"the file was made for another question, which {options} or --as-asked asks"
+        answer = replace(answer, file_question=made_for, notes=(*answer.notes, note))
+    return answer
 
 
 def check(evidence: Evidence, trust: Trust, now: int, relied_at: int | None = None) -> Answer:
@@ -99,23 +130,34 @@ class Examination:
         self.reference = now if relied_at is None else relied_at
         self.history = [step.transition for step in evidence.history]
         self.shown = {event.ordinal: event for event in evidence.events}
+        self._notes: dict[int, tuple[Note, Header]] = {}
         question = evidence.question
         self.at = self.reference if question.at is None else question.at
 
     def answer(self) -> Answer:
         """All checks, then what they leave of the finding."""
         evidence = self.evidence
-        checks = [
-            _run(EVENT_SIGNATURE, self._event_signature),
-            _run(AUTHORITY, self._authority),
-            _run(INCLUSION, self._inclusion),
-            _run(CHECKPOINT, self._checkpoint),
-            _run(STATUS, self._status),
-            _run(FRESHNESS, self._freshness),
-            Check(DISCLOSURES, NOT_CHECKED, "no private facts are shown"),
-        ]
+        checkpoint = _run(CHECKPOINT, self._checkpoint)
+        if checkpoint.result == PASSED:
+            checks = [
+                _run(EVENT_SIGNATURE, self._event_signature),
+                _run(AUTHORITY, self._authority),
+                _run(INCLUSION, self._inclusion),
+                checkpoint,
+                _run(STATUS, self._status),
+                _run(FRESHNESS, self._freshness),
+                Check(DISCLOSURES, NOT_CHECKED, "no private facts are shown"),
+            ]
+        else:  # whatever else strangers wrote into the file is not worth a look
+            untrusted = "the checkpoint is not trusted"
+            checks = [
+                checkpoint if name == CHECKPOINT else Check(name, NOT_CHECKED, untrusted)
+                for name in NAMES
+            ]
         found: Found | None = None
-        if all(c.result != FAILED for c in checks if c.name != FRESHNESS):
+        if checkpoint.result == PASSED and all(
+            c.result != FAILED for c in checks if c.name != FRESHNESS
+        ):
             found = find(evidence, self.bundles, self.ledger_time, self.at)
         answer, reason, why = decide(checks, found)
         certificate = evidence.certificate
@@ -155,15 +197,20 @@ class Examination:
         return times.parse_moment(self.status_entry["time"])
 
     @cached_property
+    def entries(self) -> dict[int, dict[str, Any]]:
+        """The shown entries by log index."""
+        return {shown.index: parse_entry(shown.data) for shown in self.evidence.entries}
+
+    @cached_property
     def bundles(self) -> dict[int, dict[str, Any]]:
-        """The shown entries by log index, all of them bundles'."""
-        parsed = {}
-        for shown in self.evidence.entries:
-            entry = parse_entry(shown.data)
-            if entry["kind"] != entries.BUNDLE:
-                raise Malformed("malformed-evidence", f"entry {shown.index} is no bundle's")
-            parsed[shown.index] = entry
-        return parsed
+        """Those of them that are bundles'."""
+        return {n: entry for n, entry in self.entries.items() if entry["kind"] == entries.BUNDLE}
+
+    @cached_property
+    def then(self) -> dict[str, Any] | None:
+        """The status entry known at `known_at`, None where none is shown."""
+        then = self.evidence.status_then
+        return None if then is None else parse_entry(then.data)
 
     @cached_property
     def records(self) -> dict[str, dict[str, Any]]:
@@ -173,6 +220,32 @@ class Examination:
             record = parse_record(shown.data)
             parsed[record["name"]] = record["value"]
         return parsed
+
+    @cached_property
+    def standings(self) -> list[Standing]:
+        """The standing before each transition and after the last one, by the rules of admission."""
+        standing = Standing()
+        standings, ids = [standing], set()
+        for ordinal, t in enumerate(self.history):
+            if t.id in ids:
+                raise ProofError("proof-failed", f"two events have the id {t.id[:32]}")
+            ids.add(t.id)
+            version = lifecycle.next_version(standing, t.kind)
+            if t.kind == ISSUED and t.by != self.evidence.certificate.issuer:
+                raise ProofError("proof-failed", f"{t.by[:63]} cannot issue in another's name")
+            if t.kind == TRANSFERRED_IN and t.by != standing.transfer_to:
+                raise ProofError("proof-failed", f"the transfer was not to {t.by[:63]}")
+            if t.kind == CORRECTED:
+                standing = lifecycle.correct(self.history[:ordinal], t)
+                version = standing.version
+            else:
+                standing = lifecycle.step(standing, t)
+            if t.version != version:
+                raise ProofError(
+                    "proof-failed", f"event {t.id[:32]} gives version {t.version}, not {version}"
+                )
+            standings.append(standing)
+        return standings
 
     @property
     def zone(self) -> str | None:
@@ -195,8 +268,14 @@ class Examination:
     def _bundle(self, index: int) -> dict[str, Any]:
         bundle = self.bundles.get(index)
         if bundle is None:
-            raise ProofError("proof-failed", f"entry {index} is not shown")
+            raise ProofError("proof-failed", f"no bundle is shown at entry {index}")
         return bundle
+
+    def _note(self, index: int) -> tuple[Note, Header]:
+        """The note of the bundle at a log index, whoever signed it."""
+        if index not in self._notes:
+            self._notes[index] = _parse_bundle_note(self._bundle(index)["note"])
+        return self._notes[index]
 
     # --- the checks ---
 
@@ -205,13 +284,10 @@ class Examination:
             return _without_events(EVENT_SIGNATURE)
         if not self.evidence.events:
             raise ProofError("proof-failed", "no event is shown")
-        notes: dict[int, tuple[Note, Header]] = {}
         signed: set[tuple[int, str]] = set()
         for event in self.evidence.events:
             step = self._step(event)
-            if step.index not in notes:
-                notes[step.index] = _parse_bundle_note(self._bundle(step.index)["note"])
-            note, header = notes[step.index]
+            note, header = self._note(step.index)
             self._check_event(event, step, header)
             key = parse_vkey(self._record(f"key/{step.transition.key}")["vkey"])
             if (step.index, step.transition.key) not in signed:
@@ -224,7 +300,7 @@ class Examination:
             events=[
                 {
                     "id": self._step(e).transition.id,
-                    "bundle": notes[self._step(e).index][0].text.decode().split("\n", 1)[0],
+                    "bundle": self._note(self._step(e).index)[0].text.decode().split("\n", 1)[0],
                     "position": self._step(e).position,
                     "key": self._step(e).transition.key,
                 }
@@ -248,6 +324,11 @@ class Examination:
         merkle.check_inclusion(line_hash, step.position, header.count, event.path, header.root)
         if make_transition(item, t.by, t.key, t.version) != t:
             raise ProofError("proof-failed", f"the history says other than event {item.id}")
+        identifier = item.data.get("certificate_identifier")
+        if identifier is not None:  # its codes are the registry's of then, not of today
+            said = identity.parse_identifier(identifier)
+            if (said.serial, said.version) != (item.number, t.version):
+                raise ProofError("proof-failed", f"the identifier in event {item.id} is another's")
 
     def _check_key(self, key: VerifierKey, note: Note, header: Header, step: Step) -> None:
         if key.key_id != step.transition.key:
@@ -265,12 +346,24 @@ class Examination:
             type_value = self._record(f"type/{certificate.type_code}")
             for event in self.evidence.events:
                 self._check_authority(event.ordinal, self._step(event), type_value)
-            why = "the registry under this checkpoint gave these keys and acts to these departments"
+        keys = self._registered_keys()
+        if keys:
+            alone = [
+                f"{key['department']} in entry {key['entry']}"
+                for key in keys
+                if key["vouched_by"] == OPERATOR
+            ]
+            why = (
+                "the registry under this checkpoint gave these keys and acts to these departments; "
+                "each key was vouched for by a registry key before it, the first by the operator "
+                f"alone: {', '.join(alone)}"
+            )
         return _passed(
             AUTHORITY,
             why,
             registry_root=self.status_entry["registry_root"],
             records=sorted(self.records),
+            keys=keys,
         )
 
     def _check_records(self) -> None:
@@ -284,6 +377,55 @@ class Examination:
                 root,
             )
 
+    def _registered_keys(self) -> list[dict[str, Any]]:
+        """How the keys of the events came into the registry, and those that vouched for them."""
+        found: dict[str, dict[str, Any]] = {}
+        todo = [f"key/{self._step(event).transition.key}" for event in self.evidence.events]
+        while todo:
+            name = todo.pop()
+            if name not in found:
+                value = self._record(name)
+                voucher = self._voucher(name, value)
+                found[name] = {
+                    "key": name.removeprefix("key/"),
+                    "department": value["department"],
+                    "role": value["role"],
+                    "entry": value["from"],
+                    "vouched_by": voucher.removeprefix("key/"),
+                }
+                if voucher != OPERATOR:
+                    todo.append(voucher)
+        return sorted(found.values(), key=lambda each: int(each["entry"]))
+
+    def _voucher(self, name: str, value: Mapping[str, Any]) -> str:
+        """Who signed that a new key is the department's: the record of an earlier registry key, or
+        the operator, alone, as for the first of them.
+        """
+        index, department, role = value["from"], value["department"], value["role"]
+        key, origin = parse_vkey(value["vkey"]), self.evidence.origin
+        shown = next((r for r in self.evidence.registrations if r.index == index), None)
+        if shown is None:
+            raise ProofError("proof-failed", f"how {name[:68]} was registered is not shown")
+        text = registration_text(origin, key, role, department)
+        data = text + b"\n" + shown.signatures
+        entry = format_registry(data, shown.time)
+        _check_logged(Shown(index, entry, shown.path), self.unchecked_checkpoint)
+        note = parse_note(data)
+        if name != f"key/{key.key_id}" or key.name != key_name(origin, department, role):
+            raise ProofError("proof-failed", f"{name[:68]} holds the key of another name")
+        if note.text != text:
+            raise ProofError("proof-failed", f"entry {index} does not register {name[:68]}")
+        note.check_signed_by(key)
+        for other, said in self.records.items():
+            if other.startswith("key/") and other != name and said["role"] == REGISTRY_ROLE:
+                is_theirs = said["department"] == department and key_active(said, index)
+                if is_theirs and is_signed_by(note, parse_vkey(said["vkey"])):
+                    return other
+        operator = parse_vkey(self.entries[0]["operator_vkey"])
+        if role != REGISTRY_ROLE or not is_signed_by(note, operator):
+            raise ProofError("proof-failed", f"nobody vouches for {name[:68]} in entry {index}")
+        return OPERATOR
+
     def _check_authority(self, ordinal: int, step: Step, type_value: Mapping[str, Any]) -> None:
         t = step.transition
         key = self._record(f"key/{t.key}")
@@ -293,15 +435,16 @@ class Examination:
             raise ProofError(
                 "proof-failed", f"the key of event {t.id} was not valid at log index {step.index}"
             )
+        lanes = self._record(f"department/{t.by}")["lanes"]
+        header = self._note(step.index)[1]
+        if header.lane != identity.lane_of(self.evidence.certificate.key, lanes):
+            raise ProofError("proof-failed", f"event {t.id} is on the wrong lane of {t.by}")
         scope = granted(type_value, t.by, t.kind, step.index)
         if scope is None:
             raise ProofError(
                 "proof-failed", f"{t.by} had no right to {t.kind} for this type at {step.index}"
             )
-        if t.kind == ISSUED:
-            if t.by != self.evidence.certificate.issuer:
-                raise ProofError("proof-failed", f"{t.by} cannot issue in another's name")
-        elif t.kind != TRANSFERRED_IN and scope != "any":
+        if t.kind not in (ISSUED, TRANSFERRED_IN) and scope != "any":
             owner = self._owner(ordinal, t)
             if owner != t.by:
                 raise ProofError("proof-failed", f"event {t.id} was {owner}'s to make")
@@ -310,12 +453,13 @@ class Examination:
         """Whose act this is where only one's own is granted: the responsible department's, but a
         correction of another department's act is that department's (as admission has it).
         """
-        before = self.history[:ordinal]
-        target = next((h for h in before if h.id == t.corrects), None)
-        owners = {h.by for h in before if h.kind in (ISSUED, TRANSFERRED_IN)}
-        if t.kind == CORRECTED and target is not None and target.by not in owners:
-            return target.by
-        return lifecycle.fold(before).responsible
+        if t.kind == CORRECTED:
+            before = self.history[:ordinal]
+            target = next((h for h in before if h.id == t.corrects), None)
+            owners = {h.by for h in before if h.kind in (ISSUED, TRANSFERRED_IN)}
+            if target is not None and target.by not in owners:
+                return target.by
+        return self.standings[ordinal].responsible
 
     def _inclusion(self) -> Check:
         if not self.history:
@@ -341,9 +485,21 @@ class Examination:
         checkpoint = self.checkpoint
         if self.evidence.origin != checkpoint.origin:
             raise ProofError("checkpoint-refused", "evidence and checkpoint name two ledgers")
+        genesis = self.evidence.entry(0)
+        if genesis is None or merkle.leaf_hash(genesis.data) != self.trust.genesis:
+            raise ProofError(
+                "checkpoint-refused", "this is no ledger that began as the trusted one"
+            )
+        _check_logged(genesis, checkpoint)
+        until = self.trust.until_time(checkpoint.size)
+        if until is not None and self.ledger_time >= until:
+            raise ProofError(
+                "checkpoint-refused",
+                f"a key for this size was retired before {format_instant(self.ledger_time)}",
+            )
         return _passed(
             CHECKPOINT,
-            "signed as the trust file requires",
+            "signed as the trust file requires, of the ledger that began with the trusted entry 0",
             origin=checkpoint.origin,
             size=checkpoint.size,
             root=checkpoint.root.hex(),
@@ -353,6 +509,7 @@ class Examination:
     def _status(self) -> Check:
         status = self.status_entry
         self._check_then()
+        self._check_times()
         record = self._record_hash()
         heads = entries.map_heads(status)
         if heads is None:
@@ -386,15 +543,27 @@ class Examination:
         return _passed(STATUS, why, **values)
 
     def _check_then(self) -> None:
-        then = self.evidence.status_then
-        if then is None:
+        then, entry = self.evidence.status_then, self.then
+        if then is None or entry is None:
             return
-        entry = parse_entry(then.data)
         if entry["kind"] != entries.STATUS or entry["reflects"] != then.index:
             raise ProofError("proof-failed", f"entry {then.index} is no state of all before it")
         if then.index >= self.evidence.status.index:
             raise ProofError("proof-failed", "the earlier status entry is not earlier")
         _check_logged(then, self.unchecked_checkpoint)
+
+    def _check_times(self) -> None:
+        """Ledger times never decrease: else an entry could deny that a state before it held it."""
+        told = {index: entry["time"] for index, entry in self.entries.items()}
+        told |= {shown.index: shown.time for shown in self.evidence.registrations}
+        if self.evidence.status_then is not None and self.then is not None:
+            told[self.evidence.status_then.index] = self.then["time"]
+        told[self.evidence.status.index] = self.status_entry["time"]
+        for (one, before), (other, after) in pairwise(sorted(told.items())):
+            if times.parse_moment(before) > times.parse_moment(after):
+                raise ProofError(
+                    "proof-failed", f"entry {other} has an earlier ledger time than entry {one}"
+                )
 
     def _record_hash(self) -> bytes | None:
         """What the map must hold: the hash of the record folded from all transitions, None for no
@@ -403,7 +572,7 @@ class Examination:
         link = self._link()
         if not self.history:
             return None
-        return lifecycle.record_hash(lifecycle.fold(self.history).record(link))
+        return lifecycle.record_hash(self.standings[-1].record(link))
 
     def _link(self) -> bytes:
         """The last link of the history, which must be in ledger order and below the status."""
@@ -447,11 +616,13 @@ class Examination:
             raise ProofError("proof-failed", "the record commits to another history")
         type_value = self._record(f"type/{evidence.certificate.type_code}")
         for event in evidence.events:
-            self._record(f"key/{self._step(event).transition.key}")
+            t = self._step(event).transition
+            for name in (f"key/{t.key}", f"department/{t.by}"):
+                self._record(name)
         try:
-            ours = lifecycle.fold(self.history)
+            ours = self.standings[-1]
         except LedgerError as err:
-            return f"it admitted what the life cycle refuses: {err.message}"
+            return f"it admitted what the rules refuse: {err.message}"
         if ours.record(link) != record:
             return "its record of a certificate is not what the certificate's history gives"
         for event in evidence.events:
@@ -471,58 +642,49 @@ class Examination:
             about_now = question.known_at > time
         else:
             about_now = question.at is None or question.at > time
-        if not about_now:
-            return _passed(
-                FRESHNESS,
-                f"the question is about the past: the answer is what was known at "
-                f"{format_instant(min(question.known_at or time, time))}",
-                ledger_time=format_instant(time),
-            )
         if question.known_at is not None and question.known_at > self.reference + CLOCK_TOLERANCE:
             why = "nobody knows yet what the ledger will know then"
             return Check(FRESHNESS, FAILED, why, {}, UNCLEAR)
-        age = _age(time, self.reference, self.trust.max_checkpoint_age_seconds)
-        if age.result != PASSED:
-            return age
+        if about_now:
+            age = _age(time, self.reference, self.trust.max_checkpoint_age_seconds)
+        else:
+            known = format_instant(min(question.known_at or time, time))
+            why = f"the question is about the past: the answer is what was known at {known}"
+            age = _passed(FRESHNESS, why, ledger_time=format_instant(time))
+        return self._silence(age, min(self.at, time)) if age.result == PASSED else age
+
+    def _silence(self, age: Check, moment: int) -> Check:
+        """Whether the issuer's sign of life lets its word count for `moment`, past or present: what
+        it decided by then may still be on its way.
+        """
         issuer = self._issuer_freshness()
         if issuer is None and not self.history and self._is_unregistered():
             return age
         if issuer is None:
-            return Check(
-                FRESHNESS,
-                FAILED,
-                "the responsible department's lane is not shown",
-                age.values,
-                INCOMPLETE,
-            )
+            why = "the responsible department's lane is not shown"
+            return Check(FRESHNESS, FAILED, why, age.values, INCOMPLETE)
         values = {**age.values, "issuer": issuer}
-        limit = issuer["silence_limit_seconds"]
+        department, limit = issuer["department"], issuer["silence_limit_seconds"]
         if limit is None:
-            why = f"{age.why}; {issuer['department']} is silent by nature, it declared no limit"
+            why = f"{age.why}; {department} is silent by nature, it declared no limit"
             return Check(FRESHNESS, PASSED, why, values)
         if not issuer["signed_at"]:
-            why = f"{issuer['department']} has never signed anything on this certificate's lane"
+            why = f"{department} has never signed anything on this certificate's lane"
             return Check(FRESHNESS, FAILED, why, values, SILENT)
-        silent = time - times.parse_moment(issuer["signed_at"])
+        silent = moment - times.parse_moment(issuer["signed_at"])
         if silent > limit * times.SECOND:
-            return Check(
-                FRESHNESS,
-                FAILED,
-                f"{issuer['department']} had been silent for {silent // times.SECOND} s, "
-                f"it declared {limit} s",
-                values,
-                SILENT,
+            why = (
+                f"{department} had been silent for {silent // times.SECOND} s at "
+                f"{format_instant(moment)}, it declared {limit} s"
             )
+            return Check(FRESHNESS, FAILED, why, values, SILENT)
         return Check(
-            FRESHNESS,
-            PASSED,
-            f"{age.why}; {issuer['department']} signed at {issuer['signed_at']}",
-            values,
+            FRESHNESS, PASSED, f"{age.why}; {department} signed at {issuer['signed_at']}", values
         )
 
     def _responsible(self) -> str:
         """Whose silence matters: the responsible department, or who would have issued."""
-        return lifecycle.fold(self.history).responsible or self.evidence.certificate.issuer
+        return self.standings[-1].responsible or self.evidence.certificate.issuer
 
     def _is_unregistered(self) -> bool:
         """Whether neighbours in the registry, which is ascending, leave no place for the issuer."""
@@ -573,6 +735,31 @@ class Examination:
 
 
 # --- parts ---
+
+
+def _another(
+    certificate: CertificateId, type_code: str | None, issuer: str | None, number: str | None
+) -> Answer | None:
+    """The answer where the file is not about the certificate asked about."""
+    normalised = None if number is None else identity.normalise_number(number)
+    told = (
+        ("type", type_code, certificate.type_code),
+        ("issuer", issuer, certificate.issuer),
+        ("number", normalised, certificate.number),
+    )
+    wrong = [(name, asked, own) for name, asked, own in told if asked not in (None, own)]
+    if not wrong:
+        return None
+    why = "; ".join(
+        f"asked about {name} {asked}, the file is of {own}" for name, asked, own in wrong
+    )
+    return undecided(
+        ANOTHER,
+        why,
+        type_code=certificate.type_code,
+        issuer=certificate.issuer,
+        number=certificate.number,
+    )
 
 
 def _when(text: str, zone: str | None) -> int | None:

@@ -77,6 +77,7 @@ CODES: dict[str, Code] = {
     "malformed-receipt": _row("Not a receipt.", Malformed, 400, 2),
     "malformed-mapping": _row("The mapping file cannot be used.", Malformed, 400, 2),
     "unmapped-row": _row("The mapping gives no event for this row.", Malformed, 400, 2),
+    "malformed-status-list": _row("Not a status list of ours.", Malformed, 400, 2),
     # a record that never becomes an entry: dead letters
     "lines-do-not-match-note": _row(
         "The record's lines do not hash to the root in its note: damaged on the way.",
@@ -136,6 +137,7 @@ CODES: dict[str, Code] = {
     "checkpoint-refused": _row("The checkpoint is not signed as required.", ProofError, 422, 4),
     "evidence-refused": _row("This file proves nothing.", ProofError, 422, 4),
     "evidence-incomplete": _row("The evidence lacks what this question needs.", ProofError, 422, 4),
+    "status-list-refused": _row("The status list is not signed as it must be.", ProofError, 422, 4),
     # storage, sequencing
     "misbehaviour": _row(
         "The ledger signed two statements that contradict each other.",
@@ -148,6 +150,7 @@ CODES: dict[str, Code] = {
         "What was read back is not what was hashed.", ProofError, 500, 4, "CRITICAL"
     ),
     "head-moved": _row("Another sequencer advanced the tree head.", Conflict, 503, 4),
+    "relay-moved": _row("Another process does this one's work.", Conflict, 503, 4),
     "going-back": _row(
         "The log topic holds more than this database: signing is refused.",
         Refused,

@@ -80,6 +80,18 @@ class Since:
 
 
 @dataclass(frozen=True, slots=True)
+class Registration:
+    """The entry at `index`, which registered the key whose record is from there on: what of it
+    does not follow from the record, and its path.
+    """
+
+    index: int
+    time: str
+    signatures: bytes  # the lines below the note's text
+    path: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Evidence:
     """A parsed evidence file; of its claims nothing is proven yet."""
 
@@ -88,10 +100,11 @@ class Evidence:
     question: Question
     history: tuple[Step, ...]  # complete, in ledger order; none for an absent certificate
     events: tuple[ShownEvent, ...]  # ascending ordinals
-    entries: tuple[Shown, ...]  # ascending log indexes: those of the events
+    entries: tuple[Shown, ...]  # ascending log indexes: entry 0, those of the events
     bucket: Membership  # of the certificate's map key under the status entry
     registry_size: int
     records: tuple[Shown, ...]  # ascending places in the registry's tree
+    registrations: tuple[Registration, ...]  # ascending log indexes: those of the keys in `records`
     status: Shown  # the checkpoint's last leaf
     status_then: Shown | None  # the last status entry known at `known_at`
     checkpoint: bytes
@@ -152,7 +165,7 @@ def format_evidence(evidence: Evidence) -> bytes:
             for step in evidence.history
         ],
         "events": [
-            {"ordinal": e.ordinal, "line": e.line.decode(), "path": nodes.path(e.path)}
+            {"ordinal": e.ordinal, "line": canonical.loads(e.line), "path": nodes.path(e.path)}
             for e in evidence.events
         ],
         "entries": [_shown(e, nodes) for e in evidence.entries],
@@ -162,13 +175,22 @@ def format_evidence(evidence: Evidence) -> bytes:
         },
         "registry_size": evidence.registry_size,
         "records": [_shown(r, nodes) for r in evidence.records],
+        "registrations": [
+            {
+                "index": r.index,
+                "time": r.time,
+                "signatures": r.signatures.decode(),
+                "path": nodes.path(r.path),
+            }
+            for r in evidence.registrations
+        ],
         "status": _shown(evidence.status, nodes),
         "status_then": then and _shown(then, nodes),
         "checkpoint": evidence.checkpoint.decode(),
     }
     if (since := evidence.since) is not None:
         value["since"] = {"size": since.size, "path": nodes.path(since.path)}
-    value["nodes"] = [base64.b64encode(node).decode() for node in nodes.numbers]
+    value["nodes"] = base64.b64encode(b"".join(nodes.numbers)).decode()
     return canonical.format(value)
 
 
@@ -177,7 +199,8 @@ def _optional(moment: int | None) -> str | None:
 
 
 def _shown(shown: Shown, nodes: _Nodes) -> dict[str, Any]:
-    return {"index": shown.index, "data": shown.data.decode(), "path": nodes.path(shown.path)}
+    data = canonical.loads(shown.data)
+    return {"index": shown.index, "data": data, "path": nodes.path(shown.path)}
 
 
 # --- parsing -------------------------------------------------------------------------------------
@@ -203,27 +226,30 @@ def _evidence(value: Any) -> Evidence:
     _members(
         {name: member for name, member in value.items() if name != "since"},
         "format origin certificate question keys history events entries bucket "
-        "registry_size records status status_then checkpoint nodes",
+        "registry_size records registrations status status_then checkpoint nodes",
     )
-    nodes = tuple(_hash(node) for node in _list(value["nodes"]))
+    joined = decode_base64(_text(value["nodes"]), "malformed-evidence")
+    nodes = tuple(joined[n : n + 32] for n in range(0, len(joined), 32))
     keys = [_text(key) for key in _list(value["keys"])]
     history = tuple(_step(step, keys) for step in _list(value["history"]))
     events = tuple(_event(event, nodes) for event in _list(value["events"]))
     entries = tuple(_parse_shown(entry, nodes) for entry in _list(value["entries"]))
     records = tuple(_parse_shown(record, nodes) for record in _list(value["records"]))
+    registrations = tuple(_registration(each, nodes) for each in _list(value["registrations"]))
     for numbers in (
         [event.ordinal for event in events],
         [entry.index for entry in entries],
         [record.index for record in records],
+        [registration.index for registration in registrations],
     ):
         if any(a >= b for a, b in pairwise(numbers)):
-            raise Malformed("malformed-evidence", "events, entries and records are ascending")
+            raise Malformed("malformed-evidence", "what is shown of each kind is ascending")
     if len(events) > MAX_EVENTS:
         raise Malformed("malformed-evidence", f"at most {MAX_EVENTS} events are shown in full")
     if any(event.ordinal >= len(history) for event in events):
         raise Malformed("malformed-evidence", "an event is not in the history")
-    if len(set(nodes)) != len(nodes):
-        raise Malformed("malformed-evidence", "a node stands twice")
+    if len(joined) % 32 or len(set(nodes)) != len(nodes):
+        raise Malformed("malformed-evidence", "nodes are of 32 bytes, and none stands twice")
     bucket = _members(value["bucket"], "pairs path")
     then = value["status_then"]
     return Evidence(
@@ -239,6 +265,7 @@ def _evidence(value: Any) -> Evidence:
         ),
         registry_size=_count(value["registry_size"]),
         records=records,
+        registrations=registrations,
         status=_parse_shown(value["status"], nodes),
         status_then=None if then is None else _parse_shown(then, nodes),
         checkpoint=_text(value["checkpoint"]).encode(),
@@ -290,13 +317,21 @@ def _step(value: Any, keys: list[str]) -> Step:
 def _event(value: Any, nodes: tuple[bytes, ...]) -> ShownEvent:
     _members(value, "ordinal line path")
     return ShownEvent(
-        _count(value["ordinal"]), _text(value["line"]).encode(), _path(value["path"], nodes)
+        _count(value["ordinal"]), canonical.format(value["line"]), _path(value["path"], nodes)
     )
+
+
+def _registration(value: Any, nodes: tuple[bytes, ...]) -> Registration:
+    _members(value, "index time signatures path")
+    signatures = _text(value["signatures"]).encode()
+    path = _path(value["path"], nodes)
+    return Registration(_count(value["index"]), _text(value["time"]), signatures, path)
 
 
 def _parse_shown(value: Any, nodes: tuple[bytes, ...]) -> Shown:
     _members(value, "index data path")
-    return Shown(_count(value["index"]), _text(value["data"]).encode(), _path(value["path"], nodes))
+    data = canonical.format(value["data"])
+    return Shown(_count(value["index"]), data, _path(value["path"], nodes))
 
 
 def _since(value: Any, nodes: tuple[bytes, ...]) -> Since:

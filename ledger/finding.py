@@ -10,13 +10,9 @@ from .entry import parse_entry
 from .errors import LedgerError
 from .evidence import Evidence
 from .question import format_instant
-from .verdict import CANNOT_DECIDE, NOT_FOUND, Deciding, Found
+from .verdict import CANNOT_DECIDE, NOT_FOUND, NOT_KNOWN_THEN, Deciding, Found
 
-INCOMPLETE, UNCLEAR, NOT_KNOWN_THEN = (
-    "evidence-incomplete",
-    "known-at-unclear",
-    "not-known-then",
-)
+INCOMPLETE, UNCLEAR = "evidence-incomplete", "known-at-unclear"
 
 
 def find(
@@ -29,18 +25,18 @@ def find(
     steps = evidence.history
     history = [step.transition for step in steps]
     shown = {event.ordinal for event in evidence.events}
-    question, number = evidence.question, evidence.certificate.number
+    question = evidence.question
     count = len(steps)
     if not count:
         return Found(NOT_FOUND, "not-found")
     if question.known_at is not None and question.known_at < ledger_time:
         limit = _known_before(evidence, bundles, question.known_at)
         if limit is None:
-            return _incomplete("what the ledger knew then", number)
+            return _incomplete("what the ledger knew then", evidence)
         count = sum(1 for step in steps if step.index < limit)
         if count < len(steps):
             if count not in shown:
-                return _incomplete("the first event that came after", number)
+                return _incomplete("the first event that came after", evidence)
             time = times.parse_moment(bundles[steps[count].index]["time"])
             if time <= question.known_at:
                 return _unclear(time, question.known_at)
@@ -52,13 +48,12 @@ def find(
                 f"{format_instant(question.known_at)}",
             )
     try:
-        lifecycle.fold(history[:count])
         finding = lifecycle.answer(history[:count], at, question.version)
     except LedgerError as err:
         return Found(CANNOT_DECIDE, INCOMPLETE, why=err.message)
     needed = {*finding.deciding, history[count - 1].id}
     if any(t.id in needed and ordinal not in shown for ordinal, t in enumerate(history)):
-        return _incomplete("the events that decide this question", number)
+        return _incomplete("the events that decide this question", evidence)
     return Found(
         answer=finding.answer,
         reason=finding.reason,
@@ -73,6 +68,7 @@ def find(
             for ordinal, t in enumerate(history)
             if t.id in finding.deciding
         ),
+        asked_version=question.version,
     )
 
 
@@ -99,10 +95,10 @@ def _unclear(time: int, known_at: int) -> Found:
     )
 
 
-def _incomplete(what: str, number: str) -> Found:
+def _incomplete(what: str, evidence: Evidence) -> Found:
+    words = f"certledger evidence {evidence.certificate.number!r} {evidence.question.options()}"
     return Found(
         CANNOT_DECIDE,
         INCOMPLETE,
-        why=f"the file does not show {what}: ask again with `certledger evidence {number!r}` and "
-        "the same --at and --known-at",
+        why=f"the file does not show {what}: ask again with `{words.strip()}`",
     )

@@ -7,9 +7,10 @@ held at a moment in the world (`at`), out of the part of the history known by th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
+from itertools import takewhile
 from typing import Any, NamedTuple
 
 from . import canonical, times
@@ -399,7 +400,9 @@ def correct(history: Sequence[Transition], t: Transition) -> Standing:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What held at the asked-for moment. `deciding` are ids of the events that say so."""
+    """What held at the asked-for moment. `deciding` are the ids of the events that say so: of all
+    whose values were read, those found to be over or not begun included.
+    """
 
     answer: str  # valid, not-valid, cannot-decide
     reason: str
@@ -421,6 +424,7 @@ class _Act:
     first: str | None  # the first day as the department wrote it
     until: str | None
     is_start_unknown: bool
+    source: _Act | None  # the version before, where days were taken from it
 
 
 def answer(history: Sequence[Transition], at: int, version: int | None = None) -> Finding:
@@ -448,8 +452,10 @@ def answer(history: Sequence[Transition], at: int, version: int | None = None) -
             known_since=min(a.start for a in hidden),
             deciding=(*found.deciding, *(a.t.id for a in hidden)),
         )
-    corrections = (t.id for t in history if t.kind == CORRECTED)
-    return replace(found, deciding=tuple(dict.fromkeys((*found.deciding, *corrections))))
+    left = {a.t.id for a in acts}
+    # Corrections, and what they leave out: that these are the acts which they name.
+    corrected = (t.id for t in history if t.kind == CORRECTED or t.id not in left)
+    return replace(found, deciding=tuple(dict.fromkeys((*found.deciding, *corrected))))
 
 
 def _is_decided(
@@ -468,11 +474,24 @@ def _is_decided(
     return True
 
 
+def turning_points(history: Sequence[Transition]) -> list[int]:
+    """The instants, ascending, at which what `answer` says may change without any event."""
+    points: set[int] = set()
+    for act in _acts(effective(history)):
+        points.add(act.start)
+        end = _end(act.until)
+        if end is not None:
+            points.add(end)
+        elif act.until == UNKNOWN:  # vouched for by the department up to its word
+            points.add(times.parse_moment(act.t.time) + 1)
+    return sorted(points)
+
+
 def _voided(history: Sequence[Transition]) -> Finding:
     last = history[-1]
-    corrections = tuple(t.id for t in history if t.kind == CORRECTED)
     since = times.parse_moment(last.time)
-    return Finding("not-valid", "voided", since, 0, None, None, last.by, corrections)
+    deciding = tuple(t.id for t in history)
+    return Finding("not-valid", "voided", since, 0, None, None, last.by, deciding)
 
 
 def _acts(history: Sequence[Transition]) -> list[_Act]:
@@ -483,28 +502,43 @@ def _acts(history: Sequence[Transition]) -> list[_Act]:
         start = times.parse_moment(t.time) if stated is None else stated
         first = t.valid_from or t.time
         until = t.valid_until
+        source = None
         if t.kind in VERSION_ACTS and version is not None and t.valid_from is None:
             if t.kind == AMENDED or start < version.start:
                 first = version.first or t.time
             start = max(start, version.start)  # no change brings the first day forward unsaid
+            source = version
         if t.kind == AMENDED and until is None and version is not None:
             until = version.until
-        act = _Act(t, start, first, until, stated is None)
+            source = version
+        act = _Act(t, start, first, until, stated is None, source)
         if t.kind in VERSION_ACTS:
             version = act
         acts.append(act)
     return acts
 
 
-def _state_at(acts: Sequence[_Act], at: int) -> tuple[_Act | None, str, int | None]:
-    """(the act that decides, state, since when) at an instant."""
-    revoked = [a for a in acts if a.t.kind == REVOKED and a.start <= at]
+def _with_sources(act: _Act) -> Iterator[_Act]:
+    """The act and those that its days were taken from."""
+    source: _Act | None = act
+    while source is not None:
+        yield source
+        source = source.source
+
+
+def _state_at(acts: Sequence[_Act], at: int) -> tuple[list[_Act], str, int | None]:
+    """(the act that decides after all others that were read, state, since when) at an instant."""
+    read = [a for a in acts if a.t.kind == REVOKED]
+    revoked = [a for a in read if a.start <= at]
     if revoked:  # whatever else was said: a revocation is undone by a correction alone
         act = revoked[-1]  # a later one was admitted because it begins before the earlier ones
-        return act, REVOKED_STATE, None if act.is_start_unknown else act.start
+        return [*read, act], REVOKED_STATE, None if act.is_start_unknown else act.start
     lifted: int | None = None
     for act in reversed(acts):
-        if act.t.kind not in _STATE_ACTS or act.start > at:
+        if act.t.kind not in _STATE_ACTS:
+            continue
+        read.append(act)
+        if act.start > at:
             continue
         end = _end(act.until) if act.t.kind == SUSPENDED else None
         if end is not None and end <= at:
@@ -514,22 +548,26 @@ def _state_at(acts: Sequence[_Act], at: int) -> tuple[_Act | None, str, int | No
         since = None if act.is_start_unknown else act.start
         if state == VALID and lifted is not None:
             since = lifted if since is None else max(since, lifted)
-        return act, state, since
-    return None, NONE, None
+        return read, state, since
+    return read, NONE, None
 
 
 def _judge(acts: Sequence[_Act], at: int, version: int | None) -> Finding:
     versions = [a for a in acts if a.t.kind in VERSION_ACTS]
     begun = [a for a in versions if a.start <= at]
-    decides, state, since = _state_at(acts, at)
-    owners = [a.t.by for a in acts if a.t.kind in (ISSUED, TRANSFERRED_IN)]
-    held = [a.t.by for a in acts if a.t.kind in (ISSUED, TRANSFERRED_IN) and a.start <= at]
-    responsible = held[-1] if held else owners[0] if owners else versions[0].t.by
+    current = begun[-1] if begun else None
+    read, state, since = _state_at(acts, at)
+    decides = read[-1] if state != NONE else None
+    read += takewhile(lambda a: a is not current, reversed(versions))
+    owners = [a for a in acts if a.t.kind in (ISSUED, TRANSFERRED_IN)]
+    held = [a for a in owners if a.start <= at]
+    owner = held[-1] if held else owners[0] if owners else versions[0]
+    responsible = owner.t.by
+    if owner.t.kind == TRANSFERRED_IN:  # who issued stands in the map key
+        read.append(owner)
 
     def finding(act: _Act, answer_: str, reason: str, since: int | None, *also: _Act) -> Finding:
-        deciding = [act.t.id, *(a.t.id for a in also)]
-        if decides is not None:
-            deciding.append(decides.t.id)
+        deciding = [a.t.id for shown in (act, *also, *read) for a in _with_sources(shown)]
         return Finding(
             answer=answer_,
             reason=reason,
@@ -542,7 +580,6 @@ def _judge(acts: Sequence[_Act], at: int, version: int | None) -> Finding:
         )
 
     first = min(versions, key=lambda a: a.start)
-    current = begun[-1] if begun else None
     if version is not None and (current is None or version != current.t.version):
         asked = next((a for a in versions if a.t.version == version), None)
         if asked is None:

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import bisect
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from . import canonical, identity, lifecycle, merkle
+from .entry import REGISTRY, parse_entry
 from .errors import Malformed, ProofError
 from .evidence import (
     MAX_EVENTS,
     CertificateId,
     Evidence,
+    Registration,
     Shown,
     ShownEvent,
     Since,
     Step,
 )
+from .note import parse_note
 from .question import Question
+from .registry import REGISTRY_ROLE, key_active
 from .statusmap import CERTIFICATES, Membership
 
 
@@ -53,11 +57,22 @@ class Records:
     leaves: Sequence[bytes]
     places: dict[str, int]
     subtree: merkle.Subtree
+    registry_keys: dict[
+        str, list[str]
+    ]  # names of their records, by NAME+HASH as signatures have it
 
     @classmethod
     def of(cls, leaves: Sequence[bytes]) -> Records:
-        places = {str(canonical.loads(leaf)["name"]): n for n, leaf in enumerate(leaves)}
-        return cls(leaves, places, merkle.in_memory([merkle.leaf_hash(leaf) for leaf in leaves]))
+        places: dict[str, int] = {}
+        registry_keys: dict[str, list[str]] = {}
+        for place, leaf in enumerate(leaves):
+            record = canonical.loads(leaf)
+            places[str(record["name"])] = place
+            if record["name"].startswith("key/") and record["value"]["role"] == REGISTRY_ROLE:
+                signs_as = "+".join(str(record["value"]["vkey"]).split("+", 2)[:2])
+                registry_keys.setdefault(signs_as, []).append(str(record["name"]))
+        subtree = merkle.in_memory([merkle.leaf_hash(leaf) for leaf in leaves])
+        return cls(leaves, places, subtree, registry_keys)
 
     def value(self, name: str) -> dict[str, object] | None:
         """What a record says, None where there is none."""
@@ -97,6 +112,7 @@ def prove(source: Source, certificate: CertificateId, question: Question) -> Evi
     if len(shown) > MAX_EVENTS:
         raise Malformed("too-large", f"{len(shown)} events decide this, {MAX_EVENTS} can be shown")
     records = source.records()
+    keys, registrations = _register(source, records, {steps[n].transition.key for n in shown})
     bundles: dict[int, Sequence[bytes]] = {}
     return Evidence(
         origin=source.origin,
@@ -105,11 +121,12 @@ def prove(source: Source, certificate: CertificateId, question: Question) -> Evi
         history=steps,
         events=tuple(_show_event(source, steps[n], n, bundles) for n in shown),
         entries=tuple(
-            show_entry(source, index) for index in sorted({steps[n].index for n in shown})
+            show_entry(source, index) for index in sorted({0, *(steps[n].index for n in shown)})
         ),
         bucket=source.membership(CERTIFICATES, certificate.key),
         registry_size=len(records.leaves),
-        records=_show_records(records, certificate, [steps[n] for n in shown], steps),
+        registrations=tuple(sorted(registrations, key=lambda each: each.index)),
+        records=_show_records(records, certificate, keys, [steps[n] for n in shown], steps),
         status=show_entry(source, last),
         status_then=then,
         checkpoint=source.checkpoint,
@@ -125,6 +142,7 @@ def prove_act(source: Source, certificate: CertificateId, ordinal: int, asked_at
     names = {
         f"type/{certificate.type_code}",
         f"department/{certificate.issuer}",
+        f"department/{step.transition.by}",
         f"key/{step.transition.key}",
     }
     shown = [record for name in names if (record := records.show(name)) is not None]
@@ -134,9 +152,10 @@ def prove_act(source: Source, certificate: CertificateId, ordinal: int, asked_at
         question=Question(asked_at),
         history=steps,
         events=(_show_event(source, step, ordinal, {}),),
-        entries=(show_entry(source, step.index),),
+        entries=(show_entry(source, 0), show_entry(source, step.index)),
         bucket=source.membership(CERTIFICATES, certificate.key),
         registry_size=len(records.leaves),
+        registrations=(),
         records=tuple(sorted(shown, key=lambda record: record.index)),
         status=show_entry(source, source.size - 1),
         status_then=None,
@@ -183,8 +202,49 @@ def _show_event(
     return ShownEvent(ordinal, lines[step.position], tuple(path))
 
 
+def _register(
+    source: Source, records: Records, key_ids: Iterable[str]
+) -> tuple[set[str], list[Registration]]:
+    """(names of records, registrations): of the keys and of those that vouched for them when they
+    were registered, back to the ones that the operator entered.
+    """
+    names: set[str] = set()
+    registrations = []
+    todo = [f"key/{key_id}" for key_id in key_ids]
+    while todo:
+        name = todo.pop()
+        value = records.value(name)
+        if value is None or name in names:
+            continue
+        names.add(name)
+        index = int(str(value["from"]))
+        shown = show_entry(source, index)
+        entry = parse_entry(shown.data)
+        if entry["kind"] != REGISTRY:
+            raise ProofError("stored-bytes-damaged", f"entry {index} did not register {name}")
+        data = entry["note"].encode()
+        note = parse_note(data)
+        lines = data[len(note.text) + 1 :]
+        registrations.append(Registration(index, entry["time"], lines, shown.path))
+        for signature in note.signatures:
+            signs_as = f"{signature.name}+{signature.key_hash.hex()}"
+            before = [
+                other
+                for other in records.registry_keys.get(signs_as, [])
+                if key_active(records.value(other) or {}, index) and other != name
+            ]
+            if before:
+                todo.append(before[0])
+                break
+    return names, registrations
+
+
 def _show_records(
-    records: Records, certificate: CertificateId, shown: Sequence[Step], steps: Sequence[Step]
+    records: Records,
+    certificate: CertificateId,
+    keys: Iterable[str],
+    shown: Sequence[Step],
+    steps: Sequence[Step],
 ) -> tuple[Shown, ...]:
     history = [step.transition for step in steps]
     responsible = lifecycle.fold(history).responsible or certificate.issuer
@@ -192,7 +252,8 @@ def _show_records(
         f"type/{certificate.type_code}",
         f"department/{certificate.issuer}",
         f"department/{responsible}",
-        *(f"key/{step.transition.key}" for step in shown),
+        *keys,
+        *(f"department/{step.transition.by}" for step in shown),
     }
     department = records.value(f"department/{responsible}")
     if department is None:

@@ -27,6 +27,22 @@ class Question:
     known_at: int | None = None
     version: int | None = None
 
+    @property
+    def asks(self) -> tuple[int | None, int | None, int | None]:
+        """What it asks, whenever that was."""
+        return self.at, self.known_at, self.version
+
+    def options(self) -> str:
+        """The command line options that ask this; none for now, all that is known, any version."""
+        words = [
+            f"{name} {format_instant(moment)}"
+            for name, moment in (("--at", self.at), ("--known-at", self.known_at))
+            if moment is not None
+        ]
+        if self.version is not None:
+            words.append(f"--version {self.version}")
+        return " ".join(words)
+
 
 def clamp(moment: int) -> int:
     """The moment, or the nearest that RFC 3339 can write in UTC: years 1 to 9999."""

@@ -148,6 +148,12 @@ def note_text(origin: str, name: str, replaces: bytes, change: Mapping[str, Any]
     )
 
 
+def registration_text(origin: str, key: VerifierKey, role: str, department: str) -> bytes:
+    """The text of the note that registers a new key."""
+    change = {"vkey": str(key), "role": role, "department": department, "revoked": False}
+    return note_text(origin, f"key/{key.key_id}", NO_RECORD, change)
+
+
 def genesis_records(origin: str, checkpoint_vkey: str, operator_vkey: str) -> dict[str, Any]:
     """The records that entry 0 makes; Refused unless two keys, each under its role's name."""
     checkpoint, operator = parse_vkey(checkpoint_vkey), parse_vkey(operator_vkey)
@@ -219,7 +225,8 @@ def _parse_text(text: bytes, origin: str) -> tuple[str, bytes, dict[str, Any]]:
     return lines[0][len(prefix) :], decode_hash(lines[2]), change
 
 
-def _signed_by(note: Note, key: VerifierKey) -> bool:
+def is_signed_by(note: Note, key: VerifierKey) -> bool:
+    """Whether a key signed a note, and nothing else in its name."""
     try:
         note.check_signed_by(key)
     except ProofError:
@@ -229,16 +236,16 @@ def _signed_by(note: Note, key: VerifierKey) -> bool:
 
 def _need_operator(registry: Registry, note: Note) -> None:
     value = registry.value("operator")
-    if value is None or not _signed_by(note, parse_vkey(value["vkey"])):
+    if value is None or not is_signed_by(note, parse_vkey(value["vkey"])):
         raise Refused("registry-signature", "the operator's signature is needed")
 
 
 def _need_department(registry: Registry, note: Note, department: str, index: int) -> None:
     keys = registry.keys(department, REGISTRY_ROLE)
-    if any(key_active(value, index) and _signed_by(note, key) for key, value in keys):
+    if any(key_active(value, index) and is_signed_by(note, key) for key, value in keys):
         return
     operator = registry.value("operator")
-    if operator is not None and _signed_by(note, parse_vkey(operator["vkey"])):
+    if operator is not None and is_signed_by(note, parse_vkey(operator["vkey"])):
         raise Refused("not-yet-supported", "recovery by the operator alone is not yet supported")
     raise Refused("registry-signature", f"a registry key of {department} must sign")
 
@@ -304,7 +311,7 @@ def _key(
         return _revoke(registry, note, before, change["revoked"], index), 0
     if change["revoked"] is not False:
         raise Malformed("malformed-note", "a new key is not revoked")
-    if not _signed_by(note, key):
+    if not is_signed_by(note, key):
         raise Refused("registry-signature", "the new key must sign too (proof of possession)")
     own = registry.keys(department, role)
     if role == REGISTRY_ROLE and not own:
@@ -312,7 +319,7 @@ def _key(
     else:
         _need_department(registry, note, department, index)
     active = [k for k, value in own if key_active(value, index)]
-    if own and not any(_signed_by(note, k) for k in active):
+    if own and not any(is_signed_by(note, k) for k in active):
         raise Refused("not-yet-supported", "recovery without the previous key is not yet supported")
     value = {
         "vkey": change["vkey"],

@@ -6,6 +6,8 @@ RECEIPTS = "certledger.receipts.v1"  # receipts and notices, key DEPARTMENT/LANE
 LANES = "certledger.lanes.v1"  # compacted: the last state of each lane
 DEAD_LETTERS = "certledger.dead-letters.v1"  # records that can never become an entry, and why
 
+EXPIRY = "certledger.expiry.v1"  # certificates that end soon or now, key the map key in hex
+
 
 def lane_key(department: str, lane: int) -> bytes:
     """The Kafka key of everything about one lane."""

@@ -14,20 +14,27 @@ from . import canonical
 from .checkpoint import Checkpoint, parse_checkpoint
 from .errors import LedgerError, Malformed, ProofError
 from .note import VerifierKey, parse_vkey
+from .times import format_moment, parse_moment
 
 FORM = "certledger trust v1"
 MAX_TRUST = 256 * 1024
 MAX_AGE_SECONDS = 86_400
 _MEMBERS = {"format", "origin", "genesis", "checkpoint_keys", "max_checkpoint_age_seconds"}
+_LISTS = "status_list_keys"  # left out where there are none
 
 
 @dataclass(frozen=True, slots=True)
 class TrustedKey:
-    """A key that must sign every checkpoint of `from_size` to below `until_size` leaves."""
+    """A key that must sign every checkpoint of `from_size` to below `until_size` leaves.
+
+    A retired key has both ends, as whoever steals it picks the size: no ledger time from
+    `until_time` on (microseconds) rests on it.
+    """
 
     key: VerifierKey
     from_size: int
     until_size: int | None
+    until_time: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +45,7 @@ class Trust:
     genesis: bytes
     keys: tuple[TrustedKey, ...]
     max_checkpoint_age_seconds: int = MAX_AGE_SECONDS
+    status_list_keys: tuple[VerifierKey, ...] = ()
 
     def required(self, size: int) -> list[VerifierKey]:
         """The keys that must have signed a checkpoint of this size."""
@@ -46,6 +54,12 @@ class Trust:
             for k in self.keys
             if k.from_size <= size and (k.until_size is None or size < k.until_size)
         ]
+
+    def until_time(self, size: int) -> int | None:
+        """The ledger time from which on the keys for this size say nothing, None for no end."""
+        required = self.required(size)
+        ends = [k.until_time for k in self.keys if k.key in required and k.until_time is not None]
+        return min(ends, default=None)
 
     def check_checkpoint(self, data: bytes) -> Checkpoint:
         """The checkpoint in `data`, signed as this file requires; ProofError
@@ -72,21 +86,24 @@ class Trust:
 
 def format_trust(trust: Trust) -> bytes:
     """The trust file's bytes: canonical JSON and a newline."""
-    return (
-        canonical.format(
+    members: dict[str, Any] = {
+        "format": FORM,
+        "origin": trust.origin,
+        "genesis": trust.genesis.hex(),
+        "checkpoint_keys": [
             {
-                "format": FORM,
-                "origin": trust.origin,
-                "genesis": trust.genesis.hex(),
-                "checkpoint_keys": [
-                    {"vkey": str(k.key), "from_size": k.from_size, "until_size": k.until_size}
-                    for k in trust.keys
-                ],
-                "max_checkpoint_age_seconds": trust.max_checkpoint_age_seconds,
+                "vkey": str(k.key),
+                "from_size": k.from_size,
+                "until_size": k.until_size,
+                "until_time": None if k.until_time is None else format_moment(k.until_time),
             }
-        )
-        + b"\n"
-    )
+            for k in trust.keys
+        ],
+        "max_checkpoint_age_seconds": trust.max_checkpoint_age_seconds,
+    }
+    if trust.status_list_keys:
+        members[_LISTS] = [str(key) for key in trust.status_list_keys]
+    return canonical.format(members) + b"\n"
 
 
 def parse_trust(data: bytes) -> Trust:
@@ -114,7 +131,11 @@ def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _trust(value: Any) -> Trust:
-    if type(value) is not dict or value.get("format") != FORM or value.keys() != _MEMBERS:
+    if (
+        type(value) is not dict
+        or value.get("format") != FORM
+        or value.keys() - {_LISTS} != _MEMBERS
+    ):
         raise Malformed("malformed-trust", f"a trust file is {FORM!r} with {sorted(_MEMBERS)}")
     origin, genesis, age = value["origin"], value["genesis"], value["max_checkpoint_age_seconds"]
     if type(origin) is not str or not origin:
@@ -124,7 +145,21 @@ def _trust(value: Any) -> Trust:
     keys = value["checkpoint_keys"]
     if type(keys) is not list or not 1 <= len(keys) <= 64:
         raise Malformed("malformed-trust", "checkpoint_keys is a list of 1 to 64 keys")
-    return Trust(origin, _genesis(genesis), tuple(_key(member) for member in keys), age)
+    return Trust(
+        origin,
+        _genesis(genesis),
+        tuple(_key(member) for member in keys),
+        age,
+        _list_keys(value[_LISTS]) if _LISTS in value else (),
+    )
+
+
+def _list_keys(value: Any) -> tuple[VerifierKey, ...]:
+    if type(value) is not list or not 1 <= len(value) <= 64:
+        raise Malformed("malformed-trust", f"{_LISTS} is a list of 1 to 64 keys")
+    if any(type(vkey) is not str for vkey in value):
+        raise Malformed("malformed-trust", f"{_LISTS} holds strings")
+    return tuple(parse_vkey(vkey) for vkey in value)
 
 
 def _genesis(text: Any) -> bytes:
@@ -134,11 +169,15 @@ def _genesis(text: Any) -> bytes:
 
 
 def _key(member: Any) -> TrustedKey:
-    if type(member) is not dict or member.keys() != {"vkey", "from_size", "until_size"}:
-        raise Malformed("malformed-trust", "a checkpoint key has vkey, from_size and until_size")
-    begin, end = member["from_size"], member["until_size"]
+    names = {"vkey", "from_size", "until_size", "until_time"}
+    if type(member) is not dict or member.keys() != names:
+        raise Malformed("malformed-trust", f"a checkpoint key has {sorted(names)}")
+    begin, end, until = member["from_size"], member["until_size"], member["until_time"]
     if type(member["vkey"]) is not str or type(begin) is not int or begin < 0:
         raise Malformed("malformed-trust", "vkey is a string, from_size a number from 0")
     if end is not None and (type(end) is not int or end <= begin):
         raise Malformed("malformed-trust", "until_size is null or a number above from_size")
-    return TrustedKey(parse_vkey(member["vkey"]), begin, end)
+    if (end is None) != (until is None) or type(until) not in (str, type(None)):
+        raise Malformed("malformed-trust", "until_time is a moment where there is an until_size")
+    moment = None if until is None else parse_moment(until)
+    return TrustedKey(parse_vkey(member["vkey"]), begin, end, moment)

@@ -28,12 +28,22 @@ EVENT_SIGNATURE, AUTHORITY, INCLUSION, CHECKPOINT, STATUS, FRESHNESS, DISCLOSURE
 # Whoever offers something that fails one of these offers nothing.
 PROVING = (EVENT_SIGNATURE, AUTHORITY, INCLUSION, CHECKPOINT, STATUS, DISCLOSURES)
 
+# Not valid for reasons that no later act undoes, corrections aside: staleness takes nothing from
+# that. A certificate that expired may have been renewed; a version that expired was not, as renewal
+# makes another.
+OVER = "over"
+OVER_REASONS = frozenset({"revoked-annulled", "revoked-penalty", "revoked-deregistered"})
+OVER_REASONS_OF_A_VERSION = OVER_REASONS | {"superseded", "expired"}
+NOT_KNOWN_THEN = "not-known-then"
+
 # What the finding says: the checks that must have passed for it to become the answer.
-# Staleness takes away what may have changed since, never what is proven to be over.
+_PROOF = (EVENT_SIGNATURE, AUTHORITY, INCLUSION, CHECKPOINT, STATUS)
 NEEDED: dict[str, tuple[str, ...]] = {
-    VALID: (EVENT_SIGNATURE, AUTHORITY, INCLUSION, CHECKPOINT, STATUS, FRESHNESS),
-    NOT_VALID: (EVENT_SIGNATURE, AUTHORITY, INCLUSION, CHECKPOINT, STATUS),
-    NOT_FOUND: (CHECKPOINT, STATUS, FRESHNESS),
+    VALID: (*_PROOF, FRESHNESS),
+    NOT_VALID: (*_PROOF, FRESHNESS),
+    OVER: _PROOF,
+    NOT_FOUND: (AUTHORITY, CHECKPOINT, STATUS, FRESHNESS),
+    NOT_KNOWN_THEN: _PROOF,
     CANNOT_DECIDE: (),
 }
 
@@ -85,6 +95,15 @@ class Found:
     known_since: int | None = None
     deciding: tuple[Deciding, ...] = ()
     why: str = ""  # a sentence, where the reason's own does not say enough
+    asked_version: int | None = None
+
+    @property
+    def rests_on(self) -> tuple[str, ...]:
+        """The checks that must have passed for this to become the answer."""
+        over = OVER_REASONS if self.asked_version is None else OVER_REASONS_OF_A_VERSION
+        if self.answer == NOT_VALID and self.reason in over:
+            return NEEDED[OVER]
+        return NEEDED[NOT_KNOWN_THEN if self.reason == NOT_KNOWN_THEN else self.answer]
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +119,7 @@ class Answer:
     number: str | None = None
     found: Found | None = None
     question: Question | None = None
+    file_question: Question | None = None  # the file's own, where another one was asked
     tree_size: int | None = None
     ledger_time: int | None = None
     names: Mapping[str, Any] = field(default_factory=dict)  # of type and departments, contact
@@ -139,6 +159,14 @@ class Answer:
             value["looked_up"] = self.looked_up
         if self.notes:
             value["notes"] = list(self.notes)
+        if self.file_question is not None:
+            own = self.file_question
+            value["file_question"] = {
+                "at": _instant(own.at),
+                "known_at": _instant(own.known_at),
+                "version": own.version,
+                "options": own.options(),
+            }
         if self.issuer_freshness is not None:
             value["issuer_freshness"] = dict(self.issuer_freshness)
         if self.names:
@@ -179,7 +207,7 @@ def decide(checks: Sequence[Check], found: Found | None) -> tuple[str, str, str]
             return CANNOT_DECIDE, REFUSED, f"{name}: {by_name[name].why}"
     if found is None:
         return CANNOT_DECIDE, REFUSED, CODES[REFUSED].sentence
-    for name in NEEDED[found.answer]:
+    for name in found.rests_on:
         if by_name[name].result != PASSED:
             return CANNOT_DECIDE, by_name[name].code, f"{name}: {by_name[name].why}"
     return found.answer, found.reason, found.why

@@ -44,6 +44,7 @@ def plan(partitions: int) -> list[TopicPlan]:
         TopicPlan(topics.RECEIPTS, partitions, {**_SAFE, **_FOR_EVER}),
         TopicPlan(topics.LANES, 1, {**_SAFE, "cleanup.policy": "compact"}),
         TopicPlan(topics.DEAD_LETTERS, 1, {**_SAFE, **_FOR_EVER}),
+        TopicPlan(topics.EXPIRY, partitions, {**_SAFE, **_FOR_EVER}),
     ]
 
 

@@ -1,4 +1,4 @@
-"""`python -m streams.relay`: receipts, notices, dead letters and lane states out to Kafka.
+"""`python -m streams.relay`: receipts, notices, dead letters, lane states, ends out to Kafka.
 
 Everything sent is a row or a position in PostgreSQL first; the place reached is stored after the
 topic's acknowledgement, so a message may come twice with the same id, and none is left out.
@@ -34,11 +34,15 @@ INTERVAL_SECONDS = 0.1
 ENTRIES_PER_ROUND = 512
 WHOLE_BYTES = 1536 * 1024  # a longer dead letter goes out cut; PostgreSQL keeps all of it
 FLUSH_BYTES = 8 * 1024 * 1024
-RECEIPTS, OUTBOX = "receipts", "outbox"
+RECEIPTS, OUTBOX, EXPIRY = "receipts", "outbox", "expiry"
+
+_CLOUD_EVENT = [("content-type", b"application/cloudevents+json; charset=UTF-8")]
 
 
 class Relay:
-    """Two positions: log entries whose receipts are out, outbox rows that are out."""
+    """Three positions: log entries whose receipts are out, outbox rows and notices of ends that are
+    out.
+    """
 
     def __init__(self, store: Sequencing, producer: KafkaProducer) -> None:
         self._store = store
@@ -52,7 +56,8 @@ class Relay:
         if published is None:
             return False
         sent = self._send_receipts(*published)
-        return self._send_outbox(*published) or sent
+        sent = self._send_outbox(*published) or sent
+        return self._send_ends() or sent
 
     def _send_receipts(self, size: int, checkpoint: bytes) -> bool:
         begin = self._store.relay_position(RECEIPTS)
@@ -123,6 +128,18 @@ class Relay:
             self._send(topics.RECEIPTS, key=row["key"], value=row["notice"])
         if row["outcome"] == "dead-letter":
             self._send_dead_letter(row)
+
+    def _send_ends(self) -> bool:
+        begin = self._store.relay_position(EXPIRY)
+        notices = self._store.expiry_notices(begin, ENTRIES_PER_ROUND)
+        if not notices:
+            return False
+        for key, notice in notices:
+            self._send(topics.EXPIRY, key=key.hex().encode(), value=notice, headers=_CLOUD_EVENT)
+        self._flush()
+        # A crash here sends them once more, byte for byte.
+        self._store.move_relay(EXPIRY, begin + len(notices))
+        return True
 
     def _send_dead_letter(self, row: dict[str, Any]) -> None:
         source = f"{row['topic_id']}/{row['partition']}/{row['record_offset']}".encode()

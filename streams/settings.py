@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,29 +15,36 @@ class SettingsError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What a worker, the sequencer and the relay need to know."""
+    """What a worker, the sequencer, the relay and the follower need to know."""
 
     kafka: str  # bootstrap servers, HOST:PORT, comma-separated
     postgres: str  # libpq URL
     data: Path  # the stack's folder: keys and trust file
     checkpoint_key: Path
     group: str
+    statuslist_key: Path
+    status_lists_uri: str  # where new status lists are found; empty: by the ledger's origin
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] = os.environ) -> Settings:
         """CERTLEDGER_KAFKA, CERTLEDGER_POSTGRES, CERTLEDGER_DATA, CERTLEDGER_CHECKPOINT_KEY
-        (default DATA/keys/checkpoint.key), CERTLEDGER_GROUP.
+        (default DATA/keys/checkpoint.key), CERTLEDGER_GROUP, CERTLEDGER_STATUSLIST_KEY (default
+        DATA/keys/statuslist.key), CERTLEDGER_STATUS_LISTS (a URL, default
+        https://ORIGIN/v1/status-lists).
         """
         needed = {
             "CERTLEDGER_KAFKA": "bootstrap servers as HOST:PORT",
             "CERTLEDGER_POSTGRES": "a libpq URL as postgresql://…",
             "CERTLEDGER_DATA": "the stack's data folder",
         }
-        missing = [
+        problems = [
             f"{name} is not set: {what}" for name, what in needed.items() if not environ.get(name)
         ]
-        if missing:
-            raise SettingsError("\n".join(missing))
+        uri = environ.get("CERTLEDGER_STATUS_LISTS") or ""
+        if uri and not re.fullmatch(r"https?://[!-~]{1,500}[!-.0-~]", uri):
+            problems.append(f"CERTLEDGER_STATUS_LISTS is {uri!r}: https://… without / at the end")
+        if problems:
+            raise SettingsError("\n".join(problems))
         data = Path(environ["CERTLEDGER_DATA"])
         return cls(
             kafka=environ["CERTLEDGER_KAFKA"],
@@ -46,4 +54,8 @@ class Settings:
                 environ.get("CERTLEDGER_CHECKPOINT_KEY") or data / "keys" / "checkpoint.key"
             ),
             group=environ.get("CERTLEDGER_GROUP") or "certledger-admission",
+            statuslist_key=Path(
+                environ.get("CERTLEDGER_STATUSLIST_KEY") or data / "keys" / "statuslist.key"
+            ),
+            status_lists_uri=uri,
         )

@@ -1,7 +1,9 @@
-"""`python -m tests.crashing sequencer|worker`: the real program, which dies where a test says.
+"""`python -m tests.crashing sequencer|worker|relay|follower`: the real program, which dies where a
+test says and, the follower, lives by the clock that a test says.
 
 The file `crash` in the data folder names a step and how often it is passed before the kill; it is
-gone when the kill has happened, so that the next start lives.
+gone when the kill has happened, so that the next start lives. The file `clock` has the seconds by
+which the follower's clock is ahead.
 """
 
 from __future__ import annotations
@@ -12,8 +14,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from ledger import times
+from ledger.postgres.following import Following
+from ledger.postgres.sequencing import Sequencing
 from ledger.postgres.store import Store
-from streams import sequencer, worker
+from streams import follower, relay, sequencer, worker
 
 
 def step(name: str) -> None:
@@ -50,8 +55,47 @@ def run_worker() -> None:
     worker.main()
 
 
+def run_relay() -> None:
+    """A relay that may die between what it sent and what it remembers of it."""
+    move = Sequencing.move_relay
+
+    def after_sending(store: Sequencing, name: str, position: int) -> None:
+        step(f"{name} sent")
+        move(store, name, position)
+
+    Sequencing.move_relay = after_sending  # type: ignore[method-assign]
+    relay.main()
+
+
+def run_follower() -> None:
+    """A follower that may die inside its transaction and right after its commit."""
+    move, take = Following._move, Following._take
+
+    def before_commit(*args: Any) -> None:
+        move(*args)
+        step("follower writes")
+
+    def after_commit(*args: Any) -> None:
+        take(*args)
+        step("follower wrote")
+
+    Following._move = before_commit  # type: ignore[method-assign]
+    Following._take = after_commit  # type: ignore[method-assign]
+    follower.main(_moved_clock)
+
+
+def _moved_clock() -> int:
+    try:
+        ahead = int((Path(os.environ["CERTLEDGER_DATA"]) / "clock").read_text() or 0)
+    except FileNotFoundError:
+        ahead = 0
+    return follower.system_clock() + ahead * times.SECOND
+
+
 if __name__ == "__main__":
-    if sys.argv[1] == "worker":
-        run_worker()
-    else:
-        sequencer.main(step)
+    {
+        "worker": run_worker,
+        "sequencer": lambda: sequencer.main(step),
+        "relay": run_relay,
+        "follower": run_follower,
+    }[sys.argv[1]]()

@@ -150,8 +150,10 @@ class LedgerBuilder:
         return index
 
     def fill(self, count: int) -> None:
-        """Append `count` entries that only make the log large."""
-        self.entries += [self.entries[0]] * count
+        """Append `count` entries that only make the log large, no two of them the same."""
+        first = len(self.entries)
+        time = times.format_moment(self.now)
+        self.entries += [format_status(n, bytes(32), time) for n in range(first, first + count)]
 
     def doctor(self, name: str, **value: Any) -> None:
         """Falsify a registry record behind the rules' back, for the status entries to come."""

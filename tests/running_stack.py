@@ -118,6 +118,12 @@ class RunningStack:
         """Have a program die at a step; see `tests.crashing`."""
         (self.data / "crash").write_text(f"{step}:{times}")
 
+    def set_clock(self, ahead: int) -> None:
+        """Have the follower's clock be so many seconds ahead."""
+        path = self.data / "clock.new"
+        path.write_text(str(ahead))
+        path.rename(self.data / "clock")
+
     def wait_for_crash(self, seconds: float = 30) -> float:
         """When the program died."""
         end = time.monotonic() + seconds
@@ -353,7 +359,7 @@ def main() -> None:
         for name, module in (
             *((f"worker-{n + 1}", "tests.crashing worker") for n in range(workers)),
             ("sequencer", "tests.crashing sequencer"),
-            ("relay", "streams.relay"),
+            *((name, f"tests.crashing {name}") for name in ("relay", "follower")),
         )
     ]
     stack = Stack(data, programs=programs)

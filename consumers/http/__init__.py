@@ -1,1 +1,1 @@
-"""The read side over HTTP: the log as C2SP tiles."""
+"""The read side over HTTP: the log as C2SP tiles, status lists."""

@@ -75,10 +75,12 @@ class Maps:
     def read(self, cursor: Cursor, end: int) -> None:
         """Take in the entries below `end`, through an open transaction."""
         cursor.execute(sql("read_logged_deltas"), {"begin": self.size, "end": end})
-        for data, *deltas in cursor.fetchall():
+        for index, data, *deltas in cursor.fetchall():
+            if index != self.size:
+                break
             lists = None if deltas[0] is None else (bytes(deltas[0]), bytes(deltas[1]))
-            check_deltas(self.size, bytes(data), lists)
-            self.take(self.size, bytes(data), lists)
+            check_deltas(index, bytes(data), lists)
+            self.take(index, bytes(data), lists)
         if self.size < end:
             raise ProofError("stored-bytes-damaged", f"entry {self.size} is missing")
 

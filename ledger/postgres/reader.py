@@ -28,6 +28,7 @@ from ..question import Question
 from ..receipt import format_receipt
 from ..statusmap import MapHead, Membership, group_range
 from .connection import transaction
+from .following import read_list, read_lists, read_places
 from .map_reading import map_tile_reader, pairs_at
 from .rows import read_origin, read_registry_snapshot, registry_leaves_records, unpack_lines
 from .sequencing import tile_reader
@@ -312,6 +313,16 @@ class View:
         if row is None:
             raise Refused("not-found")
         return bytes(row[1])
+
+    def status_places(self, certificate: CertificateId) -> list[tuple[int, str, int]]:
+        """(version, URI of its status list, index) of each version that has a place, ascending."""
+        uris = {row.number: row.uri for row in read_lists(self._cursor)}
+        places = read_places(self._cursor, certificate.key)
+        return [(version, uris[number], idx) for version, number, idx in places]
+
+    def status_list(self, number: int, form: str) -> bytes | None:
+        """A form of a status list (`jwt`, `cwt` or a purpose); None when there is none."""
+        return read_list(self._cursor, number, form)
 
     def zone(self, issuer: str) -> str | None:
         """The time zone of a department, None for an unknown one."""

@@ -28,6 +28,7 @@ _WITH_BODIES = frozenset(
         "scan_map_tiles",
         "scan_outbox",
         "scan_accounted_records",
+        "scan_expiry_notices",
     }
 )
 

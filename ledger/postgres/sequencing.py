@@ -264,6 +264,15 @@ class Sequencing:
                 None if digest is None else bytes(digest),
             )
 
+    def expiry_notices(self, begin: int, limit: int) -> list[tuple[bytes, bytes]]:
+        """(map key, notice) of notices of ends from a number on, in order without a gap."""
+        with transaction(self.connection) as cursor:
+            cursor.execute(sql("read_expiry_notices"), {"begin": begin, "limit": limit})
+            rows = cursor.fetchall()
+        if [number for number, _, _ in rows] != list(range(begin, begin + len(rows))):
+            raise ProofError("stored-bytes-damaged", f"notices of ends from {begin} on are missing")
+        return [(bytes(key), bytes(notice)) for _, key, notice in rows]
+
     def relay_position(self, name: str) -> int:
         """How far a relay has come, 0 at first."""
         with transaction(self.connection) as cursor:

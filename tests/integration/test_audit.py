@@ -22,6 +22,7 @@ from ledger import canonical, lifecycle
 from ledger.admission import Turn
 from ledger.entry import format_registry, format_status, parse_entry
 from ledger.errors import CODES, LedgerError
+from ledger.evidence import format_evidence, parse_evidence
 from ledger.misbehaviour import (
     Misbehaviour,
     check_misbehaviour,
@@ -29,7 +30,7 @@ from ledger.misbehaviour import (
     parse_misbehaviour,
 )
 from ledger.note import sign
-from ledger.trust import Trust, TrustedKey, format_trust
+from ledger.trust import Trust, TrustedKey, format_trust, parse_trust
 from tests import world
 from tests.log_serving import History, Server, log_serving, stored_history
 from tests.stored_ledger import StoredLedger, damage, reset
@@ -574,6 +575,13 @@ def test_an_outcome_that_the_rules_do_not_give(
     assert report["proven"], report
     found = parse_misbehaviour(file.read_bytes())
     assert found.kind == "outcome"
-    judgement = check_misbehaviour(found, TRUST)
+    trust = parse_trust((tmp_path / "trust.json").read_bytes())
+    judgement = check_misbehaviour(found, trust)
     assert judgement.proven, judgement.why
-    assert not check_misbehaviour(replace(found, record=b"{}"), TRUST).proven
+    assert not check_misbehaviour(replace(found, record=b"{}"), trust).proven
+    evidence = parse_evidence(found.evidence)
+    for left_out in range(len(evidence.records)):  # what is not shown proves nothing
+        shown = evidence.records[:left_out] + evidence.records[left_out + 1 :]
+        data = format_evidence(replace(evidence, records=shown))
+        judged = check_misbehaviour(replace(found, evidence=data), trust)
+        assert judged.proven == (rule == "life-cycle" and "not shown" not in judged.why), judged

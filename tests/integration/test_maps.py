@@ -256,6 +256,22 @@ def test_damaged_tiles_are_not_believed_and_are_written_again(
     ledger.check()
 
 
+def test_an_entry_that_is_gone_shifts_nothing(ledger: StoredLedger) -> None:
+    for n in range(3):
+        issue(ledger, 4 * n, 4 * n + 1)
+    gone = ledger.rows("SELECT max(log_index) - 1 FROM entry")[0][0]
+    ledger.rows("CREATE TABLE kept AS SELECT * FROM entry WHERE log_index = %s", gone)
+    damage(ledger.url, "DELETE FROM entry WHERE log_index = %s", gone)
+    maps = load(ledger)
+    with pytest.raises(ProofError, match=f"entry {gone} is missing"):
+        maps.catch_up(ledger.sequencing.connection, gone + 2)
+    assert maps.size == gone
+    ledger.rows("INSERT INTO entry SELECT * FROM kept; DROP TABLE kept")
+    publish_with(ledger, maps)
+    check_states(ledger)
+    ledger.check()
+
+
 @pytest.mark.parametrize("grown", [False, True])
 def test_a_crash_between_status_entry_and_head(ledger: StoredLedger, grown: bool) -> None:
     """The entry stands above the head, its tiles were never stored."""

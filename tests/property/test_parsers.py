@@ -127,8 +127,9 @@ def _apply(data: bytes) -> None:
     canonical.format(done.record)
 
 
-def _misbehaviour(data: bytes) -> bytes:
-    return misbehaviour.format_misbehaviour(misbehaviour.parse_misbehaviour(data))
+def _misbehaviour(data: bytes) -> None:
+    found = misbehaviour.parse_misbehaviour(data)
+    assert misbehaviour.format_misbehaviour(found) == data.removesuffix(b"\n")
 
 
 def _two_entries(data: bytes) -> bytes:
@@ -153,7 +154,7 @@ MISBEHAVIOUR = misbehaviour.Misbehaviour(
 
 # name: (parser, a good input)
 PARSERS: dict[str, tuple[Callable[[bytes], Any], bytes]] = {
-    "misbehaviour": (_same(_misbehaviour), misbehaviour.format_misbehaviour(MISBEHAVIOUR)),
+    "misbehaviour": (_misbehaviour, misbehaviour.format_misbehaviour(MISBEHAVIOUR)),
     "entry bundle": (_same(_two_entries), logbundle.format_entries([ENTRY, b"x"])),
     "delta bundle": (_same(_two_lists), logbundle.format_deltas([bytes(128), b""])),
     "canonical": (_same(lambda d: canonical.format(canonical.parse(d, 65_536))), ENTRY),

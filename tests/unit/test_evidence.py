@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -12,13 +13,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ledger import canonical, checkpoint, statusmap, times, verdict
+from consumers.words import describe
+from ledger import canonical, checkpoint, identity, lifecycle, statusmap, times, verdict
+from ledger.admission import Turn
 from ledger.bundle import AHEAD
 from ledger.checking import check, check_file
-from ledger.errors import Malformed
+from ledger.entry import format_registry
+from ledger.errors import Malformed, ProofError
 from ledger.evidence import Evidence, Shown, format_evidence, parse_evidence
-from ledger.note import sign
+from ledger.lifecycle import Transition
+from ledger.note import MemorySigner, sign
 from ledger.proving import show_entry
+from ledger.registry import RECORD_FORM, Registry, registration_text
 from ledger.statusmap import Membership
 from ledger.trust import Trust, TrustedKey, format_trust, parse_trust
 from ledger.verdict import Answer
@@ -76,7 +82,7 @@ def failed(answer: Answer) -> list[str]:
 def ask(ledger: LedgerBuilder, number: str, **question: Any) -> Answer:
     """Through the file's bytes, as anybody would."""
     data = format_evidence(ledger.evidence(number, **question))
-    return check_file(data, ledger.trust(), ledger.now)
+    return check_file(data, ledger.trust(), ledger.now, as_asked=True)
 
 
 # --- true files ---
@@ -141,8 +147,9 @@ def test_expanded_proofs_are_c2sp_tlog_proofs() -> None:
 
 
 def test_nodes_stand_once() -> None:
-    value = json.loads(suspended()[0])
-    assert len(set(value["nodes"])) == len(value["nodes"])
+    nodes = base64.b64decode(json.loads(suspended()[0])["nodes"])
+    each = [nodes[n : n + 32] for n in range(0, len(nodes), 32)]
+    assert len(set(each)) == len(each) > 10
 
 
 def build_cases() -> Iterator[tuple[str, Callable[[LedgerBuilder], Answer], str, str]]:
@@ -226,16 +233,24 @@ def test_voided_and_restated_history() -> None:
     assert (ask(ledger, "N").answer, ask(ledger, "N").reason) == ("not-valid", "voided")
 
 
-def test_size_of_evidence_in_a_large_ledger() -> None:
-    """Under 10 KB for a history of four events in a log of 130,000 entries, also where the map has
-    ten million records: a bucket's path is longer by 50 bytes a level there.
+@pytest.mark.parametrize(
+    ("days", "events", "limit"),
+    [
+        ({"valid_from": "2026-02-01+08:00", "valid_until": "2028-01-31+08:00"}, 1, 12_000),
+        ({"valid_until": "2028-01-31+08:00"}, 2, 14_250),  # not before what it renews, shown too
+    ],
+    ids=["days of its own", "days taken over"],
+)
+def test_size_of_evidence_in_a_large_ledger(days: dict[str, Any], events: int, limit: int) -> None:
+    """For a history of four events in a log of 130,000 entries, by how many of them decide; with
+    ten million records in the map, where a bucket's path is longer by 50 bytes a level.
     """
     ledger = make_ledger()
     kinds: list[tuple[str, dict[str, Any]]] = [
         ("issued", {"valid_from": "2026-02-01+08:00", "valid_until": "2027-01-31+08:00"}),
         ("suspended", {"reason_code": "inspection"}),
         ("reinstated", {}),
-        ("renewed", {"valid_until": "2028-01-31+08:00"}),
+        ("renewed", days),
     ]
     for kind, members in kinds:
         ledger.fill(32_768)
@@ -243,11 +258,183 @@ def test_size_of_evidence_in_a_large_ledger() -> None:
         time = times.format_moment(ledger.now)
         others = [ledger.event("issued", f"{kind} {n}") for n in range(400)]
         ledger.publish([*others, ledger.event(kind, "N", time=time, **members), *others[:99]])
-    data = format_evidence(ledger.evidence("N"))
+    evidence = ledger.evidence("N")
+    data = format_evidence(evidence)
     assert check_file(data, ledger.trust(), ledger.now).answer == "valid"
     more_levels = statusmap.next_k(0, 10_000_000) - ledger.k[statusmap.CERTIFICATES]
     assert more_levels == 13
-    assert len(data) + 50 * more_levels < 10_000
+    size = len(data) + 50 * more_levels
+    assert (len(evidence.events), size < limit) == (events, True), size
+
+
+# --- what decides is signed by departments ---
+
+
+Forge = Callable[[Transition], Transition]
+
+
+def forged_ledger(
+    monkeypatch: pytest.MonkeyPatch, forge: Forge, *acts: tuple[str, dict[str, Any]]
+) -> Answer:
+    """What a ledger answers whose operator alters transitions before they are linked."""
+    real = lifecycle.make_transition
+    ledger = make_ledger()
+    with monkeypatch.context() as patch:
+        patch.setattr(lifecycle, "make_transition", lambda *said: forge(real(*said)))
+        for n, (kind, members) in enumerate(acts):
+            ledger.admit(kind, "N", change=str(n), **members)
+    return ask(ledger, "N")
+
+
+ISSUED = ("issued", {"valid_from": "2025-01-01+08:00"})
+ENDING = ("issued", {"valid_from": "2025-01-01+08:00", "valid_until": "2026-02-01+08:00"})
+LATER = ("issued", {"valid_from": "2027-01-01+08:00"})
+ADDRESS, NAME = ("amended", {"reason_code": "address"}), ("amended", {"reason_code": "name"})
+SUSPENDED = ("suspended", {"valid_from": "2026-02-01+08:00", "reason_code": "hygiene"})
+
+
+def event_id(change: str, kind: str) -> str:
+    return str(json.loads(world.make_event(kind, "N", change=change))["id"])
+
+
+@pytest.mark.parametrize(
+    ("acts", "forge", "true"),
+    [
+        (
+            (ENDING, ADDRESS, NAME),
+            lambda t: t._replace(valid_until="2099-12-31Z") if t.reason == "address" else t,
+            "expired",
+        ),
+        (
+            (LATER, ("renewed", {}), NAME),
+            lambda t: t._replace(valid_from="2025-01-01Z") if t.kind == "issued" else t,
+            "not-yet-valid",
+        ),
+        (
+            (ISSUED, SUSPENDED, ADDRESS),
+            lambda t: t._replace(valid_until="2026-02-01Z") if t.kind == "suspended" else t,
+            "suspended",
+        ),
+        (
+            (ISSUED, SUSPENDED, ADDRESS),
+            lambda t: t._replace(valid_from="2099-01-01Z") if t.kind == "suspended" else t,
+            "suspended",
+        ),
+        (
+            (
+                ISSUED,
+                ("suspended", {"valid_from": "2026-01-01Z", "reason_code": "one"}),
+                ("reinstated", {"valid_from": "2026-01-02Z"}),
+                SUSPENDED,
+                (
+                    "corrected",
+                    {
+                        "corrects": event_id("2", "reinstated"),
+                        "correction": "restate",
+                        "valid_from": "2026-01-03Z",
+                        "reason_code": "typing",
+                    },
+                ),
+                ADDRESS,
+            ),
+            lambda t: t._replace(valid_until="2026-02-02Z") if t.reason == "hygiene" else t,
+            "suspended",
+        ),
+    ],
+    ids=[
+        "a last day taken over",
+        "a first day taken over",
+        "a suspension over",
+        "a suspension to come",
+        "among corrections",
+    ],
+)
+def test_every_value_that_was_read_is_shown_as_signed(
+    acts: tuple[tuple[str, dict[str, Any]], ...],
+    forge: Forge,
+    true: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    honest = forged_ledger(monkeypatch, lambda t: t, *acts)
+    assert (honest.answer, honest.reason) == ("not-valid", true)
+    forged = forged_ledger(monkeypatch, forge, *acts)
+    assert (forged.reason, failed(forged)) == ("evidence-refused", ["event-signature"])
+
+
+def test_what_a_correction_leaves_out_is_shown_too() -> None:
+    """Or another act could bear the id that it names."""
+    ledger = make_ledger()
+    ledger.admit("issued", "N")
+    ledger.admit("suspended", "N", reason_code="wrong-firm")
+    void = {"corrects": event_id("1", "suspended"), "correction": "void"}
+    ledger.admit("corrected", "N", reason_code="wrong-firm", **void)
+    evidence = ledger.evidence("N")
+    assert check(evidence, ledger.trust(), ledger.now).answer == "valid"
+    assert [event.ordinal for event in evidence.events] == [0, 1, 2]
+
+
+def moved_ledger() -> LedgerBuilder:
+    """Issued by a, directed to c."""
+    grants = [(name, world.ALL_ACTS, "own") for name in "abc"]
+    ledger = LedgerBuilder({"a": 1, "b": 1, "c": 1}, grants)
+    ledger.admit("issued", "N")
+    ledger.admit("transferred-out", "N", transfer_to="c")
+    return ledger
+
+
+def test_a_transfer_taken_in_by_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    ledger = moved_ledger()
+    monkeypatch.setattr(Turn, "_check_authority", lambda *_: "own")  # a dishonest operator's
+    ledger.admit("transferred-in", "N", "b")
+    monkeypatch.undo()
+    answer = ask(ledger, "N")
+    assert (answer.reason, "was not to b" in answer.why) == ("evidence-refused", True)
+    ledger = moved_ledger()
+    ledger.admit("transferred-in", "N", "c")
+    assert ask(ledger, "N").answer == "valid"
+
+
+@pytest.mark.parametrize("version", [1, 3, 900])
+def test_versions_numbered_at_will(version: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    ledger = make_ledger()
+    ledger.admit("issued", "N")
+    monkeypatch.setattr(lifecycle, "next_version", lambda *_: version)
+    ledger.admit("renewed", "N")
+    monkeypatch.undo()
+    answer = ask(ledger, "N")
+    assert (answer.reason, failed(answer)[:2]) == ("evidence-refused", ["authority", "status"])
+    assert answer.why.endswith(f"gives version {version}, not 2")
+
+
+def test_an_event_on_another_lane(monkeypatch: pytest.MonkeyPatch) -> None:
+    ledger = LedgerBuilder({"a": 2}, GRANTS[:1])
+    number = next(f"{n}" for n in range(99) if world.lane_of("a", f"{n}", ledger.view.registry))
+    monkeypatch.setattr(identity, "lane_of", lambda key, lanes: 0)
+    ledger.publish([ledger.event("issued", number)], lane=0)
+    monkeypatch.undo()
+    answer = ask(ledger, number)
+    assert (failed(answer)[0], "wrong lane" in answer.why) == ("authority", True)
+
+
+def test_an_identifier_of_another_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    ledger = make_ledger()
+    monkeypatch.setattr(Turn, "_check_identifier", lambda *_: None)
+    said = identity.Identifier(world.TYPE, "11430000006122244L", "N", 2)
+    ledger.admit("issued", "N", certificate_identifier=str(said))
+    monkeypatch.undo()
+    assert failed(ask(ledger, "N")) == ["event-signature"]
+
+
+def test_an_event_id_given_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    ledger = make_ledger()
+    same = event_id("1", "amended")
+    ledger.admit("issued", "N")
+    ledger.admit("amended", "N", event_id=same)
+    for certificate in ledger.view.certificates.values():
+        certificate.event_ids.clear()
+    ledger.admit("amended", "N", change="2", event_id=same)
+    answer = ask(ledger, "N")
+    assert (answer.reason, "two events have the id" in answer.why) == ("evidence-refused", True)
 
 
 # --- two times and freshness ---
@@ -306,6 +493,25 @@ def test_a_state_known_earlier_is_not_passed_off_as_the_last_one() -> None:
     assert (found.answer, found.reason) == ("cannot-decide", "known-at-unclear")
 
 
+def test_ledger_times_that_go_back() -> None:
+    """An unwelcome entry is stamped later than the state that covers it: not known then?"""
+    ledger = make_ledger()
+    ledger.admit("issued", "N")
+    ledger.advance(60)
+    first = ledger.status()
+    then = ledger.now
+    ledger.advance(4 * 3600)
+    ledger.admit("revoked", "N", revocation_kind="penalty", time="2026-03-01T08:01:00+08:00")
+    ledger.advance(-2 * 3600)
+    ledger.status()
+    true = ledger.evidence("N", known_at=then + 3600 * times.SECOND)
+    from ledger.proving import show_entry
+
+    earlier = replace(true, status_then=show_entry(ledger.source(), first))
+    assert "status" in refused_by(earlier, ledger)
+    assert "status" in refused_by(true, ledger)
+
+
 def test_bare_dates_are_days_of_the_issuers_zone() -> None:
     data, trust, now = suspended()
     day = check_file(data, trust, now, at="2026-02-01")
@@ -344,13 +550,59 @@ def test_old_evidence_goes_stale_and_keeps_its_meaning() -> None:
     assert past.answer == "valid"
 
 
-def test_staleness_takes_nothing_from_what_is_over() -> None:
+REVOKE = ("revoked", {"revocation_kind": "penalty"})
+STALE_CASES: dict[str, tuple[tuple[tuple[str, dict[str, Any]], ...], int | None, str, bool]] = {
+    "revoked": ((REVOKE,), None, "revoked-penalty", True),
+    "revoked, of a version": ((REVOKE,), 1, "revoked-penalty", True),
+    "superseded": ((("renewed", {}),), 1, "superseded", True),
+    "expired": ((("amended", {"valid_until": "2026-03-01+08:00"}),), None, "expired", False),
+    "expired, of a version": ((("amended", {"valid_until": "2026-03-01Z"}),), 2, "expired", True),
+    "said to have expired": ((("expired", {}),), None, "expired", False),
+    "suspended": ((("suspended", {"reason_code": "x"}),), None, "suspended", False),
+    "transferred": ((("transferred-out", {"transfer_to": "b"}),), None, "transferred", False),
+    "no such version": ((), 2, "no-such-version", False),
+    "not yet valid": ((("amended", {"valid_from": "2030-01-01Z"}),), 2, "not-yet-valid", False),
+    "voided": (
+        (
+            (
+                "corrected",
+                {"corrects": event_id("0", "issued"), "correction": "void", "reason_code": "x"},
+            ),
+        ),
+        None,
+        "voided",
+        False,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", STALE_CASES)
+def test_staleness_takes_nothing_but_from_what_may_have_changed(name: str) -> None:
+    acts, version, reason, is_over = STALE_CASES[name]
     ledger = make_ledger()
-    ledger.admit("issued", "N")
-    ledger.admit("revoked", "N", revocation_kind="penalty")
-    data = format_evidence(ledger.evidence("N"))
-    answer = check_file(data, ledger.trust(), ledger.now + 900 * DAY * times.SECOND)
-    assert (answer.answer, failed(answer)) == ("not-valid", ["freshness"])
+    ledger.admit("issued", "N", change="0")
+    ledger.advance(2 * DAY)
+    for kind, members in acts:
+        ledger.admit(kind, "N", time=times.format_moment(ledger.now), **members)
+    ledger.publish([])
+    data = format_evidence(ledger.evidence("N", version=version))
+    fresh = check_file(data, ledger.trust(), ledger.now, version=version)
+    assert (fresh.answer, fresh.reason, failed(fresh)) == ("not-valid", reason, [])
+    later = ledger.now + 307 * DAY * times.SECOND
+    stale = check_file(data, ledger.trust(), later, version=version)
+    assert failed(stale) == ["freshness"]
+    assert (stale.answer, stale.reason) == (
+        ("not-valid", reason) if is_over else ("cannot-decide", "checkpoint-stale")
+    )
+
+
+def test_what_was_not_known_then_stays_so() -> None:
+    ledger = late_ledger()
+    then = moment("2026-02-01T00:00:00+08:00")
+    data = format_evidence(ledger.evidence("N", known_at=then))
+    later = ledger.now + 307 * DAY * times.SECOND
+    answer = check_file(data, ledger.trust(), later, as_asked=True)
+    assert (answer.answer, answer.reason) == ("not-found", "not-known-then")
 
 
 def test_a_silent_issuer_leaves_no_valid_answer() -> None:
@@ -362,6 +614,120 @@ def test_a_silent_issuer_leaves_no_valid_answer() -> None:
     ledger.doctor("department/a", silence_limit_seconds=None)
     ledger.status()
     assert ask(ledger, "N").answer == "valid"
+
+
+@pytest.mark.parametrize(
+    ("after", "answer"), [(0, "valid"), (DAY, "valid"), (DAY + 1, "cannot-decide")]
+)
+@pytest.mark.parametrize("known", [False, True], ids=["", "known then"])
+def test_an_issuer_silent_for_long_leaves_the_past_open_too(
+    after: int, answer: str, known: bool
+) -> None:
+    """Its acts of then may be withheld: its word counts up to its last signature and the limit."""
+    ledger = make_ledger()
+    ledger.admit("issued", "N")
+    signed = ledger.now
+    ledger.advance(90 * DAY)
+    ledger.status()
+    at = times.format_moment(signed + after * times.SECOND)
+    known_at = times.format_moment(ledger.now) if known else None
+    evidence = ledger.evidence("N", at=moment(at), known_at=known_at and moment(known_at))
+    data = format_evidence(evidence)
+    found = check_file(data, ledger.trust(), ledger.now + 1, at=at, known_at=known_at)
+    assert (found.answer, failed(found)) == (answer, [] if answer == "valid" else ["freshness"])
+    assert found.reason == ("in-force" if answer == "valid" else "issuer-silent")
+
+
+# --- whose question it is ---
+
+
+def revoked_ledger() -> tuple[LedgerBuilder, int]:
+    """Issued, published, revoked an hour later; (ledger, the moment before the revocation)."""
+    ledger = make_ledger()
+    ledger.admit("issued", "N")
+    ledger.advance(60)
+    ledger.status()
+    before = ledger.now
+    ledger.advance(3600)
+    time = times.format_moment(ledger.now)
+    ledger.admit("revoked", "N", revocation_kind="penalty", time=time)
+    ledger.advance(60)
+    return ledger, before
+
+
+@pytest.mark.parametrize("member", ["at", "known_at"])
+@pytest.mark.parametrize("at", [None, "now"])
+def test_the_file_does_not_choose_the_moment(member: str, at: str | None) -> None:
+    """A revoked certificate's bearer makes a file for a question from before the revocation."""
+    ledger, before = revoked_ledger()
+    data = format_evidence(ledger.evidence("N", **{member: before}))
+    answer = check_file(data, ledger.trust(), ledger.now + times.SECOND, at=at)
+    assert answer.answer in ("not-valid", "cannot-decide")
+    assert answer.members()["file_question"][member] == times.format_moment(before)
+    asked = check_file(data, ledger.trust(), ledger.now, as_asked=True)
+    assert (asked.answer, asked.file_question) == ("valid", None)
+    assert "file_question" not in asked.members()
+
+
+def test_the_file_does_not_choose_the_version() -> None:
+    ledger = plain_ledger()
+    data = format_evidence(ledger.evidence("N", version=99))
+    answer = check_file(data, ledger.trust(), ledger.now)
+    assert answer.answer == "valid"
+    assert answer.members()["file_question"]["options"] == "--version 99"
+    asked = check_file(data, ledger.trust(), ledger.now, version=99)
+    assert (asked.reason, asked.file_question) == ("no-such-version", None)
+
+
+def test_the_options_of_the_files_question_ask_it() -> None:
+    ledger, before = revoked_ledger()
+    data = format_evidence(ledger.evidence("N", at=before - times.SECOND, known_at=before))
+    own = check_file(data, ledger.trust(), ledger.now).file_question
+    assert own is not None
+    assert own.options() == "--at 2026-03-01T00:00:59Z --known-at 2026-03-01T00:01:00Z"
+    at, known_at = own.options().split()[1::2]
+    again = check_file(data, ledger.trust(), ledger.now, at=at, known_at=known_at)
+    assert (again.answer, again.file_question) == ("valid", None)
+
+
+def test_what_a_file_does_not_show_is_asked_for() -> None:
+    ledger = make_ledger()
+    ledger.admit("issued", "N")
+    ledger.status()
+    then = ledger.now
+    for kind, members in (("suspended", {"reason_code": "x"}), ("reinstated", {})):
+        ledger.advance(60)
+        ledger.admit(kind, "N", time=times.format_moment(ledger.now), **members)
+    data = format_evidence(ledger.evidence("N", known_at=then))
+    answer = check_file(data, ledger.trust(), ledger.now)
+    assert (answer.answer, answer.reason) == ("cannot-decide", "evidence-incomplete")
+    assert "`certledger evidence 'N'`" in answer.why
+    assert "or --as-asked asks" in describe(answer)
+
+
+@pytest.mark.parametrize(
+    ("asked", "exit_code"),
+    [
+        ({"type_code": world.TYPE, "issuer": "a", "number": " Ｎ "}, 0),
+        ({"type_code": "SURGEON-LICENCE"}, 4),
+        ({"issuer": "ministry-of-health"}, 4),
+        ({"number": "M"}, 4),
+        ({"number": ""}, 4),
+        ({"type_code": world.TYPE, "issuer": "b"}, 4),
+    ],
+)
+def test_a_file_about_another_certificate_decides_nothing(
+    asked: dict[str, str], exit_code: int
+) -> None:
+    ledger = plain_ledger()
+    data = format_evidence(ledger.evidence("N"))
+    answer = check_file(data, ledger.trust(), ledger.now, **asked)
+    assert answer.exit == exit_code
+    if exit_code:
+        name, wanted = list(asked.items())[-1]
+        assert answer.reason == "another-certificate"
+        own = answer.members()["certificate"][name.removesuffix("_code")]
+        assert f"{wanted}, the file is of {own}" in answer.why
 
 
 # --- untrue files ---
@@ -386,13 +752,36 @@ def plain_ledger() -> LedgerBuilder:
 def test_another_ledgers_file() -> None:
     ledger = plain_ledger()
     trust = ledger.trust(origin="other.example")
-    assert "checkpoint" in refused_by(ledger.evidence("N"), ledger, trust)
+    assert refused_by(ledger.evidence("N"), ledger, trust) == ["checkpoint"]
+
+
+def test_a_ledger_begun_again_under_the_same_name_and_key() -> None:
+    ledger = plain_ledger()
+    evidence = ledger.evidence("N")
+    assert refused_by(evidence, ledger, ledger.trust(genesis=b"\xff" * 32)) == ["checkpoint"]
+    absent = ledger.evidence("none")
+    assert refused_by(absent, ledger, ledger.trust(genesis=b"\xff" * 32)) == ["checkpoint"]
+    other = replace(evidence, entries=evidence.entries[1:])
+    assert refused_by(other, ledger) == ["checkpoint"]
+    genesis = replace(evidence.entries[0], path=evidence.entries[1].path)
+    moved = replace(evidence, entries=(genesis, *evidence.entries[1:]))
+    assert refused_by(moved, ledger) == ["checkpoint"]
 
 
 def test_another_key_in_the_trust_file() -> None:
     ledger = plain_ledger()
     trust = ledger.trust(keys=(TrustedKey(world.OPERATOR.key, 0, None),))
     assert refused_by(ledger.evidence("N"), ledger, trust) == ["checkpoint"]
+
+
+def test_nothing_is_looked_at_under_a_checkpoint_that_nobody_trusts() -> None:
+    ledger = plain_ledger()
+    trust = ledger.trust(keys=(TrustedKey(world.OPERATOR.key, 0, None),))
+    answer = check(ledger.evidence("N"), trust, ledger.now)
+    others = [c for c in answer.checks if c.name != "checkpoint"]
+    assert [c.name for c in answer.checks] == list(verdict.NAMES)
+    assert {(c.result, c.why) for c in others} == {("not-checked", "the checkpoint is not trusted")}
+    assert answer.why.startswith("checkpoint: ")
 
 
 def test_a_required_signature_stripped() -> None:
@@ -410,6 +799,19 @@ def test_keys_count_for_their_sizes_only() -> None:
     ledger = plain_ledger()
     keys = (TrustedKey(world.CHECKPOINT.key, 0, 3),)
     assert refused_by(ledger.evidence("N"), ledger, ledger.trust(keys=keys)) == ["checkpoint"]
+
+
+@pytest.mark.parametrize(("seconds", "answer"), [(1, "valid"), (0, None), (-DAY, None)])
+def test_a_retired_key_says_nothing_of_later_times(seconds: int, answer: str | None) -> None:
+    """Whoever stole it signs a small tree, with today's ledger time."""
+    ledger = plain_ledger()
+    until = ledger.now + seconds * times.SECOND
+    old = TrustedKey(world.CHECKPOINT.key, 0, 1000, until)
+    trust = ledger.trust(keys=(old, TrustedKey(world.OPERATOR.key, 1000, None)))
+    if answer is None:
+        assert refused_by(ledger.evidence("N"), ledger, trust) == ["checkpoint"]
+    else:
+        assert check(ledger.evidence("N"), trust, ledger.now).answer == answer
 
 
 def test_an_old_status_entry_under_todays_checkpoint() -> None:
@@ -471,7 +873,7 @@ def test_an_old_but_true_event_of_a_since_revoked_certificate() -> None:
     true = ledger.evidence("N")
     assert check(true, ledger.trust(), ledger.now).reason == "revoked-annulled"
     source = ledger.source()
-    entries = tuple(show_entry(source, step.index) for step in old.history)
+    entries = tuple(show_entry(source, n) for n in (0, old.history[0].index))
     forged = replace(true, history=old.history, events=old.events, entries=entries)
     assert refused_by(forged, ledger) == ["status"]
     with_old_bucket = replace(forged, bucket=old.bucket)
@@ -484,7 +886,7 @@ def test_another_certificates_bucket() -> None:
     others = (ledger.evidence(f"more {n}") for n in range(60))
     other = next(o for o in others if o.bucket != true.bucket)
     assert refused_by(replace(true, bucket=other.bucket), ledger) == ["status"]
-    absent = replace(true, bucket=other.bucket, history=(), events=(), entries=())
+    absent = replace(true, bucket=other.bucket, history=(), events=(), entries=true.entries[:1])
     assert refused_by(absent, ledger) == ["status"]
 
 
@@ -498,7 +900,7 @@ def test_a_bucket_with_one_record_left_out() -> None:
         assert refused_by(forged, ledger) == ["status"]
         own = pairs[n][:32] == true.certificate.key
         if own:  # and the certificate said to be none
-            gone = replace(forged, history=(), events=(), entries=())
+            gone = replace(forged, history=(), events=(), entries=true.entries[:1])
             assert refused_by(gone, ledger) == ["status"]
 
 
@@ -545,7 +947,7 @@ def test_a_status_entry_without_maps() -> None:
 def test_a_certificate_said_to_be_absent_and_an_absent_one_said_to_be_there() -> None:
     ledger = plain_ledger()
     true = ledger.evidence("N")
-    gone = replace(true, history=(), events=(), entries=())
+    gone = replace(true, history=(), events=(), entries=true.entries[:1])
     assert refused_by(gone, ledger) == ["status"]
     absent = ledger.evidence("nobody has it")
     there = replace(true, certificate=absent.certificate, bucket=absent.bucket)
@@ -658,6 +1060,114 @@ def test_a_type_that_was_not_granted() -> None:
     ledger.doctor(f"type/{world.TYPE}", grants=grants)
     ledger.status()
     assert refused_by(ledger.evidence("N"), ledger) == ["authority"]
+
+
+def enter(ledger: LedgerBuilder, key: MemorySigner, role: str, *signers: MemorySigner) -> int:
+    """A dishonest operator's entry of a key for department a; its index."""
+    index, name = len(ledger.entries), f"key/{key.key.key_id}"
+    text = registration_text(world.ORIGIN, key.key, role, "a")
+    ledger.entries.append(format_registry(sign(text, signers), times.format_moment(ledger.now)))
+    put_key(ledger, key, role, index)
+    assert ledger.book.registry.records[name]["since"] == index
+    return index
+
+
+def put_key(ledger: LedgerBuilder, key: MemorySigner, role: str, index: int) -> None:
+    """A key's record in the registry's tree, entry or none."""
+    name = f"key/{key.key.key_id}"
+    value = {**world.key_change(key, role, "a"), "from": index, "revoked": None}
+    record = {"form": RECORD_FORM, "name": name, "since": index, "note": "00" * 32, "value": value}
+    records = {**ledger.book.registry.records, name: record}
+    ledger.book.registry = ledger.view.registry = Registry(world.ORIGIN, records)
+    ledger.keys["a"] = key
+
+
+FAKE = world.bundle_signer("a", "the operator made this up")
+
+
+def vouched(answer: Answer) -> list[tuple[int, str]]:
+    keys = answer.checks[1].values["keys"]
+    return [(key["entry"], key["vouched_by"]) for key in keys]
+
+
+def test_answers_say_who_vouched_for_the_keys() -> None:
+    ledger = plain_ledger()
+    answer = ask(ledger, "N")
+    owner = world.registry_signer("a").key.key_id
+    assert vouched(answer) == [(2, "operator"), (3, owner)]
+    assert answer.checks[1].why.endswith("the first by the operator alone: a in entry 2")
+    assert "operator alone: a in entry 2" in describe(answer)
+
+
+def test_keys_that_came_by_rotation() -> None:
+    ledger = plain_ledger()
+    old, new = world.registry_signer("a"), world.registry_signer("a", "2")
+    bundler = world.bundle_signer("a", "2")
+    for key, role, *signers in (
+        (new, "registry", old),
+        (bundler, "bundle", new, world.bundle_signer("a")),
+    ):
+        name = f"key/{key.key.key_id}"
+        index = ledger.change(name, world.key_change(key, role, "a"), *signers, key)
+    ledger.change(f"key/{old.key.key_id}", world.key_change(old, "registry", "a", True), new)
+    ledger.keys["a"] = bundler
+    ledger.admit("renewed", "N")
+    ids = [old.key.key_id, new.key.key_id]
+    answer = ask(ledger, "N")
+    assert answer.answer == "valid"
+    assert vouched(answer)[-2:] == [(index - 1, ids[0]), (index, ids[1])]
+    assert [entry for entry, by in vouched(answer) if by == "operator"] == [2]
+
+
+def test_a_key_that_no_entry_registered() -> None:
+    """Put into the registry's tree by whoever holds the checkpoint key."""
+    ledger = plain_ledger()
+    put_key(ledger, FAKE, "bundle", 3)  # another key's entry
+    ledger.admit("issued", "NEVER")
+    assert refused_by(ledger.evidence("NEVER"), ledger) == ["authority"]
+    put_key(ledger, FAKE, "bundle", ledger.view.logged[0].index)  # no registry entry at all
+    ledger.status()
+    with pytest.raises(ProofError, match="did not register"):
+        ledger.evidence("NEVER")
+
+
+@pytest.mark.parametrize(
+    "signers",
+    [
+        (FAKE,),
+        (FAKE, world.OPERATOR),
+        (FAKE, world.registry_signer("b")),
+        (world.registry_signer("a"),),
+        (FAKE, world.bundle_signer("a")),
+    ],
+    ids=["nobody", "the operator", "another department", "not itself", "no registry key"],
+)
+def test_a_bundle_key_that_no_registry_key_vouches_for(signers: tuple[MemorySigner, ...]) -> None:
+    ledger = plain_ledger()
+    enter(ledger, FAKE, "bundle", *signers)
+    ledger.admit("issued", "NEVER")
+    assert refused_by(ledger.evidence("NEVER"), ledger) == ["authority"]
+
+
+def test_a_revoked_registry_key_vouches_for_nothing() -> None:
+    ledger = plain_ledger()
+    owner = world.registry_signer("a")
+    ledger.doctor(f"key/{owner.key.key_id}", revoked=len(ledger.entries))
+    enter(ledger, FAKE, "bundle", FAKE, owner)
+    ledger.admit("issued", "NEVER")
+    assert refused_by(ledger.evidence("NEVER"), ledger) == ["authority"]
+
+
+def test_a_registry_key_by_the_operator_alone_is_shown_in_the_answer() -> None:
+    ledger = plain_ledger()
+    second = world.registry_signer("a", "by the operator")
+    recovery = enter(ledger, second, "registry", second, world.OPERATOR)
+    index = enter(ledger, FAKE, "bundle", FAKE, second)
+    ledger.admit("issued", "NEVER")
+    answer = ask(ledger, "NEVER")
+    assert answer.answer == "valid"
+    assert vouched(answer) == [(recovery, "operator"), (index, second.key.key_id)]
+    assert f"operator alone: a in entry {recovery}" in describe(answer)
 
 
 def test_another_departments_act_without_the_right_to_it() -> None:
@@ -872,9 +1382,23 @@ def test_only_what_was_checked_is_valid() -> None:
         assert decide(**{name: verdict.NOT_CHECKED}) == "cannot-decide", name
 
 
+def test_whatever_is_decided_rests_on_the_whole_history_under_a_trusted_checkpoint() -> None:
+    for kind, needed in verdict.NEEDED.items():
+        assert kind == "cannot-decide" or {"authority", "checkpoint", "status"} <= set(needed)
+    for found in (
+        verdict.Found("not-found", "not-known-then"),
+        verdict.Found("not-valid", "revoked-annulled"),
+        verdict.Found("not-valid", "superseded", asked_version=1),
+    ):
+        assert set(found.rests_on) == set(verdict.PROVING) - {"disclosures"}
+
+
 def test_trust_file_round_trip() -> None:
     trust = make_ledger().trust(
-        keys=(TrustedKey(world.CHECKPOINT.key, 0, 10), TrustedKey(world.OPERATOR.key, 10, None))
+        keys=(
+            TrustedKey(world.CHECKPOINT.key, 0, 10, world.START),
+            TrustedKey(world.OPERATOR.key, 10, None),
+        )
     )
     assert parse_trust(format_trust(trust)) == trust
     assert parse_trust(json.dumps(json.loads(format_trust(trust)), indent=2).encode()) == trust
@@ -902,6 +1426,24 @@ def test_trust_files_out_of_form(member: str, value: Any) -> None:
     members = json.loads(format_trust(make_ledger().trust()))
     with pytest.raises(Malformed, match="malformed-trust"):
         parse_trust(json.dumps({**members, member: value}).encode())
+
+
+@pytest.mark.parametrize(
+    "member",
+    [
+        {"until_size": 10},
+        {"until_time": "2026-03-01T00:00:00Z"},
+        {"until_size": 10, "until_time": "2026-03-01"},
+        {"until_size": 10, "until_time": 0},
+        {"from_size": 10, "until_size": 10, "until_time": "2026-03-01T00:00:00Z"},
+    ],
+)
+def test_trusted_keys_out_of_form(member: dict[str, Any]) -> None:
+    """A key retired by size alone would still sign for today."""
+    members = json.loads(format_trust(make_ledger().trust()))
+    members["checkpoint_keys"][0].update(member)
+    with pytest.raises(Malformed, match="malformed-trust"):
+        parse_trust(json.dumps(members).encode())
 
 
 def test_the_clock_may_be_a_little_behind() -> None:

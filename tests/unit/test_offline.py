@@ -15,6 +15,7 @@ from consumers.verifier import is_file
 from ledger import times, verdict
 from ledger.evidence import format_evidence
 from ledger.trust import format_trust
+from tests import world
 from tests.ledger_builder import LedgerBuilder
 
 # Runs the zipapp with every module refused that is neither standard, cryptography nor in it.
@@ -77,13 +78,14 @@ def run(archive: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 EXITS = [("good", 0), ("over", 1), ("later", 3), ("forged", 4), ("random", 4), ("empty", 4)]
+OPTIONS = {"later": ["--as-asked"]}  # made for an earlier moment
 
 
 @pytest.mark.parametrize(("name", "code"), EXITS)
 def test_zipapp_needs_nothing_else_and_exits_as_fixed(
     archive: Path, folder: Path, name: str, code: int
 ) -> None:
-    done = run(archive, str(folder / f"{name}.evidence.json"))
+    done = run(archive, str(folder / f"{name}.evidence.json"), *OPTIONS.get(name, []))
     assert done.returncode == code, done.stderr
     assert "Traceback" not in done.stderr
     assert done.stderr.strip()
@@ -94,7 +96,8 @@ def test_zipapp_needs_nothing_else_and_exits_as_fixed(
 def test_json_is_on_stdout(
     folder: Path, name: str, code: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert offline.main([str(folder / f"{name}.evidence.json"), "--json"]) == code
+    options = ["--json", *OPTIONS.get(name, [])]
+    assert offline.main([str(folder / f"{name}.evidence.json"), *options]) == code
     value = json.loads(capsys.readouterr().out)
     assert verdict.EXIT[value["answer"]] == code
     assert [c["name"] for c in value["checks"]] == list(verdict.NAMES)
@@ -106,10 +109,11 @@ def test_json_is_on_stdout(
         ["missing.evidence.json"],
         ["good.evidence.json", "--trust", "missing.json"],
         ["good.evidence.json", "--at", "soon"],
+        ["good.evidence.json", "--version", "one"],
         ["good.evidence.json", "--trust", "good.evidence.json"],
         ["."],
     ],
-    ids=["no file", "no trust", "no moment", "no trust file", "a folder"],
+    ids=["no file", "no trust", "no moment", "no version", "no trust file", "a folder"],
 )
 def test_wrong_usage_is_2_and_a_sentence(
     folder: Path,
@@ -120,6 +124,23 @@ def test_wrong_usage_is_2_and_a_sentence(
     monkeypatch.chdir(folder)
     assert offline.main(arguments) == 2
     assert capsys.readouterr().err.startswith("certledger-verify: ")
+
+
+@pytest.mark.parametrize(
+    ("options", "code"),
+    [
+        (["--number", "good", "--type", world.TYPE, "--issuer", "a"], 0),
+        (["--type", "SURGEON-LICENCE"], 4),
+        (["--issuer", "ministry-of-health"], 4),
+        (["--number", "over"], 4),
+    ],
+    ids=["the same", "type", "issuer", "number"],
+)
+def test_what_is_given_beside_a_file_must_be_its_own(
+    folder: Path, options: list[str], code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert offline.main([str(folder / "good.evidence.json"), *options]) == code
+    assert ("the file is about another certificate" in capsys.readouterr().err) == (code == 4)
 
 
 def test_without_cryptography_it_says_so(archive: Path, folder: Path) -> None:
@@ -171,3 +192,5 @@ def test_words_name_verdict_reason_and_moment(
     assert "revoked as a penalty 已吊销, since" in text
     offline.main([str(folder / "forged.evidence.json")])
     assert "This file proves nothing" in capsys.readouterr().err
+    assert offline.main([str(folder / "later.evidence.json")]) == 0
+    assert "the file was made for another question, which --known-at" in capsys.readouterr().err

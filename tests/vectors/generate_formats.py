@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 import sys
 from collections.abc import Mapping, Sequence
@@ -15,12 +16,24 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # run as a script, too
 
-from ledger import canonical, identity, lifecycle, logbundle, logtopic, merkle, tiles, times
+from ledger import (
+    canonical,
+    expiry,
+    identity,
+    lifecycle,
+    logbundle,
+    logtopic,
+    merkle,
+    statuslist,
+    tiles,
+    times,
+)
 from ledger.admission import LoggedBundle, Opened, open_record
 from ledger.bundle import note_hash
 from ledger.checkpoint import Checkpoint, format_proof
 from ledger.entry import Source, format_genesis, format_registry, format_status
 from ledger.event import format_event, make_commitment, make_event_id, make_salt
+from ledger.evidence import CertificateId
 from ledger.note import MemorySigner, sign
 from ledger.receipt import format_lane, format_notice, format_receipt
 from ledger.registry import format_record, lane_record, leaves, record_hash, tree_root
@@ -47,6 +60,7 @@ from tests.world import (
     make_record,
     registry_signer,
 )
+from tests.world import signer as seeded
 
 FORMATS = Path(canonical.__file__).with_name("FORMATS.md")
 _BLOCK = re.compile(r"(<!-- example ([a-z-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -85,6 +99,7 @@ def make_examples() -> dict[str, str]:
     view = MemoryView(book.registry, book.index, merkle.leaf_hash(entries[1]))
     logged = _bundle(out, view, entries)
     _status(out, book, view, entries, logged)
+    _following(out)
     return out
 
 
@@ -356,6 +371,59 @@ def _status_map() -> str:
             ).hex(),
         }
     )
+
+
+def _following(out: dict[str, str]) -> None:
+    certificate = CertificateId(TYPE, DEPARTMENT, NUMBER)
+    signer = seeded(statuslist.key_name(ORIGIN))
+    uri = f"https://{ORIGIN}/v1/status-lists/1"
+    statuses = {
+        0: statuslist.INVALID,
+        1: statuslist.SUSPENDED,
+        3: statuslist.UNDECIDED,
+        5: statuslist.SUPERSEDED,
+    }
+    values = {index: statuslist.IETF[said] for index, said in statuses.items()}
+    out["status-arrays"] = _rows(
+        {
+            "8 entries": "0 invalid, 1 suspended, 3 undecided, 5 superseded",
+            "IETF": statuslist.pack(values, entries=8).hex(),
+            **{
+                f"W3C {purpose}": statuslist.pack_bitstring(
+                    [index for index, value in statuses.items() if value in said], 8
+                ).hex()
+                for purpose, said in statuslist.PURPOSES.items()
+            },
+        }
+    )
+    places = [statuslist.draw_place(SECRET, certificate.key, 1, n) for n in range(3)]
+    out["status-place"] = _rows(
+        {
+            "secret": SECRET.hex(),
+            "first three draws for version 1": ", ".join(map(str, places)),
+        }
+    )
+    references = canonical.format(statuslist.references(uri, places[0])).decode()
+    made = statuslist.StatusList(uri, 8, START // times.SECOND, statuses)
+    jwt = statuslist.format_jwt(made, signer).split(b".")
+    credential = statuslist.format_credential(made, "refresh", ORIGIN, signer).split(b".")
+    cwt = statuslist.format_cwt(made, signer)
+    header, claims, head, body = (
+        re.sub(r'("lst"|"encodedList"):"[^"]*"', r'\1:"…"', _unbase64(part))
+        for part in (*jwt[:2], *credential[:2])
+    )
+    out["status-list"] = "\n".join((header, claims, head, body))
+    out["status-cwt"] = f"first 66 bytes: {cwt[:66].hex()}"
+    out["status-key"] = canonical.format(statuslist.jwk(signer.key)).decode()
+    out["status-references"] = references
+    end = expiry.End(1, "2031-02-28+08:00", DEPARTMENT, 0)
+    out["ends"] = "\n".join(
+        expiry.format_notice(ORIGIN, certificate, end, step).decode() for step in (30, 0)
+    )
+
+
+def _unbase64(part: bytes) -> str:
+    return base64.urlsafe_b64decode(part + b"=" * (-len(part) % 4)).decode()
 
 
 def _sha(data: bytes) -> str:

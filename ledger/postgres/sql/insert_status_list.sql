@@ -1,0 +1,3 @@
+-- Opens a status list.
+INSERT INTO status_list (list, uri)
+VALUES (%(list)s, %(uri)s)

@@ -1,0 +1,3 @@
+-- Reads the secret that places in status lists are drawn by.
+SELECT secret
+FROM status_secret
