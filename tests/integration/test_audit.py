@@ -545,7 +545,7 @@ def lenient(standing: lifecycle.Standing, t: lifecycle.Transition) -> lifecycle.
     try:
         return _STEP(standing, t)
     except LedgerError:
-        return replace(standing, state="valid", since=t.time, count=standing.count + 1)
+        return standing._replace(state="valid", since=t.time, count=standing.count + 1)
 
 
 _STEP = lifecycle.step
@@ -584,4 +584,4 @@ def test_an_outcome_that_the_rules_do_not_give(
         shown = evidence.records[:left_out] + evidence.records[left_out + 1 :]
         data = format_evidence(replace(evidence, records=shown))
         judged = check_misbehaviour(replace(found, evidence=data), trust)
-        assert judged.proven == (rule == "life-cycle" and "not shown" not in judged.why), judged
+        assert judged == judgement or (not judged.proven and "not shown" in judged.why), judged

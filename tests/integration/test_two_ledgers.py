@@ -171,13 +171,12 @@ def test_evidence_over_http(north: Served, ledger: StoredLedger) -> None:
     assert answer.headers["cache-control"] == "no-store"
     evidence = parse_evidence(answer.body)
     assert evidence.certificate.number == "沪 1/2"
-    verdict = check_file(answer.body, trust_of(ledger), evidence.question.asked_at)
+    asked_at = evidence.question.asked_at
+    verdict = check_file(answer.body, trust_of(ledger), asked_at, as_asked=True)
     assert verdict.reason == "in-force"
     assert north.ask("/v1/evidence?number=twice", "HEAD").body == b""
     absent = north.ask(f"/v1/evidence?number=none&type={world.TYPE}&issuer=b")
-    assert (
-        check_file(absent.body, trust_of(ledger), evidence.question.asked_at).answer == "not-found"
-    )
+    assert check_file(absent.body, trust_of(ledger), asked_at).answer == "not-found"
 
 
 @pytest.mark.parametrize(
