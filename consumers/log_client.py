@@ -93,6 +93,7 @@ class HttpClient:
                     )
             if answer.length:
                 raise Unavailable("unreachable", f"{name}: the answer was cut off")
+            answer.close()  # or the connection could not be used again
             done = True
         finally:
             if not done:

@@ -10,6 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from consumers.audit import audit
+from consumers.audit_state import State
+from consumers.log_client import HttpLog
+from ledger.trust import Trust, TrustedKey
 from tests import outside, world
 from tests.http_serving import Served, serving
 from tests.stored_ledger import StoredLedger, damage
@@ -82,6 +86,19 @@ def test_tessera_fsck_passes_while_the_log_grows(
         stop.set()
         thread.join()
     ledger.check()
+
+
+def test_our_own_audit_reads_it_as_well(ledger: StoredLedger, served: Served) -> None:
+    trust = Trust(world.ORIGIN, b"", (TrustedKey(world.CHECKPOINT.key, 0, None),))
+    state = State()
+    for name in ("a", "b"):
+        size = grow(ledger, name, 300)
+        log = HttpLog(served.log_url)
+        result = audit(log, trust, state)
+        log.close()
+        assert result.findings == []
+        assert (result.since, result.checkpoint.size) == (state.size, size)
+        state = result.state
 
 
 def test_go_opens_the_checkpoint_and_the_departments_notes(
