@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from ledger.errors import Malformed
+from ledger.errors import Malformed, Unavailable
 from ledger.misbehaviour import format_misbehaviour
 from ledger.note import parse_vkey
 from ledger.postgres.connection import connect
@@ -82,7 +82,10 @@ def add_commands(subparsers: Any) -> None:
         "--known-keys", type=Path, metavar="F", help="its keys: a vkey or key id a line"
     )
     parser.add_argument(
-        "--every", type=float, metavar="SECONDS", help="again and again, until something is found"
+        "--every",
+        type=float,
+        metavar="SECONDS",
+        help="again and again, until something is found; a log that is away is asked again",
     )
     parser.add_argument("--json", action="store_true", help="one JSON object an audit")
     parser.set_defaults(run=run)
@@ -92,7 +95,13 @@ def run(args: argparse.Namespace, env: Environment) -> int:
     """certledger audit"""
     task = _task(args, env)
     while True:
-        code = _once(args, env, task)
+        try:
+            code = _once(args, env, task)
+        except Unavailable as err:
+            if args.every is None:
+                raise
+            print_safely(f"not now: {plain(err.message)}")
+            code = 0
         if code or args.every is None:
             return code
         time.sleep(args.every)
