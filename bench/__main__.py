@@ -1,9 +1,9 @@
 """`python -m bench`: events per second, latency, stage times, the SDK's rate, as tables.
 
-ONLY=bundles-1000,stages picks parts (bundles-1, bundles-32, bundles-1000, stages, maps, sdk),
-RUNS=5 the number of runs, WORKERS=2 the number of workers, SCALE=0.1 makes it smaller, JSON=file
-keeps all numbers. Every run has a ledger of its own in a fresh temporary folder, everything (Kafka,
-PostgreSQL, workers, sequencer, relay, load) on this machine.
+ONLY=bundles-1000,stages picks parts (bundles-1, bundles-32, bundles-1000, stages, maps, audit,
+sdk), RUNS=5 the number of runs, WORKERS=2 the number of workers, SCALE=0.1 makes it smaller,
+JSON=file keeps all numbers. Every run has a ledger of its own in a fresh temporary folder,
+everything (Kafka, PostgreSQL, workers, sequencer, relay, load) on this machine.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from . import end_to_end, maps, sdk, stages
+from . import audit, end_to_end, maps, sdk, stages
 from .end_to_end import Paced
 from .town import Plan, plan
 
@@ -30,7 +30,8 @@ SIZES = {
 }
 STAGE_BUNDLES = 32
 SDK_EVENTS = 50_000
-PARTS = (*(f"bundles-{size}" for size in SIZES), "stages", "maps", "sdk")
+AUDIT_BUNDLES = 300
+PARTS = (*(f"bundles-{size}" for size in SIZES), "stages", "maps", "audit", "sdk")
 MAP_CERTIFICATES, MAP_BUNDLES = 1_000_000, 300  # in the ledger; in one phase
 
 
@@ -122,6 +123,16 @@ class Bench:
             "states": found.states,
             "load_seconds": found.load_seconds,
             "bytes_per_record": found.bytes_per_record,
+        }
+
+    def audit(self) -> None:
+        """Audits of one ledger, bundles of 1,000."""
+        made = self.plan(1000, max(8, int(AUDIT_BUNDLES * self.scale)), 4, 2)
+        found = audit.run(made, self.runs, lambda t: self.say(f"audit: {t}"))
+        self.out["audit"] = {
+            "events": found[0].events,
+            "outside": spread([r.events / r.outside for r in found]),
+            "with_lines": spread([r.events / r.with_lines for r in found]),
         }
 
     def sdk(self) -> None:
@@ -230,6 +241,13 @@ def report(out: dict[str, Any]) -> str:
             f"takes {share:.1%} of the processor time. A start loads them in "
             f"{found['load_seconds']:.1f} s, {found['bytes_per_record']:.0f} bytes a record"
         )
+    if "audit" in out:
+        found = out["audit"]
+        parts.append(
+            f"Audit of {found['events']:,} events in bundles of 1,000 from nothing: "
+            f"{show(found['outside'], whole)} events/s from outside over HTTP, "
+            f"{show(found['with_lines'], whole)} with event lines (admission run again)"
+        )
     if "sdk" in out:
         parts.append(
             f"SDK, typed call to signed and spooled bundle: {show(out['sdk']['rate'], whole)} "
@@ -249,6 +267,8 @@ def main() -> None:
             bench.stages()
         elif kind == "maps":
             bench.maps()
+        elif kind == "audit":
+            bench.audit()
         else:
             bench.sdk()
     bench.out["seconds"] = time.monotonic() - bench.begin

@@ -123,16 +123,16 @@ def run(plan: Plan, paced: Paced, workers: int, say: Say) -> Result:
         receipts = Receipts(ledger.settings.kafka)
         try:
             warm = max(1, len(measured) // 50)
-            _send(producer, measured[:warm])
+            send(producer, measured[:warm])
             receipts.wait_for(measured[:warm])
             programs = {
                 name: program["pid"] for name, program in ledger.stack.status()["programs"].items()
             }
             before = costs(programs, ledger.connection)
             begin = time.time()
-            _send(producer, measured[warm:])
+            send(producer, measured[warm:])
             sent = time.time()
-            end = _published(ledger, len(measured))
+            end = published(ledger, len(measured))
             after = costs(programs, ledger.connection)
             receipts.wait_for(measured)
             events = sum(r.events for r in measured[warm:])
@@ -148,13 +148,14 @@ def run(plan: Plan, paced: Paced, workers: int, say: Say) -> Result:
             producer.close()
 
 
-def _send(producer: KafkaProducer, records: Sequence[Signed]) -> None:
+def send(producer: KafkaProducer, records: Sequence[Signed]) -> None:
+    """All records to the intake topic, acknowledged."""
     for record in records:
         producer.send(topics.EVENTS, key=record.key, value=record.value)
     producer.flush()
 
 
-def _published(ledger: Ledger, bundles: int) -> float:
+def published(ledger: Ledger, bundles: int) -> float:
     """When the checkpoint over all `bundles` was published, by PostgreSQL's clock (the same)."""
     end = time.monotonic() + PATIENCE_SECONDS
     while time.monotonic() < end:

@@ -79,13 +79,13 @@ class Ledger:
 
 @contextlib.contextmanager
 def fresh_ledger(
-    departments: Sequence[str], lanes: int, programs: Sequence[Program]
+    departments: Sequence[str], lanes: int, programs: Sequence[Program], http: bool = False
 ) -> Iterator[Ledger]:
     """A ledger of its own in a temporary folder, gone afterwards."""
     folder = Path(tempfile.mkdtemp(prefix="certledger-bench-"))
     data = folder / "data"
     environ = {k: v for k, v in os.environ.items() if not k.startswith("CERTLEDGER_")}
-    stack = Stack(data, programs=programs, environ=environ)
+    stack = Stack(data, programs=programs, environ=environ, http=http)
     try:
         stack.up(detach=True)
         settings = stack.settings()

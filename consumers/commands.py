@@ -13,6 +13,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
+from consumers.directory import ask, load_ledger
+from consumers.since import load_seen
 from consumers.verifier import (
     EXIT_CODES,
     HOLDER_SUFFIX,
@@ -20,7 +22,7 @@ from consumers.verifier import (
     add_arguments,
     add_file_arguments,
     asked_version,
-    check_path,
+    check_path_and_show,
     in_colour,
     is_file,
     load_trust,
@@ -28,6 +30,7 @@ from consumers.verifier import (
     now,
     print_safely,
     show,
+    show_since,
 )
 from consumers.words import describe_holder, plain, reason_words
 from ledger import times
@@ -41,6 +44,7 @@ from ledger.identity import parse_pseudonym
 from ledger.lifecycle import effective
 from ledger.postgres.connection import connect
 from ledger.postgres.reader import HistoryStep, Looked, Reader, View
+from ledger.proving import prove_since
 from ledger.question import NOW, Question, format_instant, is_bare_date, parse_when
 from ledger.receipt import parse_receipt
 from ledger.trust import Trust
@@ -99,6 +103,14 @@ def add_commands(subparsers: Any) -> None:
     )
     add_arguments(verify, "NUMBER|FILE", "what to trust (default: the stack's trust.json)")
     add_file_arguments(verify)
+    verify.add_argument("--ledger", metavar="NAME", help="ask another ledger of the directory")
+    verify.add_argument(
+        "--directory",
+        type=Path,
+        metavar="FILE",
+        help="names of ledgers, where they answer, what to trust (default: the stack's "
+        "ledgers.json)",
+    )
     verify.set_defaults(run=run, perform=_verify)
 
     evidence = subparsers.add_parser(
@@ -185,10 +197,15 @@ def run(args: Any, env: Env) -> int:
 
 def _verify(args: Any, env: Env) -> int:
     if is_file(args.subject):
-        return show(check_path(args, load_trust(args.trust or env.trust)), args.json)
+        return check_path_and_show(args, load_trust(args.trust or env.trust))
     if args.as_asked or args.number is not None:
         raise Malformed("usage", "--as-asked and --number are for evidence files")
-    return show(_ask(args, env)[0], args.json)
+    if args.ledger is not None:
+        other = load_ledger(args.directory or env.trust.with_name("ledgers.json"), args.ledger)
+        answer, evidence = ask(other, args, now())
+        return show_since(answer, evidence, args, other.trust)
+    answer, evidence = _ask(args, env)
+    return show_since(answer, evidence, args, load_trust(args.trust or env.trust))
 
 
 def _evidence(args: Any, env: Env) -> int:
@@ -218,6 +235,9 @@ def _ask(args: Any, env: Env) -> tuple[Answer, Evidence | None]:
             zone = view.zone(certificate.issuer)
             question, relied_at = _question(args, zone, looked.version)
             evidence = view.evidence(certificate, question)
+            if args.since is not None:
+                seen = load_seen(args.since, trust).checkpoint
+                evidence = replace(evidence, since=prove_since(view, seen.size))
             notes = _notes(args, question, zone, view)
     except _HINDERED as err:
         return undecided(err.code, err.message), None

@@ -13,6 +13,7 @@ from ledger.postgres.connection import connect
 
 from .fsck import run as check
 from .fsck_report import KINDS, Finding
+from .progress import Progress
 
 
 class Environment(Protocol):
@@ -45,7 +46,7 @@ def add_commands(subparsers: Any) -> None:
 def run(args: argparse.Namespace, env: Environment) -> int:
     """Check and print; 0 clean, 1 with findings, else the exit code of what was in the way."""
     checked: dict[str, int] = {}
-    progress = _Progress() if sys.stderr.isatty() and not args.json else None
+    progress = Progress() if sys.stderr.isatty() and not args.json else None
     begun = time.monotonic()
     try:
         connection = connect(env.postgres_url, "fsck")
@@ -86,20 +87,3 @@ def _print(found: list[Finding], checked: dict[str, int], seconds: float) -> Non
     counts = ", ".join(f"{number} {name}" for name, number in checked.items())
     verdict = "clean" if not found else f"{len(found)} findings"
     print(f"fsck: {verdict}; checked {counts} in {seconds:.1f} s")
-
-
-class _Progress:
-    """One line on the terminal, at most ten times a second."""
-
-    def __init__(self) -> None:
-        self._last = 0.0
-
-    def __call__(self, what: str, done: int, total: int) -> None:
-        now = time.monotonic()
-        if now - self._last > 0.1:
-            self._last = now
-            print(f"\r{what} {done} of {total}\x1b[K", end="", file=sys.stderr, flush=True)
-
-    def clear(self) -> None:
-        """Take the line away."""
-        print("\r\x1b[K", end="", file=sys.stderr, flush=True)

@@ -40,6 +40,7 @@ from ledger.statusmap import MapHead
 
 from .fsck_map import Map, StoredTiles
 from .fsck_report import Merge, Report
+from .registry_tree import RegistryTree
 
 _PAIR = 64
 _LANE_FIELDS = (
@@ -60,9 +61,8 @@ class Fold:
 
     def __init__(self, scan: Scan, report: Report) -> None:
         self._scan, self._report = scan, report
-        self.registry = Registry("", {})
+        self._tree = RegistryTree()
         self.kinds = bytearray()  # first letter of each entry's kind, 0 where unknown
-        self.lanes: dict[tuple[str, int], Lane] = {}
         self.lane_places: dict[tuple[str, int], tuple[str, int] | None] = {}
         self.stopped: int | None = None
         self.damaged: set[int] = set()  # entries that could not be read
@@ -81,9 +81,6 @@ class Fold:
         self._tainted: dict[bytes, bytes | None] = {}
         self._lost_lanes: set[tuple[str, int]] = set()
         self._histories: dict[bytes, list[Transition]] = {}
-        self._leaves: dict[bytes, bytes] = {}  # registry name to leaf hash
-        self._sorted: list[bytes] = []
-        self._moved: set[tuple[str, int]] = set()
         self._snapshots = False
         self._tallies: Counter[str] = Counter()
         self._lines = self._merge("scan_lines", "lines")
@@ -107,6 +104,16 @@ class Fold:
             self._scan.stream(name),
             lambda row: self._report.add(kind, f"entry {row[0]}", "a row for an entry that is not"),
         )
+
+    @property
+    def registry(self) -> Registry:
+        """The registry after the last entry."""
+        return self._tree.registry
+
+    @property
+    def lanes(self) -> dict[tuple[str, int], Lane]:
+        """Where the lanes stand."""
+        return self._tree.lanes
 
     # --- one entry -------------------------------------------------------------------------------
 
@@ -190,28 +197,11 @@ class Fold:
             self._report.add("genesis", f"entry {index}", "a second genesis")
             return set()
         try:
-            self._found(value["origin"], value["checkpoint_vkey"], value["operator_vkey"])
+            self._tree.found(value["origin"], value["checkpoint_vkey"], value["operator_vkey"])
         except LedgerError as err:
             self._report.add("genesis", "entry 0", err.message)
             self.stopped = index
         return set()
-
-    def _found(self, origin: str, checkpoint_vkey: str, operator_vkey: str) -> None:
-        records = registries.genesis_records(origin, checkpoint_vkey, operator_vkey)
-        self.registry = Registry(origin, {})
-        for record in records.values():
-            self._put_record(record)
-
-    def _put_record(self, record: dict[str, Any]) -> None:
-        name = record["name"]
-        self.registry = Registry(self.registry.origin, {**self.registry.records, name: record})
-        self._put_leaf(name, record)
-
-    def _put_leaf(self, name: str, record: Mapping[str, Any]) -> None:
-        key = name.encode()
-        if key not in self._leaves:
-            self._sorted = []
-        self._leaves[key] = registries.record_hash(record)
 
     def _pass_over(self, index: int, rows: Mapping[str, list[Row]]) -> None:
         """Go on behind an entry that cannot be read, with what the tables say about it."""
@@ -247,7 +237,7 @@ class Fold:
             values = [canonical.parse(data, 1 << 20) for _, data, _ in found]
             if index == 0:
                 by_name = {v["name"]: v["value"] for v in values}
-                self._found(
+                self._tree.found(
                     by_name["ledger"]["origin"],
                     by_name["ledger"]["checkpoint_vkey"],
                     by_name["operator"]["vkey"],
@@ -257,9 +247,11 @@ class Fold:
                 opens = value["name"].startswith("department/") and (
                     value["name"] not in self.registry.records
                 )
-                self._put_record(value)
+                self._tree.put(value)
                 if opens:
-                    self._open_lanes(value["name"][11:], value["value"]["lanes"], index, bytes(32))
+                    self._tree.open_lanes(
+                        value["name"][11:], value["value"]["lanes"], index, bytes(32)
+                    )
                     self._lost_lanes.update(
                         (value["name"][11:], n) for n in range(value["value"]["lanes"])
                     )
@@ -370,7 +362,7 @@ class Fold:
             return
         signed = times.parse_moment(header.signed_at)
         in_time = before.signing_time <= signed <= times.parse_moment(value["time"]) + AHEAD
-        self.lanes[lane] = Lane(
+        moved = Lane(
             header.epoch,
             header.producer,
             header.sequence + 1,
@@ -379,7 +371,7 @@ class Fold:
             header.signed_at if in_time else before.signed_at,
             index,
         )
-        self._moved.add(lane)
+        self._tree.move_lane(lane, moved)
 
     def _judge(
         self,
@@ -464,8 +456,8 @@ class Fold:
             ids = b"".join(bytes.fromhex(i) + h for i, h in after.event_ids.items())
             self._certificates[key] = (after.standing, after.link, after.holder, ids)
         self._holders.update(turn.holders)
-        self.lanes.update(turn.lanes)
-        self._moved.update(turn.lanes)
+        for place, lane in turn.lanes.items():
+            self._tree.move_lane(place, lane)
         self._histories.clear()
 
     def _name_difference(self, place: str, value: Mapping[str, Any], logged: LoggedBundle) -> None:
@@ -614,8 +606,8 @@ class Fold:
         if change is None:
             self._report.add("doubled", place, "this registry change was in force already")
             return set()
-        self._put_record(change.record)
-        self._open_lanes(
+        self._tree.put(change.record)
+        self._tree.open_lanes(
             change.record["name"].removeprefix("department/"),
             change.opens_lanes,
             index,
@@ -623,11 +615,6 @@ class Fold:
         )
         self.last_registry = index
         return set()
-
-    def _open_lanes(self, department: str, count: int, index: int, leaf: bytes) -> None:
-        for number in range(count):
-            self.lanes[department, number] = Lane(0, None, 0, leaf, 0, "", index)
-            self._moved.add((department, number))
 
     def _status(
         self, index: int, value: Mapping[str, Any], data: bytes, rows: Mapping[str, list[Row]]
@@ -641,9 +628,7 @@ class Fold:
         expected = (index, times.parse_moment(value["time"]), heads is not None)
         if rows["status"] != [expected]:
             self._report.add("status", place, "its row is missing, says another time or other maps")
-        leaves = self._registry_leaves()
-        known = not self._lost_lanes
-        if known and merkle.root(leaves).hex() != value["registry_root"]:
+        if not self._lost_lanes and self._tree.root().hex() != value["registry_root"]:
             self._report.add(
                 "registry-root", place, "is not the root of the registry that the log gives"
             )
@@ -688,16 +673,6 @@ class Fold:
                     f"map tile {kind}/{level}/{place} as of entry {index}",
                     "is missing, or an older version is in its place",
                 )
-
-    def _registry_leaves(self) -> list[bytes]:
-        for department, number in self._moved:
-            lane = self.lanes[department, number]
-            record = registries.lane_record(department, number, lane.index, lane.value())
-            self._put_leaf(record["name"], record)
-        self._moved.clear()
-        if not self._sorted:
-            self._sorted = sorted(self._leaves)
-        return [self._leaves[name] for name in self._sorted]
 
     def _check_snapshot(self, place: str, root: str, rows: Sequence[Row]) -> None:
         if not rows:

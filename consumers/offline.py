@@ -12,10 +12,9 @@ from consumers.verifier import (
     EXIT_CODES,
     add_arguments,
     add_file_arguments,
-    check_path,
+    check_path_and_show,
     load_trust,
     print_safely,
-    show,
 )
 from ledger.errors import CODES, LedgerError
 
@@ -32,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     try:
         trust = load_trust(args.trust or Path(args.subject).parent / "trust.json")
-        return show(check_path(args, trust), args.json)
+        return check_path_and_show(args, trust)
     except LedgerError as err:
         print_safely(f"certledger-verify: {err.message}")
         if args.json:

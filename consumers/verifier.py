@@ -14,20 +14,30 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from consumers.words import describe, describe_holder
+from consumers import since
+from consumers.words import describe, describe_holder, plain
 from ledger.checking import check_file
-from ledger.errors import Malformed
+from ledger.errors import CODES, Malformed
+from ledger.evidence import Evidence, parse_evidence
 from ledger.holder_checking import HolderAnswer, check_holder_file
 from ledger.holder_evidence import MAX_HOLDER_EVIDENCE, is_holder_evidence
+from ledger.misbehaviour import (
+    MAX_MISBEHAVIOUR,
+    check_misbehaviour,
+    format_misbehaviour,
+    parse_misbehaviour,
+)
 from ledger.note import parse_decimal
 from ledger.trust import MAX_TRUST, Trust, parse_trust
 from ledger.verdict import Answer
 
 SUFFIX, HOLDER_SUFFIX = ".evidence.json", ".holder-evidence.json"
 _CLOCK_TOLERANCE = 1_000_000  # microseconds
+MISBEHAVIOUR_SUFFIX = ".misbehaviour.json"
 EXIT_CODES = (
-    "exit: 0 valid, 1 not valid, 2 usage, 3 not found, 4 cannot decide or cannot reach; of a "
-    "holder's evidence 0 listed, 3 nothing bound"
+    "exit: 0 valid, 1 not valid, 2 usage, 3 not found, 4 cannot decide or cannot reach, "
+    "5 the ledger signed what contradicts itself or its rules; of a holder's evidence 0 listed, "
+    "3 nothing bound"
 )
 
 
@@ -51,6 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser, subject: str, trust_help: str
     parser.add_argument(
         "--relied-at", metavar="WHEN", help="judge freshness as of then (for archived evidence)"
     )
+    since.add_arguments(parser)
     parser.add_argument("--trust", type=Path, metavar="FILE", help=trust_help)
     parser.add_argument("--json", action="store_true", help="the answer as JSON on stdout")
 
@@ -73,7 +84,7 @@ def add_file_arguments(parser: argparse.ArgumentParser) -> None:
 
 def is_file(subject: str) -> bool:
     """Whether the subject is an evidence file rather than a number."""
-    if subject.endswith((SUFFIX, HOLDER_SUFFIX)):
+    if subject.endswith((SUFFIX, HOLDER_SUFFIX, MISBEHAVIOUR_SUFFIX)):
         return True
     try:
         return Path(subject).is_file()
@@ -86,18 +97,23 @@ def load_trust(path: Path) -> Trust:
     return parse_trust(_read(path, MAX_TRUST, "malformed-trust", "trust file"))
 
 
-def check_path(args: Any, trust: Trust) -> Answer | HolderAnswer:
-    """The answer that the evidence file named in the arguments supports, of a certificate or of a
-    holder: the file says which.
+def check_path_and_show(args: Any, trust: Trust) -> int:
+    """Check the file named in the arguments, of a certificate, a holder or misbehaviour: the file
+    says which; the exit code.
     """
     path = Path(args.subject)
+    if args.subject.endswith(MISBEHAVIOUR_SUFFIX):
+        return _show_misbehaviour(
+            _read(path, MAX_MISBEHAVIOUR + 1, "usage", "misbehaviour file"), trust, args.json
+        )
     data = _read(path, MAX_HOLDER_EVIDENCE + 1, "usage", "evidence file")
     moment = now()
     if is_holder_evidence(data):
-        if any(value is not None for value in (args.at, args.known_at, args.version, args.number)):
+        for_others = (args.at, args.known_at, args.version, args.number, args.since)
+        if any(value is not None for value in for_others):
             why = "holder evidence is of its checkpoint and of a holder: only --relied-at is for it"
             raise Malformed("usage", why)
-        return check_holder_file(data, trust, moment, args.relied_at)
+        return show(check_holder_file(data, trust, moment, args.relied_at), args.json)
     answer = check_file(
         data,
         trust,
@@ -111,7 +127,40 @@ def check_path(args: Any, trust: Trust) -> Answer | HolderAnswer:
         issuer=args.issuer,
         number=args.number,
     )
-    return note_future(answer, moment)
+    answer = note_future(answer, moment)
+    evidence = None if answer.refused or args.since is None else parse_evidence(data)
+    return show_since(answer, evidence, args, trust)
+
+
+def show_since(answer: Answer, evidence: Evidence | None, args: Any, trust: Trust) -> int:
+    """Print the answer, held against what was seen before where there is any; the exit code. What
+    proves two histories is written beside the subject, or here for a number.
+    """
+    if args.since is None or evidence is None:
+        return show(answer, args.json)
+    seen = since.load_seen(args.since, trust)
+    answer, guilt = since.hold(answer, evidence, seen, args.log, trust)
+    code = show(answer, args.json)
+    if guilt is None:
+        return code
+    base = Path(args.subject) if is_file(args.subject) else Path("verify")
+    target = base.with_name(f"{base.name.removesuffix(SUFFIX)}{MISBEHAVIOUR_SUFFIX}")
+    target.write_bytes(format_misbehaviour(guilt) + b"\n")
+    print_safely(f"  the ledger signed two histories: {target} proves it")
+    return CODES["misbehaviour"].exit
+
+
+def _show_misbehaviour(data: bytes, trust: Trust, as_json: bool) -> int:
+    found = parse_misbehaviour(data)
+    judgement = check_misbehaviour(found, trust)
+    if as_json:
+        members = {"kind": found.kind, "origin": found.origin, "claim": found.claim}
+        print(json.dumps({**members, "proven": judgement.proven, "why": judgement.why}, indent=2))
+    else:
+        head = "MISBEHAVIOUR PROVEN 账本违规" if judgement.proven else "NOT PROVEN 未能证明"
+        print_safely(f"{head}  {plain(found.origin)}\n  {plain(judgement.why)}")
+        print_safely(f"  claimed: {plain(found.claim)}")
+    return CODES["misbehaviour" if judgement.proven else "proof-failed"].exit
 
 
 def note_future(answer: Answer, moment: int) -> Answer:

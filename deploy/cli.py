@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import consumers.audit_commands
 import consumers.commands
 import consumers.fsck_commands
 import consumers.status_commands
@@ -50,6 +51,7 @@ def build_parser() -> argparse.ArgumentParser:
     consumers.commands.add_commands(commands)
     consumers.status_commands.add_commands(commands)
     consumers.fsck_commands.add_commands(commands)
+    consumers.audit_commands.add_commands(commands)
     for leaf in _leaves(parser):
         if not any(action.dest == "data" for action in leaf._actions):
             leaf.add_argument(

@@ -12,10 +12,12 @@ import shutil
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from consumers.http.settings import LOG_PREFIX
 from deploy.embedded import postgres
 from deploy.environment import Environment
 from deploy.errors import StackError
@@ -68,7 +70,7 @@ def run_demo(args: argparse.Namespace, env: Environment) -> int:
     env = Environment(data.resolve())
     began = time.monotonic()
     _clear(env.data)
-    stack = Stack(env.data, worker_programs(1), progress=lambda text: say(f"  {text}"))
+    stack = Stack(env.data, worker_programs(1), progress=lambda text: say(f"  {text}"), http=True)
     _head("Starting Apache Kafka, PostgreSQL and the ledger")
     stack.up(detach=True)
     (env.data / _MARKER).touch()
@@ -116,7 +118,7 @@ def _show(args: argparse.Namespace, env: Environment, began: float) -> None:
     _head("What the ledger holds, and whether any of it was lost, doubled, forged or damaged")
     tool.run("status")
     tool.run("fsck")
-    _show_checkpoint(env)
+    _show_checkpoint(Stack(env.data).status()["url"])
     _head("What to try next")
     for words, what in _next_steps(env, example, kept=args.keep):
         say(f"  {words}\n      {what}")
@@ -208,15 +210,14 @@ def _forge(evidence: bytes) -> bytes:
     return canonical.format(value)
 
 
-def _show_checkpoint(env: Environment) -> None:
-    connection = connect(env.postgres_url, "demo")
-    try:
-        with Reader(connection).open() as view:
-            say("\nthe signed checkpoint:")
-            for line in view.checkpoint.decode().splitlines():
-                say(f"  {line}")
-    finally:
-        connection.close()
+def _show_checkpoint(url: str) -> None:
+    _head("The log for anybody's programs, as C2SP tlog-tiles: its signed checkpoint")
+    place = f"{url}{LOG_PREFIX}/checkpoint"
+    say(f"\n$ curl {place}")
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with direct.open(place, timeout=20) as answer:
+        for line in answer.read().decode().splitlines():
+            say(f"  {line}")
 
 
 def _head(text: str) -> None:

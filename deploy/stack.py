@@ -1,6 +1,6 @@
 """The whole ledger on one machine: one data folder, one supervisor, real servers.
 
-    Stack(Path("~/ledger").expanduser(), programs=worker_programs(2)).up(detach=True)
+    Stack(Path("~/ledger").expanduser(), worker_programs(2), http=True).up(detach=True)
 
 Where CERTLEDGER_KAFKA or CERTLEDGER_POSTGRES name servers that run elsewhere, those are used and
 the embedded ones are not started.
@@ -9,6 +9,7 @@ the embedded ones are not started.
 import contextlib
 import errno
 import fcntl
+import http.client
 import importlib
 import json
 import os
@@ -30,7 +31,8 @@ from deploy.errors import StackError
 _MARKER = "stack.json"
 _LOCK = "lock"
 _GONE_SECONDS = 120  # the longest that a stop may take: each part has its own, shorter limit
-_PORTS = ("kafka", "kafka_controller", "postgres")
+_PORTS = ("kafka", "kafka_controller", "postgres", "http")
+_ANSWER_SECONDS = 5  # for one question to our HTTP program whether it is ready
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,7 @@ class Settings:
     kafka: str  # host:port, comma-separated
     postgres: str  # libpq URL
     data_dir: Path
+    http: str = ""  # host:port at which our HTTP program listens
 
     def environment(self) -> dict[str, str]:
         """Return the variables by which our programs find the servers."""
@@ -47,6 +50,7 @@ class Settings:
             "CERTLEDGER_KAFKA": self.kafka,
             "CERTLEDGER_POSTGRES": self.postgres,
             "CERTLEDGER_DATA": str(self.data_dir),
+            "CERTLEDGER_HTTP_LISTEN": self.http,
         }
 
 
@@ -60,6 +64,22 @@ def worker_programs(workers: int = 1) -> list[Program]:
     ]
 
 
+def http_program(settings: Settings) -> Program:
+    """Return the program that answers HTTP; ready when it says so itself."""
+
+    def is_ready() -> bool:
+        connection = http.client.HTTPConnection(settings.http, timeout=_ANSWER_SECONDS)
+        try:
+            connection.request("GET", "/readyz")
+            return connection.getresponse().status == http.HTTPStatus.OK
+        except (OSError, http.client.HTTPException):
+            return False
+        finally:
+            connection.close()
+
+    return Program("http", [sys.executable, "-m", "consumers.http"], env={}, ready=is_ready)
+
+
 def prepare_ledger(settings: Settings) -> None:
     """Migrations, topics, genesis: whatever deploy.setup does before the first program starts."""
     importlib.import_module("deploy.setup").prepare(settings)
@@ -69,7 +89,7 @@ class Stack:
     """One data folder and what runs on it.
 
     `programs` get the settings as environment variables on top of their own `env`, and start when
-    the servers answer and `setup` has returned.
+    the servers answer and `setup` has returned; with `http` the HTTP program is one of them.
     """
 
     def __init__(
@@ -79,12 +99,14 @@ class Stack:
         setup: Callable[[Settings], None] | None = prepare_ledger,
         environ: Mapping[str, str] = os.environ,
         progress: Callable[[str], None] = lambda _: None,
+        http: bool = False,
     ) -> None:
         """Nothing is touched before `up`."""
         self.data_dir = data_dir.absolute()
         self.programs = programs
         self.setup = setup
         self.progress = progress
+        self.http = http
         self._environ = environ
 
     def up(self, detach: bool = False) -> None:
@@ -139,6 +161,7 @@ class Stack:
             "started": state.get("started") if pid is not None else None,
             "kafka": state.get("kafka"),
             "postgres": state.get("postgres"),
+            "url": state.get("url") if pid is not None else None,
             "data_dir": str(self.data_dir),
             "programs": programs,
         }
@@ -235,6 +258,7 @@ class Stack:
             "ready": False,
             "kafka": settings.kafka,
             "postgres": settings.postgres,
+            "url": f"http://{settings.http}" if self.http else None,
             "ports": ports,
             "programs": {},
         }
@@ -289,7 +313,8 @@ class Stack:
                 self.data_dir, ports["kafka"], ports["kafka_controller"], self.progress
             )
             servers.append(program)
-        return Settings(bootstrap, postgres_url, self.data_dir), servers
+        listen = self._environ.get("CERTLEDGER_HTTP_LISTEN") or f"{LOOPBACK}:{ports['http']}"
+        return Settings(bootstrap, postgres_url, self.data_dir, listen), servers
 
     def _steps(self, settings: Settings, servers: Sequence[Program]) -> list[Step]:
         setup = self.setup
@@ -299,13 +324,14 @@ class Stack:
 
     def _own(self, settings: Settings, servers: Sequence[Program]) -> list[Program]:
         first = [part.name for part in servers] + (["set-up"] if self.setup else [])
+        programs = [*self.programs, *([http_program(settings)] if self.http else [])]
         return [
             replace(
                 program,
                 env={**self._environ, **(program.env or {}), **settings.environment()},
                 after=[*first, *program.after],
             )
-            for program in self.programs
+            for program in programs
         ]
 
     def _detach(self, lock: int) -> None:

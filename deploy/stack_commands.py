@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import KafkaError
 
+from consumers.http.settings import LOG_PREFIX
 from deploy.environment import Environment
 from deploy.errors import StackError
 from deploy.stack import Stack, worker_programs
@@ -38,7 +39,7 @@ def add_commands(commands: Any) -> None:
         help="start Kafka, PostgreSQL and the ledger in a folder",
         description="Runs until Ctrl-C, or in the background with --detach. Everything listens on "
         "the\nloopback address only. CERTLEDGER_KAFKA and CERTLEDGER_POSTGRES replace the "
-        "embedded servers.",
+        "embedded servers,\nCERTLEDGER_HTTP_LISTEN (HOST:PORT) the address for HTTP.",
         epilog="examples:\n  certledger up\n  certledger up --detach --data town --workers 2\n"
         "  CERTLEDGER_POSTGRES=postgresql://… CERTLEDGER_KAFKA=host:9092 certledger up",
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -75,7 +76,7 @@ def run_up(args: argparse.Namespace, env: Environment) -> int:
     """certledger up"""
     if not 1 <= args.workers <= 64:
         raise StackError(f"--workers {args.workers}: a number from 1 to 64 is needed")
-    stack = Stack(env.data, worker_programs(args.workers), progress=say)
+    stack = Stack(env.data, worker_programs(args.workers), progress=say, http=True)
     stack.up(detach=args.detach)
     if args.detach:
         say(
@@ -103,10 +104,10 @@ def run_status(args: argparse.Namespace, env: Environment) -> int:
 
 def status(env: Environment) -> dict[str, Any]:
     """What runs and what the ledger holds; what cannot be reached is null."""
+    stack = Stack(env.data).status()
     report: dict[str, Any] = {
-        **Stack(env.data).status(),
-        "url": None,
-        "log_url": None,
+        **stack,
+        "log_url": stack["url"] and f"{stack['url']}{LOG_PREFIX}",
         "origin": None,
         "vkey": None,
         "tree_size": None,
@@ -235,6 +236,9 @@ def _print(report: dict[str, Any]) -> None:
         mark = "ready" if program["ready"] else "not ready"
         often = "once" if program["starts"] == 1 else f"{program['starts']} times"
         print(f"  {name:12} pid {pid:<8} {mark}, started {often}")
+    if report["url"] is not None:
+        print(f"http          {report['url']}")
+        print(f"  log         {report['log_url']}")
     if report["tree_size"] is not None:
         print(f"ledger        {report['origin']}")
         print(f"  leaves        {report['tree_size']:,}")

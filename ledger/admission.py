@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Protocol
 
 from . import canonical, identity, lifecycle, merkle, times
 from . import event as events
-from .bundle import AHEAD, Bundle, bundle_key_name, parse_record
+from .bundle import AHEAD, Bundle, Header, bundle_key_name, parse_record
 from .entry import (
     ADMITTED,
     Source,
@@ -26,7 +26,7 @@ from .entry import (
 from .errors import CODES, LedgerError, Malformed, ProofError, Refused
 from .event import Event
 from .lifecycle import Standing, Transition
-from .note import VerifierKey
+from .note import Note, VerifierKey
 from .registry import BUNDLE_ROLE, Registry, granted, key_active
 
 LOGGED, REPEAT, OUT_OF_SEQUENCE, FENCED, EQUIVOCATION, DEAD_LETTER, SKIPPED = (
@@ -76,7 +76,7 @@ def open_record(
         if value is None:
             raise Malformed("malformed-record", "a record without a value")
         bundle = parse_record(value)
-        key = _signing_key(bundle, registry)
+        key = signing_key(bundle.header, bundle.note, registry)
     except LedgerError as err:
         return DeadLetter(err.code, err.message, bundle)
     parsed: list[Event | str] = []
@@ -91,8 +91,10 @@ def open_record(
     return Opened(bundle, key, tuple(parsed))
 
 
-def _signing_key(bundle: Bundle, registry: Registry) -> VerifierKey:
-    header = bundle.header
+def signing_key(header: Header, note: Note, registry: Registry) -> VerifierKey:
+    """The department's key that signed a bundle's note, valid or not by now; a LedgerError with a
+    dead letter's code otherwise.
+    """
     if header.origin != registry.origin:
         raise Refused("foreign-ledger", f"signed for {header.origin[:120]!r}")
     if not registry.lanes(header.department):
@@ -100,17 +102,17 @@ def _signing_key(bundle: Bundle, registry: Registry) -> VerifierKey:
     if header.lane >= registry.lanes(header.department):
         raise Refused("unknown-lane", f"{header.department} has no lane {header.lane}")
     name = bundle_key_name(header.origin, header.department)
-    strangers = [n.name for n in bundle.note.signatures if n.name != name]
+    strangers = [n.name for n in note.signatures if n.name != name]
     if strangers:  # the log keeps the note for ever: it is no place for anybody else's words
         raise Refused("unknown-key", f"signed by {strangers[0][:120]!r}")
     found: ProofError | None = None
     keys = [k for k, _ in registry.keys(header.department, BUNDLE_ROLE)]
-    for signature in bundle.note.signatures:  # the first that is by a key of ours counts
+    for signature in note.signatures:  # the first that is by a key of ours counts
         for key in keys:
             if signature.key_hash != key.key_hash:
                 continue
             try:
-                key.check(bundle.note.text, signature.signature)
+                key.check(note.text, signature.signature)
             except ProofError as err:
                 found = err
             else:
@@ -164,9 +166,10 @@ class Recorded:
 class View(Protocol):
     """The shared state as the turn found it; what the turn itself changes is kept by `Turn`."""
 
-    registry: Registry
-    blinding_secret: bytes  # of the ledger, 32 bytes
-
+    @property
+    def registry(self) -> Registry: ...
+    @property
+    def blinding_secret(self) -> bytes: ...  # of the ledger, 32 bytes
     def lane(self, department: str, lane: int) -> Lane: ...
     def note_at(self, department: str, lane: int, epoch: int, seq: int) -> Recorded | None: ...
     def is_note_of_epoch(self, department: str, lane: int, epoch: int, note: bytes) -> bool: ...

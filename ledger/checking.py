@@ -528,6 +528,13 @@ class Examination:
         """What the map must hold: the hash of the record folded from all transitions, None for no
         history.
         """
+        link = self._link()
+        if not self.history:
+            return None
+        return lifecycle.record_hash(self.standings[-1].record(link))
+
+    def _link(self) -> bytes:
+        """The last link of the history, which must be in ledger order and below the status."""
         evidence = self.evidence
         link = evidence.certificate.key
         place = (-1, -1)
@@ -540,9 +547,47 @@ class Examination:
             )
         if place[0] >= evidence.status.index:
             raise ProofError("proof-failed", "the history goes on behind the status entry")
-        if not self.history:
-            return None
-        return lifecycle.record_hash(self.standings[-1].record(link))
+        return link
+
+    def contradiction(self, record: bytes) -> str:
+        """What the ledger admitted against its own rules, in a sentence; a LedgerError where the
+        file does not prove that it did.
+
+        `record` is what the map under the checkpoint holds of the certificate: it commits to the
+        history, whatever rules made it. Nothing that is merely not shown counts against the ledger.
+        """
+        evidence, status = self.evidence, self.status_entry
+        self._event_signature()
+        self._inclusion()
+        self._checkpoint()
+        check_records(evidence.records, evidence.registry_size, status)
+        heads = entries.map_heads(status)
+        if heads is None:
+            raise ProofError("proof-failed", "the status entry carries no maps")
+        head, key = heads[CERTIFICATES], evidence.certificate.key
+        committed = lifecycle.record_hash(record)
+        check_membership(head.root, CERTIFICATES, head.k, key, committed, evidence.bucket)
+        link = self._link()
+        standing, last = lifecycle.parse_record(record)
+        if (standing.count, last) != (len(self.history), link):
+            raise ProofError("proof-failed", "the record commits to another history")
+        type_value = self._record(f"type/{evidence.certificate.type_code}")
+        for event in evidence.events:
+            t = self._step(event).transition
+            for name in (f"key/{t.key}", f"department/{t.by}"):
+                self._record(name)
+        try:
+            ours = self.standings[-1]
+        except LedgerError as err:
+            return f"it admitted what the rules refuse: {err.message}"
+        if ours.record(link) != record:
+            return "its record of a certificate is not what the certificate's history gives"
+        for event in evidence.events:
+            try:
+                self._check_authority(event.ordinal, self._step(event), type_value)
+            except ProofError as err:
+                return f"it admitted what its own registry does not allow: {err.message}"
+        raise ProofError("proof-failed", "the rules give this history")
 
     def _freshness(self) -> Check:
         question = self.evidence.question

@@ -68,8 +68,11 @@ CODES: dict[str, Code] = {
     "malformed-record": _row("Not a bundle record.", Malformed, 400),
     "malformed-event": _row("Not an event line of the expected form.", Malformed, 400),
     "malformed-entry": _row("Not a log entry of the expected form.", Malformed, 400),
+    "malformed-deltas": _row("Not delta lists of the expected form.", Malformed, 400),
     "malformed-proof": _row("Not a proof of the expected form.", Malformed, 400),
     "malformed-evidence": _row("Not an evidence file.", Malformed, 400, 2),
+    "malformed-misbehaviour": _row("Not a misbehaviour file.", Malformed, 400, 2),
+    "malformed-state": _row("Not an auditor's state file.", Malformed, 400, 2),
     "malformed-trust": _row("Not a trust file.", Malformed, 400, 2),
     "malformed-receipt": _row("Not a receipt.", Malformed, 400, 2),
     "malformed-mapping": _row("The mapping file cannot be used.", Malformed, 400, 2),
@@ -139,6 +142,13 @@ CODES: dict[str, Code] = {
     "evidence-incomplete": _row("The evidence lacks what this question needs.", ProofError, 422, 4),
     "status-list-refused": _row("The status list is not signed as it must be.", ProofError, 422, 4),
     # storage, sequencing
+    "misbehaviour": _row(
+        "The ledger signed two statements that contradict each other.",
+        ProofError,
+        500,
+        5,
+        "CRITICAL",
+    ),
     "stored-bytes-damaged": _row(
         "What was read back is not what was hashed.", ProofError, 500, 4, "CRITICAL"
     ),

@@ -74,6 +74,16 @@ class Shown:
 
 
 @dataclass(frozen=True, slots=True)
+class Since:
+    """That the log under the checkpoint begins with the one of `size` leaves: the consistency proof
+    (RFC 9162 section 2.1.4) for who saw that one.
+    """
+
+    size: int
+    path: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Registration:
     """The entry at `index`, which registered the key whose record is from there on: what of it
     does not follow from the record, and its path.
@@ -102,6 +112,7 @@ class Evidence:
     status: Shown  # the checkpoint's last leaf
     status_then: Shown | None  # the last status entry known at `known_at`
     checkpoint: bytes
+    since: Since | None = None
 
     def entry(self, index: int) -> Shown | None:
         """The shown entry at a log index."""
@@ -179,6 +190,8 @@ def format_evidence(evidence: Evidence) -> bytes:
         "status_then": then and shown_members(then, nodes),
         "checkpoint": evidence.checkpoint.decode(),
     }
+    if (since := evidence.since) is not None:
+        value["since"] = {"size": since.size, "path": nodes.path(since.path)}
     value["nodes"] = nodes.text()
     return canonical.format(value)
 
@@ -224,7 +237,7 @@ def _evidence(value: Any) -> Evidence:
     if type(value) is not dict or value.get("format") != FORM:
         raise Malformed("malformed-evidence", f"an evidence file says format {FORM!r}")
     parse_members(
-        value,
+        {name: member for name, member in value.items() if name != "since"},
         "format origin certificate question keys history events entries bucket "
         "registry_size records registrations status status_then checkpoint nodes",
     )
@@ -262,6 +275,7 @@ def _evidence(value: Any) -> Evidence:
         status=parse_shown(value["status"], nodes),
         status_then=None if then is None else parse_shown(then, nodes),
         checkpoint=parse_text(value["checkpoint"]).encode(),
+        since=_since(value["since"], nodes) if "since" in value else None,
     )
 
 
@@ -328,6 +342,11 @@ def parse_shown(value: Any, nodes: tuple[bytes, ...]) -> Shown:
     parse_members(value, "index data path")
     data = canonical.format(value["data"])
     return Shown(parse_count(value["index"]), data, parse_path(value["path"], nodes))
+
+
+def _since(value: Any, nodes: tuple[bytes, ...]) -> Since:
+    parse_members(value, "size path")
+    return Since(parse_count(value["size"]), parse_path(value["path"], nodes))
 
 
 def parse_nodes(value: Any) -> tuple[bytes, ...]:

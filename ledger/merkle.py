@@ -163,6 +163,19 @@ def check_consistency(
     path = list(proof)
     if old & (old - 1) == 0:
         path.insert(0, old_root)
+    if consistency_roots(old, new, path) != (old_root, new_root):
+        raise ProofError("proof-failed", "the consistency proof leads to another root")
+
+
+def consistency_roots(old: int, new: int, path: Sequence[bytes]) -> tuple[bytes, bytes]:
+    """(root of the first `old` leaves, root) of the tree of `new` leaves that `path` is out of.
+
+    The path is a consistency proof with the root of the first `old` leaves in front where `old` is
+    a power of two: so it also shows that a tree does not begin with another one.
+    """
+    _check_hashes(path)
+    if not 1 <= old < new:
+        raise ProofError("proof-failed", f"no consistency from size {old} to size {new}")
     if not path:
         raise ProofError("proof-failed", "the consistency proof is empty")
     fn, sn = old - 1, new - 1
@@ -185,8 +198,13 @@ def check_consistency(
         sn >>= 1
     if sn:
         raise ProofError("proof-failed", "the consistency proof is too short")
-    if first != old_root or second != new_root:
-        raise ProofError("proof-failed", "the consistency proof leads to another root")
+    return first, second
+
+
+def prove_prefix(old: int, new: int, subtree: Subtree) -> list[bytes]:
+    """The path for `consistency_roots`; old is below new."""
+    path = prove_consistency(old, new, subtree)
+    return [tree_root(old, subtree), *path] if old & (old - 1) == 0 else path
 
 
 def _check_hashes(hashes: Sequence[bytes]) -> None:

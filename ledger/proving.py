@@ -17,6 +17,7 @@ from .evidence import (
     Registration,
     Shown,
     ShownEvent,
+    Since,
     Step,
 )
 from .holder_evidence import Act, Held, HolderEvidence
@@ -203,6 +204,43 @@ def prove_holder(source: HolderSource, pseudonyms: Sequence[str], asked_at: int)
         status=show_entry(source, source.size - 1),
         checkpoint=source.checkpoint,
     )
+
+
+def prove_act(source: Source, certificate: CertificateId, ordinal: int, asked_at: int) -> Evidence:
+    """What shows one act in a certificate's history, possible by the rules or not: `prove` itself
+    needs a history that is.
+    """
+    steps = tuple(source.history(certificate.key))
+    records, step = source.records(), steps[ordinal]
+    names = {
+        f"type/{certificate.type_code}",
+        f"department/{certificate.issuer}",
+        f"department/{step.transition.by}",
+        f"key/{step.transition.key}",
+    }
+    shown = [record for name in names if (record := records.show(name)) is not None]
+    return Evidence(
+        origin=source.origin,
+        certificate=certificate,
+        question=Question(asked_at),
+        history=steps,
+        events=(_show_event(source, step, ordinal, {}),),
+        entries=(show_entry(source, 0), show_entry(source, step.index)),
+        bucket=source.membership(CERTIFICATES, certificate.key),
+        registry_size=len(records.leaves),
+        registrations=(),
+        records=tuple(sorted(shown, key=lambda record: record.index)),
+        status=show_entry(source, source.size - 1),
+        status_then=None,
+        checkpoint=source.checkpoint,
+    )
+
+
+def prove_since(source: Source, size: int) -> Since | None:
+    """How the log grew from `size` leaves to the checkpoint; None where it did not, or shrank."""
+    if not 1 <= size < source.size:
+        return None
+    return Since(size, tuple(merkle.prove_consistency(size, source.size, source.subtree)))
 
 
 def show_entry(source: Source | HolderSource, index: int) -> Shown:

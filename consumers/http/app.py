@@ -17,13 +17,13 @@ from ledger.postgres.rows import read_origin
 from ledger.postgres.sequencing import read_published
 
 from .database import Database
+from .evidence import EvidenceEndpoint
 from .limits import Limits
 from .problems import on_crash, on_http_error, on_ledger_error
-from .settings import Settings
+from .settings import LOG_PREFIX, Settings
 from .status_lists import StatusListApp
 from .tiles import TileApp
 
-LOG_PREFIX = "/log"
 LISTS_PREFIX = "/v1/status-lists"
 _FRESH = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
@@ -52,6 +52,7 @@ def build_app(settings: Settings) -> Starlette:
         routes=[
             Route("/healthz", healthz),
             Route("/readyz", readyz),
+            Route("/v1/evidence", EvidenceEndpoint(database).get),
             Mount(LOG_PREFIX, TileApp(database, LOG_PREFIX)),
             Mount(LISTS_PREFIX, StatusListApp(database, LISTS_PREFIX)),
         ],

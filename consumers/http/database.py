@@ -11,6 +11,7 @@ from psycopg2.extensions import cursor as Cursor
 
 from ledger.errors import Unavailable
 from ledger.postgres.pool import Pool
+from ledger.postgres.reader import View
 
 MAX_WAITING = 256
 
@@ -27,12 +28,18 @@ class Database:
 
     async def read(self, work: Callable[[Cursor], T]) -> T:
         """What `work` returns on its thread; Unavailable where too many wait already."""
+        return await self._run(lambda: self._pool.read(work))
+
+    async def view(self, work: Callable[[View], T]) -> T:
+        """The same for questions to the published ledger as of one moment."""
+        return await self._run(lambda: self._pool.view(work))
+
+    async def _run(self, work: Callable[[], T]) -> T:
         if self._waiting >= MAX_WAITING:
             raise Unavailable("unreachable", f"{MAX_WAITING} questions wait already")
         self._waiting += 1
         try:
-            loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(self._threads, self._pool.read, work)
+            return await asyncio.get_running_loop().run_in_executor(self._threads, work)
         finally:
             self._waiting -= 1
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 DEFAULT_LISTEN = "127.0.0.1:8480"
+LOG_PREFIX = "/log"  # of the tile API
 
 
 class SettingsError(Exception):

@@ -57,7 +57,7 @@ def entries_path(index: int, width: int = WIDTH) -> TilePath:
 
 
 def deltas_path(index: int, width: int = WIDTH) -> TilePath:
-    """Delta bundle number `index` (ledger/FORMATS.md, section 14)."""
+    """Delta bundle number `index` (ledger/FORMATS.md, section 10)."""
     return TilePath(_DELTAS, index, width)
 
 

@@ -7,7 +7,6 @@ nothing. A query is not looked at.
 
 from __future__ import annotations
 
-import struct
 from collections.abc import AsyncIterator, Sequence
 
 import cramjam
@@ -16,6 +15,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from ledger.errors import CODES, LedgerError, ProofError
+from ledger.logbundle import format_deltas, format_entries
 from ledger.postgres.sequencing import read_published
 from ledger.postgres.tile_reading import (
     certificate_deltas,
@@ -30,7 +30,6 @@ from .tile_paths import TilePath, tile_path
 
 FOR_EVER = "public, max-age=31536000, immutable"
 BINARY = "application/octet-stream"
-PAIR = 64  # bytes of a delta: map key and record hash
 BATCH = 512 * 1024  # bytes of delta lists read at once
 _ALLOW = {"Allow": "GET, HEAD"}
 _COMMON = {"X-Content-Type-Options": "nosniff"}
@@ -92,7 +91,7 @@ class TileApp:
             entries = published_entries(cursor, path.begin, _end(path))
             if entries is None:
                 return None
-            bundle = format_bundle(entries)
+            bundle = format_entries(entries)
             return bytes(cramjam.gzip.compress(bundle, level=1)) if gzip else bundle
 
         data = await self._database.read(read)
@@ -128,16 +127,6 @@ class TileApp:
             if [len(data) for data in lists] != list(lengths[first : first + count]):
                 raise ProofError("stored-bytes-damaged", f"delta lists of entries from {low}")
             yield format_deltas(lists)
-
-
-def format_bundle(entries: Sequence[bytes]) -> bytes:
-    """Entries, each after its length as a big-endian uint16 (C2SP tlog-tiles)."""
-    return b"".join(struct.pack(">H", len(entry)) + entry for entry in entries)
-
-
-def format_deltas(lists: Sequence[bytes]) -> bytes:
-    """Delta lists, each after its number of pairs as a big-endian uint16 (FORMATS.md)."""
-    return b"".join(struct.pack(">H", len(data) // PAIR) + data for data in lists)
 
 
 def batches(lengths: Sequence[int]) -> list[tuple[int, int]]:

@@ -13,6 +13,7 @@ from psycopg2.extensions import cursor as Cursor
 
 from ..errors import Unavailable
 from .connection import connect
+from .reader import Reader, View
 from .statements import sql
 
 STATEMENT_SECONDS = 5.0
@@ -52,6 +53,21 @@ class Pool:
             finally:
                 if not connection.closed:
                     self._idle.put(connection)
+
+    def view(self, work: Callable[[View], T]) -> T:
+        """What `work` returns of the published ledger: all its statements see one moment."""
+
+        def look(cursor: Cursor) -> T:
+            connection = cursor.connection
+            connection.autocommit = False
+            try:
+                with Reader(connection).open() as view:
+                    return work(view)
+            finally:
+                if not connection.closed:
+                    connection.set_session("DEFAULT", readonly=True, autocommit=True)
+
+        return self.read(look)
 
     def close(self) -> None:
         """End the connections that nobody uses now."""

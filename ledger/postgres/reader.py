@@ -324,6 +324,14 @@ class View:
         """The evidence of everything that is bound to a holder's pseudonyms."""
         return prove_holder(self, pseudonyms, asked_at)
 
+    def record(self, key: bytes) -> bytes:
+        """The current record of a certificate, published or not yet; Refused `not-found`."""
+        self._cursor.execute(sql("read_certificates"), {"keys": key, "count": 1})
+        row = self._cursor.fetchone()
+        if row is None:
+            raise Refused("not-found")
+        return bytes(row[1])
+
     def status_places(self, certificate: CertificateId) -> list[tuple[int, str, int]]:
         """(version, URI of its status list, index) of each version that has a place, ascending."""
         uris = {row.number: row.uri for row in read_lists(self._cursor)}

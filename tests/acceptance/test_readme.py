@@ -7,8 +7,10 @@ import os
 import re
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -49,6 +51,12 @@ def shell(line: str, folder: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
+def ask(url: str) -> dict[str, Any]:
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with direct.open(url, timeout=60) as answer:
+        return dict(json.load(answer))
+
+
 def test_the_readme_runs_as_written(folder: Path) -> None:
     status = None
     for language, text in blocks():
@@ -69,6 +77,8 @@ def test_the_readme_runs_as_written(folder: Path) -> None:
             if verb and verb[1] == "up":
                 status = json.loads(run("status --json --data town", folder).stdout)
                 assert status["running"]
-                assert {"vkey", "tree_size", "certificates", "refused", "lag", "url"} <= set(status)
+                assert {"vkey", "tree_size", "certificates", "refused", "lag"} <= set(status)
+                assert status["log_url"] == f"{status['url']}/log"
+                assert ask(f"{status['url']}/readyz")["origin"] == status["origin"]
     assert status is not None
     assert not json.loads(run("status --json --data town", folder).stdout)["running"]

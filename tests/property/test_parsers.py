@@ -12,7 +12,18 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from ledger import canonical, identity, keys, lifecycle, logtopic, merkle, times, trust
+from ledger import (
+    canonical,
+    identity,
+    keys,
+    lifecycle,
+    logbundle,
+    logtopic,
+    merkle,
+    misbehaviour,
+    times,
+    trust,
+)
 from ledger.admission import DeadLetter, Opened, open_record
 from ledger.bundle import format_record, parse_header, parse_record
 from ledger.checkpoint import Checkpoint, format_proof, parse_checkpoint, parse_proof
@@ -116,8 +127,36 @@ def _apply(data: bytes) -> None:
     canonical.format(done.record)
 
 
+def _misbehaviour(data: bytes) -> None:
+    found = misbehaviour.parse_misbehaviour(data)
+    assert misbehaviour.format_misbehaviour(found) == data.removesuffix(b"\n")
+
+
+def _two_entries(data: bytes) -> bytes:
+    return logbundle.format_entries(logbundle.parse_entries(data, 2))
+
+
+def _two_lists(data: bytes) -> bytes:
+    return logbundle.format_deltas(logbundle.parse_deltas(data, 2))
+
+
+MISBEHAVIOUR = misbehaviour.Misbehaviour(
+    ORIGIN,
+    "entry",
+    "a claim",
+    (SIGNED, SIGNED),
+    (bytes(32),),
+    (misbehaviour.ShownEntry(0, ENTRY, (bytes(32),)),),
+    b"{}",
+    b"{}",
+)
+
+
 # name: (parser, a good input)
 PARSERS: dict[str, tuple[Callable[[bytes], Any], bytes]] = {
+    "misbehaviour": (_misbehaviour, misbehaviour.format_misbehaviour(MISBEHAVIOUR)),
+    "entry bundle": (_same(_two_entries), logbundle.format_entries([ENTRY, b"x"])),
+    "delta bundle": (_same(_two_lists), logbundle.format_deltas([bytes(128), b""])),
     "canonical": (_same(lambda d: canonical.format(canonical.parse(d, 65_536))), ENTRY),
     "note": (_same(_note), SIGNED),
     "vkey": (_same(_text(lambda t: str(parse_vkey(t)).encode())), str(CHECKPOINT.key).encode()),
@@ -193,6 +232,11 @@ def test_the_good_input_is_good(name: str) -> None:
     parse(good)
 
 
+TOLERANT = {  # some of these inputs are what they parse
+    "canonical", "message", "misbehaviour", "note", "number", "proof", "trust", "open_record",
+}  # fmt: skip
+
+
 @pytest.mark.parametrize("name", PARSERS)
 def test_hostile_inputs_are_refused(name: str) -> None:
     parse, good = PARSERS[name]
@@ -200,7 +244,7 @@ def test_hostile_inputs_are_refused(name: str) -> None:
     free_start = ("note", "checkpoint", "header")  # an origin may be any text
     prefixed = [] if name in free_start else [b" " + good, b"\xef\xbb\xbf" + good]
     for data in [*HOSTILE, *changed, *prefixed]:
-        if name in ("canonical", "message", "note", "number", "proof", "trust", "open_record"):
+        if name in TOLERANT:
             _tolerate(parse, data)
         else:
             with pytest.raises(LedgerError):

@@ -23,7 +23,7 @@ def test_each_code_says_what_every_edge_does(code: str) -> None:
     assert row.sentence[0].isupper()
     assert row.error in (Malformed, Refused, ProofError, Conflict, Unavailable)
     assert 400 <= row.http <= 599
-    assert row.exit in (2, 3, 4)
+    assert row.exit in (2, 3, 4, 5)
     assert row.level in ("INFO", "WARNING", "ERROR", "CRITICAL")
     err = row.error(code)
     assert isinstance(err, LedgerError)

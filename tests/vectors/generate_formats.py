@@ -21,6 +21,7 @@ from ledger import (
     expiry,
     identity,
     lifecycle,
+    logbundle,
     logtopic,
     merkle,
     statuslist,
@@ -343,7 +344,7 @@ def _status(
     out["checkpoint"] = signed.decode()
     out["leaf-hashes"] = "\n".join(f"{n} {value.hex()}" for n, value in enumerate(hashes))
     tile = tiles.extend(0, hashes, lambda level, index: b"")[0, 0]
-    bundle = b"".join(len(entry).to_bytes(2, "big") + entry for entry in entries)
+    bundle = logbundle.format_entries(entries)
     out["tiles"] = _rows(
         {
             "/tile/0/000.p/8": f"{len(tile)} bytes, SHA-256 {_sha(tile)}",
@@ -351,6 +352,9 @@ def _status(
             "its first 12 bytes": bundle[:12].hex(" "),
         }
     )
+    pairs = b"".join(key + record for key, record in logged.certificates)
+    deltas = logbundle.format_deltas([pairs if n == logged.index else b"" for n in range(8)])
+    out["delta-bundle"] = f"/delta/000.p/8: {deltas.hex()}"
     path = merkle.prove_inclusion(logged.index, len(entries), merkle.in_memory(hashes))
     proof = format_proof(logged.index, path, signed)
     out["proof"] = proof.decode()

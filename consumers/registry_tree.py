@@ -1,0 +1,60 @@
+"""The registry as the log gives it, with its tree: what fsck and the auditor fold entries into."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ledger import merkle, registry
+from ledger.admission import Lane
+from ledger.registry import Registry
+
+
+class RegistryTree:
+    """The records after each entry; `lanes` stand where their last logged bundle left them."""
+
+    def __init__(self) -> None:
+        self.registry = Registry("", {})
+        self.lanes: dict[tuple[str, int], Lane] = {}
+        self._leaves: dict[bytes, bytes] = {}  # name to leaf hash
+        self._sorted: list[bytes] = []
+        self._moved: set[tuple[str, int]] = set()
+
+    def found(self, origin: str, checkpoint_vkey: str, operator_vkey: str) -> None:
+        """Take the records of entry 0; Refused where it may not make them."""
+        records = registry.genesis_records(origin, checkpoint_vkey, operator_vkey)
+        self.registry = Registry(origin, {})
+        for record in records.values():
+            self.put(record)
+
+    def put(self, record: dict[str, Any]) -> None:
+        """Take a new or changed record."""
+        name = record["name"]
+        self.registry = Registry(self.registry.origin, {**self.registry.records, name: record})
+        self._put_leaf(name, registry.record_hash(record))
+
+    def open_lanes(self, department: str, count: int, index: int, leaf: bytes) -> None:
+        """Open a department's lanes, numbered from 0, by entry `index` with this leaf hash."""
+        for number in range(count):
+            self.move_lane((department, number), Lane(0, None, 0, leaf, 0, "", index))
+
+    def move_lane(self, place: tuple[str, int], lane: Lane) -> None:
+        """Have a lane stand elsewhere."""
+        self.lanes[place] = lane
+        self._moved.add(place)
+
+    def root(self) -> bytes:
+        """The root that a status entry now carries."""
+        for department, number in self._moved:
+            lane = self.lanes[department, number]
+            record = registry.lane_record(department, number, lane.index, lane.value())
+            self._put_leaf(record["name"], registry.record_hash(record))
+        self._moved.clear()
+        if not self._sorted:
+            self._sorted = sorted(self._leaves)
+        return merkle.root([self._leaves[name] for name in self._sorted])
+
+    def _put_leaf(self, name: str, leaf: bytes) -> None:
+        key = name.encode()
+        if key not in self._leaves:
+            self._sorted = []
+        self._leaves[key] = leaf
