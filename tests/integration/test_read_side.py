@@ -191,9 +191,13 @@ def test_evidence_is_checked_in_another_folder(
     shutil.copy(file, elsewhere)
     shutil.copy(ledger.trust_file, elsewhere)
     capsys.readouterr()
-    assert offline.main([str(elsewhere / file.name), "--json"]) == 0
+    assert offline.main([str(elsewhere / file.name), "--json", "--as-asked"]) == 0
     assert json.loads(capsys.readouterr().out)["answer"] == "valid"
-    assert run(ledger, "verify", str(file)) == 0
+    assert run(ledger, "verify", str(file), "--at", "2016-12-01") == 0
+    assert run(ledger, "verify", str(file)) == 1  # of now nothing was asked when it was made
+    assert run(ledger, "verify", str(file), "--type", "another") == 4
+    with pytest.raises(Malformed, match="for evidence files"):
+        run(ledger, "verify", NUMBER, "--as-asked")
     assert file.stat().st_size < 10_000
     forged = file.read_bytes().replace(b"2016-12-31", b"2036-12-31")
     file.write_bytes(forged)
