@@ -70,6 +70,17 @@ examples:
   certledger evidence 川A-000123 -o taxi.evidence.json
   certledger evidence 川A-000123 --at 2016-12-01 -o then.evidence.json
 """
+_HOLDER = """\
+List what is bound to a holder's pseudonyms, with what each certificate is now, and write the
+evidence. A holder has one pseudonym for each version of the secret that the registry names
+(`certledger pseudonym` prints them); the proof needs all of them, and says: all that admitted
+events bound to these pseudonyms, none withheld. `certledger verify FILE` checks it offline.
+"""
+_HOLDER_EXAMPLES = f"""\
+examples:
+  certledger holder 1:5f0c… 2:a17b…
+  certledger pseudonym --scheme 111 | certledger holder - -o mine{HOLDER_SUFFIX}
+"""
 _HISTORY_EXAMPLES = """\
 examples:
   certledger history 川A-000123
@@ -129,14 +140,9 @@ def add_commands(subparsers: Any) -> None:
     holder = subparsers.add_parser(
         "holder",
         help="everything a holder has, with proof that nothing is left out",
-        description="List what is bound to a holder's pseudonyms, with what each certificate is "
-        "now, and write the evidence. A holder has one pseudonym for each version of the secret "
-        "that the registry names (`certledger pseudonym` prints them); the proof needs all of "
-        "them, and says: all that admitted events bound to these pseudonyms, none withheld. "
-        "`certledger verify FILE` checks it offline.",
+        description=_HOLDER,
         epilog="exit: 0 listed, 2 usage, 3 proven that nothing is bound, 4 cannot decide or cannot "
-        "reach\nexample: certledger pseudonym --scheme 111 | certledger holder - -o "
-        f"mine{HOLDER_SUFFIX}",
+        f"reach\n{_HOLDER_EXAMPLES}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     holder.add_argument(

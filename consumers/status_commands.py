@@ -21,10 +21,10 @@ def add_commands(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "status-list",
         help="where a certificate stands in the status lists, or a list as a file",
-        description="With NUMBER: what a wallet's credential about this certificate carries, for "
+        description="With NUMBER: what a wallet's credential about this certificate carries, for\n"
         "each version of it. With --list: the signed list.",
-        epilog="certledger status-list 川A-000123\n"
-        "certledger status-list --list 1 --form cwt -o list.cwt",
+        epilog="examples:\n  certledger status-list 川A-000123\n"
+        "  certledger status-list --list 1 --form cwt -o list.cwt",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("subject", metavar="NUMBER", nargs="?")

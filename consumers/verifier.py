@@ -35,8 +35,8 @@ SUFFIX, HOLDER_SUFFIX = ".evidence.json", ".holder-evidence.json"
 _CLOCK_TOLERANCE = 1_000_000  # microseconds
 MISBEHAVIOUR_SUFFIX = ".misbehaviour.json"
 EXIT_CODES = (
-    "exit: 0 valid, 1 not valid, 2 usage, 3 not found, 4 cannot decide or cannot reach, "
-    "5 the ledger signed what contradicts itself or its rules; of a holder's evidence 0 listed, "
+    "exit: 0 valid, 1 not valid, 2 usage, 3 not found, 4 cannot decide or cannot reach,\n"
+    "5 the ledger signed what contradicts itself or its rules; of a holder's evidence 0 listed,\n"
     "3 nothing bound"
 )
 

@@ -167,17 +167,27 @@ def _add_pseudonym_secret(commands: Any) -> None:
         "add",
         help="make the next version and announce it",
         description="Departments go on with the old version until `use`. Old versions stay: what "
-        "was bound under them is found by their pseudonyms only.",
+        "was\nbound under them is found by their pseudonyms only.",
+        epilog="example:\n  certledger pseudonym-secret add",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add.set_defaults(run=run_pseudonym_secret_add)
     use = verbs.add_parser(
         "use",
         help="let the departments of DIR use a version from their next start on",
         description="The version's file must be in DIR and be the one that the registry names.",
+        epilog="example:\n  certledger pseudonym-secret use 2",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     use.add_argument("version", type=int)
     use.set_defaults(run=run_pseudonym_secret_use)
-    listing = verbs.add_parser("list", help="versions in the registry, and which of them are here")
+    listing = verbs.add_parser(
+        "list",
+        help="versions in the registry, and which of them are here",
+        description="Versions in the registry, and which of them are here.",
+        epilog="example:\n  certledger pseudonym-secret list --json",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     listing.add_argument("--json", action="store_true", help="as JSON on standard output")
     listing.set_defaults(run=run_pseudonym_secret_list)
 
