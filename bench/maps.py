@@ -15,7 +15,7 @@ from typing import Any
 import orjson
 from psycopg2.extensions import connection as Connection
 
-from ledger import keys, topics
+from ledger import topics
 from ledger.postgres.connection import connect
 from ledger.postgres.maps import Maps
 from ledger.postgres.sequencing import Sequencing
@@ -25,8 +25,9 @@ from streams.intake import dump
 from streams.kafka_topics import describe_topic
 from streams.logwriter import LogWriter
 from streams.sequencer import Sequencer
+from streams.signing import KeyRing
 
-from .ledgers import Ledger, fresh_ledger
+from .ledgers import Ledger, fresh_ledger, unwitnessed
 from .processes import Cost, costs, spent
 from .town import bundles
 
@@ -116,10 +117,11 @@ def run(certificates: int, phase_bundles: int, phases: int, say: Callable[[str],
         store = Sequencing(connect(settings.postgres, "sequencer", writes=True))
         store.lead()
         writer = LogWriter(settings.kafka, store)
-        signer = keys.load_key(settings.data_dir / "keys" / "checkpoint.key")
-        keeping = Sequencer(store, writer, signer, ledger.origin)
+        keys = settings.data_dir / "keys"
+        ring = KeyRing.of_files(keys / "checkpoint.key", keys / "cosigner.key")
+        keeping = Sequencer(store, writer, ring, unwitnessed(), ledger.origin)
         keeping.start()
-        bare: Any = Sequencer(store, writer, signer, ledger.origin)
+        bare: Any = Sequencer(store, writer, ring, unwitnessed(), ledger.origin)
         bare._loaded, bare._cadence = _NoMaps(), _Never()
         way = _Way(ledger, bundles(SIZE, names, LANES))
         begun = 0

@@ -11,6 +11,7 @@ from typing import Any
 
 from stdnum.cn import uscc
 
+from ledger.checkpoint_keys import TrustedKey
 from ledger.keys import create_key
 from producers.config import create_publisher_folder
 from producers.publisher import Publisher
@@ -54,7 +55,7 @@ def run(events: int) -> tuple[float, float]:
             data,
             origin="localhost/bench",
             department="bench",
-            checkpoint_vkey=str(key.key),
+            checkpoint_keys=[TrustedKey(key.key, 0, None)],
             time_zone="Asia/Shanghai",
             lanes=1,
         )

@@ -13,7 +13,7 @@ from typing import Any
 
 import orjson
 
-from ledger import keys, topics
+from ledger import topics
 from ledger.admission import Turn
 from ledger.postgres import store as stores
 from ledger.postgres.connection import connect
@@ -24,8 +24,9 @@ from streams.kafka_topics import describe_topic
 from streams.logwriter import LogWriter, make_producer
 from streams.relay import Relay
 from streams.sequencer import Sequencer
+from streams.signing import KeyRing
 
-from .ledgers import fresh_ledger
+from .ledgers import fresh_ledger, unwitnessed
 from .town import Plan
 
 PER_TURN = 8  # bundles
@@ -93,8 +94,9 @@ def run(plan: Plan, around: Callable[[], Any] | None = None) -> dict[str, tuple[
         sequencing = Sequencing(connect(settings.postgres, "sequencer", writes=True))
         sequencing.lead()
         writer = LogWriter(settings.kafka, sequencing)
-        signer = keys.load_key(settings.data_dir / "keys" / "checkpoint.key")
-        sequencer = Sequencer(sequencing, writer, signer, ledger.origin)
+        keys = settings.data_dir / "keys"
+        ring = KeyRing.of_files(keys / "checkpoint.key", keys / "cosigner.key")
+        sequencer = Sequencer(sequencing, writer, ring, unwitnessed(), ledger.origin)
         sequencer.start()
         relay = Relay(
             Sequencing(connect(settings.postgres, "relay")), make_producer(settings.kafka, "relay")

@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from ledger.checkpoint_keys import TrustedKey
 from ledger.errors import Malformed, Unavailable
 from ledger.misbehaviour import format_misbehaviour
 from ledger.note import parse_vkey
 from ledger.postgres.connection import connect
-from ledger.trust import Trust, TrustedKey
+from ledger.trust import Trust
 
 from .audit import Result, audit, audit_lines, strange_keys
 from .audit_state import State, load_state, save_state

@@ -115,7 +115,12 @@ class PublicFold:
 
     def _take_genesis(self, index: int, value: Mapping[str, Any], data: bytes, _: bytes) -> None:
         if index == 0:
-            self.tree.found(value["origin"], value["checkpoint_vkey"], value["operator_vkey"])
+            self.tree.found(
+                value["origin"],
+                value["checkpoint_vkey"],
+                value["operator_vkey"],
+                value.get("cosigner_vkey"),
+            )
 
     def _take_registry(self, index: int, value: Mapping[str, Any], data: bytes, _: bytes) -> None:
         self._count("registry changes")

@@ -505,8 +505,8 @@ def _receipt(args: Any, env: Env) -> int:
         trust = load_trust(args.trust or env.trust)
         index = _bundle_index(args.subject, view)
         data = view.receipt(index)
-        checkpoint = trust.check_checkpoint(view.checkpoint)
-    receipt = parse_receipt(data, trust.required(checkpoint.size)[0])
+        trust.check_checkpoint(view.checkpoint)
+    receipt = parse_receipt(data, trust.keys)
     header = receipt.header
     if args.output:
         write_file(args.output, data + b"\n")

@@ -17,10 +17,11 @@ import psycopg2
 from psycopg2.extensions import connection as Connection
 
 from ledger import canonical
+from ledger.checkpoint_keys import TrustedKey, parse_keys
 from ledger.entry import GENESIS, STATUS, parse_entry
 from ledger.errors import LedgerError, Unavailable
-from ledger.note import VerifierKey, parse_vkey
 from ledger.postgres.scan import Row, Scan, scan
+from ledger.registry import first_keys
 
 from .fsck_accounting import check_accounting, check_outbox, check_positions
 from .fsck_fold import Fold
@@ -66,8 +67,8 @@ def _check(tables: Scan, report: Report, topics: Topics | None) -> None:
     if allocation is None:
         raise Unavailable("not-initialised")
     origin, next_index, ledger_time, registry_index, next_outbox = allocation
-    key = _checkpoint_key(tables, report, origin)
-    tree = Tree(tables, report, origin, key, next_index)
+    keys = _checkpoint_keys(tables, report, origin)
+    tree = Tree(tables, report, origin, keys, next_index)
     fold = Fold(tables, report)
     row = tables.row("scan_last_entry")
     fold.last = -1 if row is None or row[0] is None else row[0]
@@ -102,11 +103,14 @@ def _check(tables: Scan, report: Report, topics: Topics | None) -> None:
     check_positions(tables, report, tree.size, next_outbox)
     check_following(tables, report, origin)
     if topics is not None:
-        check_topics(tables, report, topics, fold, tree, key, next_outbox)
+        check_topics(tables, report, topics, fold, tree, keys, next_outbox)
 
 
-def _checkpoint_key(tables: Scan, report: Report, origin: str) -> VerifierKey | None:
-    """The key that entry 0 names; the registry record's where entry 0 is damaged."""
+def _checkpoint_keys(tables: Scan, report: Report, origin: str) -> tuple[TrustedKey, ...]:
+    """The keys that had to sign, by the registry's record, which the fold compares with the notes
+    that made it; those that entry 0 names where the record is damaged, none where both are.
+    """
+    first: tuple[TrustedKey, ...] = ()
     row = tables.row("scan_some_entries", begin=0, end=1)
     try:
         value = parse_entry(row[1]) if row is not None else {}
@@ -114,17 +118,24 @@ def _checkpoint_key(tables: Scan, report: Report, origin: str) -> VerifierKey | 
             raise Unavailable("not-initialised", "entry 0 is missing or is no genesis")
         if value["origin"] != origin:
             report.add("genesis", "entry 0", f"its origin is {value['origin']!r}, not {origin!r}")
-        return parse_vkey(value["checkpoint_vkey"])
+        first = first_keys(value)
     except LedgerError as err:
         report.add("genesis", "entry 0", err.message)
     for name, data, _ in tables.rows("scan_registry"):
         if name == "ledger":
             try:
-                return parse_vkey(canonical.parse(data, 1 << 20)["value"]["checkpoint_vkey"])
+                keys = parse_keys(canonical.parse(data, 1 << 20)["value"]["checkpoint_keys"])
             except (LedgerError, KeyError, TypeError):
                 break
-    report.add("incomplete", "checkpoints", "no checkpoint key is known: no signature was checked")
-    return None
+            named = [(k.key, k.from_size) for k in keys[: len(first)]]
+            if named != [(k.key, k.from_size) for k in first]:
+                report.add("registry", "ledger", "its first keys are not those of entry 0")
+            return keys
+    if not first:
+        report.add(
+            "incomplete", "checkpoints", "no checkpoint key is known: no signature was checked"
+        )
+    return first
 
 
 def _blocks(rows: Iterator[Row], total: int) -> Iterator[list[bytes | None]]:

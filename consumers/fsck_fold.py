@@ -197,7 +197,12 @@ class Fold:
             self._report.add("genesis", f"entry {index}", "a second genesis")
             return set()
         try:
-            self._tree.found(value["origin"], value["checkpoint_vkey"], value["operator_vkey"])
+            self._tree.found(
+                value["origin"],
+                value["checkpoint_vkey"],
+                value["operator_vkey"],
+                value.get("cosigner_vkey"),
+            )
         except LedgerError as err:
             self._report.add("genesis", "entry 0", err.message)
             self.stopped = index
@@ -237,10 +242,11 @@ class Fold:
             values = [canonical.parse(data, 1 << 20) for _, data, _ in found]
             if index == 0:
                 by_name = {v["name"]: v["value"] for v in values}
+                first, *cosigner = [
+                    member["vkey"] for member in by_name["ledger"]["checkpoint_keys"]
+                ]
                 self._tree.found(
-                    by_name["ledger"]["origin"],
-                    by_name["ledger"]["checkpoint_vkey"],
-                    by_name["operator"]["vkey"],
+                    by_name["ledger"]["origin"], first, by_name["operator"]["vkey"], *cosigner
                 )
                 return True
             for value in values:

@@ -27,10 +27,11 @@ from ledger.admission import (
 )
 from ledger.bundle import Bundle, parse_record
 from ledger.checkpoint import parse_checkpoint, parse_proof
+from ledger.checkpoint_keys import TrustedKey, check_signed
 from ledger.entry import BUNDLE, parse_entry
 from ledger.entry import EQUIVOCATION as EQUIVOCATION_ENTRY
 from ledger.errors import LedgerError, ProofError, Refused, Unavailable
-from ledger.note import VerifierKey, parse_note
+from ledger.note import parse_note
 from ledger.postgres.scan import Row, Scan
 from ledger.receipt import LANE_FORM, RECEIPT_FORM, parse_message, parse_receipt
 
@@ -137,7 +138,7 @@ def check_topics(
     found: Topics,
     fold: Fold,
     tree: Tree,
-    key: VerifierKey | None,
+    keys: tuple[TrustedKey, ...],
     next_outbox: int,
 ) -> None:
     """Everything the topics hold, against the tables of `scan`."""
@@ -160,9 +161,9 @@ def check_topics(
         except IndexError:
             return True  # a tile is missing or short, which was reported
 
-    _LogTopic(scan, report, found, fold.damaged, tree.size, next_outbox, key, is_ours).check()
-    if key is not None:
-        _check_receipts(scan, report, found, fold.damaged, tree.size, key, is_ours)
+    _LogTopic(scan, report, found, fold.damaged, tree.size, next_outbox, keys, is_ours).check()
+    if keys:
+        _check_receipts(scan, report, found, fold.damaged, tree.size, keys, is_ours)
     _check_intake(scan, report, found, fold)
     _check_ends(scan, report, found)
 
@@ -178,12 +179,12 @@ class _LogTopic:
         damaged: set[int],
         size: int,
         next_outbox: int,
-        key: VerifierKey | None,
+        keys: tuple[TrustedKey, ...],
         is_ours: Callable[[bytes], bool],
     ) -> None:
         self._scan, self._report, self._found = scan, report, found
         self._size, self._next_outbox = size, next_outbox
-        self._key, self._is_ours = key, is_ours
+        self._keys, self._is_ours = keys, is_ours
         self._entries = bytearray(size)  # 1 where the topic holds the entry
         self._messages = bytearray(next_outbox)
         self._differing = set(damaged)  # reported already
@@ -251,8 +252,8 @@ class _LogTopic:
 
     def _take_checkpoint(self, place: str, value: bytes) -> None:
         checkpoint, note = parse_checkpoint(value)
-        if self._key is not None:
-            note.check_signed_by(self._key)
+        if self._keys:
+            check_signed(self._keys, checkpoint, note)
         self._report.count("log topic checkpoints")
         if checkpoint.size > self._size:
             raise Refused(
@@ -282,7 +283,7 @@ def _check_receipts(
     found: Topics,
     damaged: set[int],
     size: int,
-    key: VerifierKey,
+    keys: tuple[TrustedKey, ...],
     is_ours: Callable[[bytes], bool],
 ) -> None:
     sent = bytearray(size)
@@ -299,7 +300,7 @@ def _check_receipts(
                     report.count("notices")
                     continue
                 report.count("receipts")
-                receipt = parse_receipt(value or b"", key)
+                receipt = parse_receipt(value or b"", keys)
                 row = scan.row("scan_some_entries", begin=receipt.index, end=receipt.index + 1)
                 same = row is not None and row[1] == message["entry"].encode()
                 if not same and receipt.index not in damaged:

@@ -12,8 +12,8 @@ from itertools import product
 
 from ledger import merkle
 from ledger.checkpoint import parse_checkpoint
+from ledger.checkpoint_keys import TrustedKey, check_signed
 from ledger.errors import LedgerError
-from ledger.note import VerifierKey
 from ledger.postgres.scan import Scan
 
 from .fsck_report import Merge, Report
@@ -26,10 +26,10 @@ class Tree:
     """The tree below the head, recomputed."""
 
     def __init__(
-        self, scan: Scan, report: Report, origin: str, key: VerifierKey | None, allocated: int
+        self, scan: Scan, report: Report, origin: str, keys: tuple[TrustedKey, ...], allocated: int
     ) -> None:
         self._report = report
-        self._origin, self._key = origin, key
+        self._origin, self._keys = origin, keys
         head = scan.row("scan_head")
         if head is None:
             report.add("head", "head", "there is no tree head")
@@ -102,8 +102,8 @@ class Tree:
                 place = f"checkpoint {size}"
                 try:
                     checkpoint, note = parse_checkpoint(data)
-                    if self._key is not None:
-                        note.check_signed_by(self._key)
+                    if self._keys:
+                        check_signed(self._keys, checkpoint, note)
                 except LedgerError as err:
                     self._report.add("checkpoint", place, err.message)
                     continue

@@ -19,9 +19,11 @@ class RegistryTree:
         self._sorted: list[bytes] = []
         self._moved: set[tuple[str, int]] = set()
 
-    def found(self, origin: str, checkpoint_vkey: str, operator_vkey: str) -> None:
-        """Take the records of entry 0; Refused where it may not make them."""
-        records = registry.genesis_records(origin, checkpoint_vkey, operator_vkey)
+    def found(
+        self, origin: str, checkpoint: str, operator: str, cosigner: str | None = None
+    ) -> None:
+        """Take the records of entry 0, made of these vkeys; Refused where it may not make them."""
+        records = registry.genesis_records(origin, checkpoint, operator, cosigner)
         self.registry = Registry(origin, {})
         for record in records.values():
             self.put(record)

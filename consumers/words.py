@@ -59,6 +59,8 @@ REASONS = {
     "checkpoint-stale": ("the evidence is not from the present", "证据已过时"),
     "issuer-silent": ("the issuer has been silent for too long", "发证机关久未报送"),
     "another-certificate": ("the file is about another certificate", "所查并非此证"),
+    "witness-times-disagree": ("witnesses saw it at another time", "见证时间不符"),
+    "signature-unsupported": ("this machine cannot check ML-DSA signatures", "本机无法验证签名"),
     "ambiguous": ("several certificates have this number", "同号证照不止一张"),
     "unreachable": ("the ledger cannot be reached", "无法连接账本"),
     "not-initialised": ("there is no ledger yet", "账本尚未建立"),

@@ -14,6 +14,7 @@ import consumers.audit_commands
 import consumers.commands
 import consumers.fsck_commands
 import consumers.status_commands
+import consumers.witness.commands
 import producers.commands
 from deploy import demo, registry_commands, stack_commands
 from deploy.environment import Environment, default_data
@@ -52,6 +53,7 @@ def build_parser() -> argparse.ArgumentParser:
     consumers.status_commands.add_commands(commands)
     consumers.fsck_commands.add_commands(commands)
     consumers.audit_commands.add_commands(commands)
+    consumers.witness.commands.add_commands(commands)
     for leaf in _leaves(parser):
         if not any(action.dest == "data" for action in leaf._actions):
             leaf.add_argument(

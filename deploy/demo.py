@@ -19,10 +19,12 @@ from typing import Any
 
 from consumers.http.settings import LOG_PREFIX
 from deploy.embedded import postgres
+from deploy.embedded.supervisor import Program
 from deploy.environment import Environment
 from deploy.errors import StackError
 from deploy.stack import Stack, worker_programs
 from deploy.stack_commands import say
+from deploy.witnesses import remove_outside, set_policy, witness_programs
 from ledger import canonical, lifecycle
 from ledger.postgres.connection import connect, transaction
 from ledger.postgres.reader import Reader
@@ -44,6 +46,7 @@ _WANTED = (
     "not-yet-valid",
 )
 _SHOWN = 4
+_WITNESSES = 3
 
 
 def add_commands(commands: Any) -> None:
@@ -70,8 +73,19 @@ def run_demo(args: argparse.Namespace, env: Environment) -> int:
     env = Environment(data.resolve())
     began = time.monotonic()
     _clear(env.data)
-    stack = Stack(env.data, worker_programs(1), progress=lambda text: say(f"  {text}"), http=True)
-    _head("Starting Apache Kafka, PostgreSQL and the ledger")
+
+    def beside(data: Path) -> list[Program]:
+        set_policy(data, _WITNESSES, (), None)
+        return witness_programs(data)
+
+    stack = Stack(
+        env.data,
+        worker_programs(1),
+        progress=lambda text: say(f"  {text}"),
+        http=True,
+        beside=beside,
+    )
+    _head("Starting Apache Kafka, PostgreSQL, the ledger and three witnesses")
     stack.up(detach=True)
     (env.data / _MARKER).touch()
     try:
@@ -149,6 +163,7 @@ def _clear(data: Path) -> None:
     Stack(data).down()
     if (data / "postgres").exists():
         postgres.remove(data)
+    remove_outside(data)
     if (data / "lock").exists():
         shutil.rmtree(data)
 
@@ -211,13 +226,13 @@ def _forge(evidence: bytes) -> bytes:
 
 
 def _show_checkpoint(url: str) -> None:
-    _head("The log for anybody's programs, as C2SP tlog-tiles: its signed checkpoint")
+    _head("The log for anybody's programs, as C2SP tlog-tiles: its checkpoint")
     place = f"{url}{LOG_PREFIX}/checkpoint"
     say(f"\n$ curl {place}")
     direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     with direct.open(place, timeout=20) as answer:
         for line in answer.read().decode().splitlines():
-            say(f"  {line}")
+            say(f"  {line if len(line) < 160 else line[:140] + '…'}")
 
 
 def _head(text: str) -> None:

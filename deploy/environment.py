@@ -73,8 +73,8 @@ class Environment:
 
     @property
     def checkpoint_vkey(self) -> str:
-        """The key that signs checkpoints."""
-        return str((self._registry.value("ledger") or {})["checkpoint_vkey"])
+        """The key that signed the first checkpoints: it tells ledgers apart and never changes."""
+        return str(self._registry.checkpoint_keys[0].key)
 
     def registration(self) -> Registration:
         """The registry, open for changes."""

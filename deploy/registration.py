@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from deploy.witnesses import write_trust
 from ledger import keys, registry
 from ledger.errors import Malformed, Refused
 from ledger.identity import pseudonym_check
@@ -41,6 +42,10 @@ class Registration:
         """The registry as it is now."""
         with transaction(self._connection) as cursor:
             return read_registry(cursor, read_origin(cursor))
+
+    def write_trust(self) -> None:
+        """The data folder's trust file as the registry now is."""
+        write_trust(self._connection, self._data)
 
     def add_department(
         self,
@@ -79,7 +84,7 @@ class Registration:
             self._data,
             origin=current.origin,
             department=department,
-            checkpoint_vkey=(current.value("ledger") or {})["checkpoint_vkey"],
+            checkpoint_keys=current.checkpoint_keys,
             time_zone=time_zone,
             lanes=lanes,
             pseudonym_version=version,
@@ -165,6 +170,11 @@ class Registration:
             raise Refused("registry-refused", f"{department} has no key {key_id[:64]}")
         signer = keys.load_key(department_folder(self._data, department) / "registry.key")
         return self._revoke(department, value["role"], key_id, value["vkey"], signer, since)
+
+    def change_ledger_keys(self, old: Signer, new: Signer, cosigner_vkey: str) -> int:
+        """Have other keys sign the checkpoints that hold this change; its log index."""
+        change = {"checkpoint_vkey": str(new.key), "cosigner_vkey": cosigner_vkey}
+        return self._change(self.read(), "ledger", change, [self._operator(), old, new])
 
     def add_type(
         self,

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from deploy.environment import Environment
+from deploy.ledger_keys import prepare_keys, register_keys, settle_files
 from deploy.registration import parse_grants, parse_names
+from deploy.witnesses import tell_embedded
 from ledger.identity import pseudonym_check
 from ledger.keys import load_key
 from ledger.note import parse_vkey
@@ -17,6 +19,7 @@ from producers.config import (
     load_secret,
     pseudonym_path,
     pseudonym_secrets,
+    set_checkpoint_keys,
     use_pseudonym_version,
 )
 
@@ -111,6 +114,20 @@ def _add_key(commands: Any) -> None:
     rotate.add_argument("department")
     rotate.add_argument("--role", choices=ROLES, default=BUNDLE_ROLE)
     rotate.set_defaults(run=run_key_rotate)
+    ledger = verbs.add_parser(
+        "rotate-ledger",
+        help="new keys for the ledger's checkpoints",
+        description="Make a new Ed25519 and a new ML-DSA-44 key, have the operator, the old and\n"
+        "the new key sign the change, and write DIR/trust.json with both and their sizes.\n"
+        "Witnesses that others run must know the new keys first: --prepare shows them.",
+        epilog="examples:\n  certledger key rotate-ledger --prepare\n"
+        "  certledger key rotate-ledger",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    ledger.add_argument(
+        "--prepare", action="store_true", help="only make the new keys and show them"
+    )
+    ledger.set_defaults(run=run_key_rotate_ledger)
     revoke = verbs.add_parser(
         "revoke",
         help="revoke a key from the next log index on",
@@ -263,6 +280,27 @@ def run_key_rotate(args: argparse.Namespace, env: Environment) -> int:
     """certledger key rotate"""
     index, new, old = env.registration().rotate_key(args.department, args.role)
     print(f"key {new} signs from now on; {old} is revoked from log index {index}")
+    return 0
+
+
+def run_key_rotate_ledger(args: argparse.Namespace, env: Environment) -> int:
+    """certledger key rotate-ledger"""
+    registration = env.registration()
+    folder = env.data / "keys"
+    new = prepare_keys(folder, env.origin)
+    if args.prepare:
+        print(f"{new.checkpoint.key}\n{new.cosigner.key}")
+        return 0
+    for key in new:
+        tell_embedded(env.data, str(key.key))
+    size = register_keys(registration, folder, new)
+    set_checkpoint_keys(env.data, registration.read().checkpoint_keys)
+    registration.write_trust()
+    settle_files(registration, folder)
+    print(
+        f"new keys sign every checkpoint of {size} leaves on; {env.trust} names them, and the old "
+        "ones for smaller ones: give it to whoever checks answers"
+    )
     return 0
 
 

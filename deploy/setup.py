@@ -10,16 +10,19 @@ import os
 import secrets
 from pathlib import Path
 
+from deploy.embedded.files import write_atomically
 from deploy.errors import StackError
 from deploy.stack import Settings
+from deploy.witnesses import tell_embedded, write_trust
 from ledger import keys, statuslist, topics
+from ledger.cosignature import Cosigner
 from ledger.errors import LedgerError, Unavailable
 from ledger.note import MemorySigner
-from ledger.postgres.connection import connect
+from ledger.postgres.connection import connect, transaction
 from ledger.postgres.migrate import migrate
+from ledger.postgres.rows import read_registry
 from ledger.postgres.store import create_ledger, read_genesis
 from ledger.registry import operator_key_name
-from ledger.trust import Trust, TrustedKey, format_trust
 from streams.kafka_topics import create_topics, describe_topic
 
 DEFAULT_PARTITIONS = 4
@@ -45,25 +48,25 @@ def _prepare(settings: Settings) -> None:
         origin = _origin(data)
         _check_begun(data)
         checkpoint = _key(data, "checkpoint", origin)
+        cosigner = _cosigner(data, origin)
         lists = _key(data, "statuslist", statuslist.key_name(origin))
         try:
-            stored, genesis = read_genesis(connection)
+            stored, _ = read_genesis(connection)
         except Unavailable:
             operator = _key(data, "operator", operator_key_name(origin))
-            genesis = create_ledger(connection, origin, str(checkpoint.key), str(operator.key))
+            create_ledger(
+                connection, origin, str(checkpoint.key), str(operator.key), str(cosigner.key)
+            )
             stored = origin
         if stored != origin:
             raise StackError(
                 f"the database holds the ledger {stored}, the folder {data} has keys of {origin}: "
                 "use the folder that belongs to this database"
             )
-        trust = Trust(
-            origin=origin,
-            genesis=genesis,
-            keys=(TrustedKey(checkpoint.key, 0, None),),
-            status_list_keys=(lists.key,),
-        )
-        write_atomically(data / "trust.json", format_trust(trust))
+        with transaction(connection) as cursor:
+            for trusted in read_registry(cursor, origin).checkpoint_keys:
+                tell_embedded(data, str(trusted.key))
+        write_trust(connection, data, (lists.key,))
     finally:
         connection.close()
 
@@ -79,13 +82,21 @@ def _origin(data: Path) -> str:
 
 
 def _check_begun(data: Path) -> None:
-    """None unless the ledger of this folder was begun and its checkpoint key is gone since."""
-    path = data / "keys" / "checkpoint.key"
-    if (data / "trust.json").exists() and not path.exists():
-        raise StackError(
-            f"{path} is missing: the ledger of this folder was begun with it, and nobody would "
-            "believe another; put it back"
-        )
+    """None unless the ledger of this folder was begun and one of its keys is gone since."""
+    for name in ("checkpoint", "cosigner"):
+        path = data / "keys" / f"{name}.key"
+        if (data / "trust.json").exists() and not path.exists():
+            raise StackError(
+                f"{path} is missing: the ledger of this folder was begun with it, and nobody would "
+                "believe another; put it back"
+            )
+
+
+def _cosigner(data: Path, origin: str) -> Cosigner:
+    path = data / "keys" / "cosigner.key"
+    if path.exists():
+        return keys.load_cosigner(path)
+    return keys.create_cosigner(path, origin)
 
 
 def _key(data: Path, name: str, key_name: str) -> MemorySigner:
@@ -95,13 +106,3 @@ def _key(data: Path, name: str, key_name: str) -> MemorySigner:
     if path.exists():
         return keys.load_key(path)
     return keys.create_key(path, key_name)
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """A whole file or none, on disk before this returns."""
-    draft = path.with_name(path.name + ".new")
-    with draft.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.rename(path)

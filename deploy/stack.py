@@ -27,6 +27,7 @@ from deploy.embedded import kafka, postgres
 from deploy.embedded.files import LOOPBACK, free_port, is_free, read_json, write_json
 from deploy.embedded.supervisor import Program, Step, Supervisor, born
 from deploy.errors import StackError
+from deploy.witnesses import witness_programs
 
 _MARKER = "stack.json"
 _LOCK = "lock"
@@ -100,13 +101,17 @@ class Stack:
         environ: Mapping[str, str] = os.environ,
         progress: Callable[[str], None] = lambda _: None,
         http: bool = False,
+        beside: Callable[[Path], Sequence[Program]] = witness_programs,
     ) -> None:
-        """Nothing is touched before `up`."""
+        """Nothing is touched before `up`. `beside` gives the programs of others that run along, by
+        what the data folder says; the sequencer compares itself with them, so they start before it.
+        """
         self.data_dir = data_dir.absolute()
         self.programs = programs
         self.setup = setup
         self.progress = progress
         self.http = http
+        self._beside = beside
         self._environ = environ
 
     def up(self, detach: bool = False) -> None:
@@ -324,12 +329,18 @@ class Stack:
 
     def _own(self, settings: Settings, servers: Sequence[Program]) -> list[Program]:
         first = [part.name for part in servers] + (["set-up"] if self.setup else [])
-        programs = [*self.programs, *([http_program(settings)] if self.http else [])]
+        beside = self._beside(self.data_dir)
+        names = [program.name for program in beside]
+        programs = [*beside, *self.programs, *([http_program(settings)] if self.http else [])]
         return [
             replace(
                 program,
                 env={**self._environ, **(program.env or {}), **settings.environment()},
-                after=[*first, *program.after],
+                after=[
+                    *first,
+                    *(names if program.name == "sequencer" else ()),
+                    *program.after,
+                ],
             )
             for program in programs
         ]

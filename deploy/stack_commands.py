@@ -7,6 +7,7 @@ import json
 import sys
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -14,15 +15,17 @@ from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import KafkaError
 
 from consumers.http.settings import LOG_PREFIX
+from deploy.embedded.supervisor import Program
 from deploy.environment import Environment
 from deploy.errors import StackError
 from deploy.stack import Stack, worker_programs
+from deploy.witnesses import set_policy, witness_programs
 from ledger import times, topics
 from ledger.admission import Lane
 from ledger.errors import LedgerError, Unavailable
 from ledger.postgres.connection import connect, transaction
 from ledger.postgres.rows import read_lanes, read_origin, read_registry
-from ledger.postgres.sequencing import read_published, read_tally
+from ledger.postgres.sequencing import read_head, read_published, read_tally, read_witnesses
 from ledger.postgres.statements import sql
 from ledger.registry import Registry
 from producers.link import check_reachable
@@ -46,6 +49,22 @@ def add_commands(commands: Any) -> None:
     )
     up.add_argument("--detach", action="store_true", help="return when everything is ready")
     up.add_argument("--workers", type=int, default=1, help="admission workers (default 1)")
+    up.add_argument(
+        "--witnesses",
+        type=int,
+        metavar="N",
+        help="run N witnesses beside it, the last with its state outside the folder",
+    )
+    up.add_argument(
+        "--witness",
+        action="append",
+        default=[],
+        metavar="VKEY@URL",
+        help="ask this witness too, repeatable; kept in DIR/policy, as --quorum is",
+    )
+    up.add_argument(
+        "--quorum", type=int, metavar="N", help="of all witnesses (default: more than half)"
+    )
     up.set_defaults(run=run_up)
     down = commands.add_parser(
         "down",
@@ -76,7 +95,12 @@ def run_up(args: argparse.Namespace, env: Environment) -> int:
     """certledger up"""
     if not 1 <= args.workers <= 64:
         raise StackError(f"--workers {args.workers}: a number from 1 to 64 is needed")
-    stack = Stack(env.data, worker_programs(args.workers), progress=say, http=True)
+
+    def beside(data: Path) -> list[Program]:
+        set_policy(data, args.witnesses, args.witness, args.quorum)
+        return witness_programs(data)
+
+    stack = Stack(env.data, worker_programs(args.workers), progress=say, http=True, beside=beside)
     stack.up(detach=args.detach)
     if args.detach:
         say(
@@ -111,6 +135,8 @@ def status(env: Environment) -> dict[str, Any]:
         "origin": None,
         "vkey": None,
         "tree_size": None,
+        "signed_size": None,
+        "witnesses": [],
         "certificates": None,
         "events": None,
         "refused": {},
@@ -137,14 +163,21 @@ def ledger_status(env: Environment) -> dict[str, Any]:
             tally = read_tally(cursor)
             registry = read_registry(cursor, origin)
             lanes = read_lanes(cursor)
+            head = read_head(cursor)
+            witnesses = read_witnesses(cursor)
             cursor.execute(sql("read_all_intake"))
             intake = cursor.fetchall()
     finally:
         connection.close()
     held = {
         "origin": origin,
-        "vkey": (registry.value("ledger") or {}).get("checkpoint_vkey"),
+        "vkey": registry.checkpoint_vkey,
         "tree_size": None if published is None else published[0],
+        "signed_size": head.size,
+        "witnesses": [
+            {"name": name, "size": size, "cosigned_at": seconds, "problem": problem}
+            for name, size, seconds, problem in witnesses
+        ],
         "certificates": tally.get("certificates", 0),
         "events": tally.get("admitted", 0),
         "refused": {code: n for code, n in sorted(tally.items()) if code not in _OWN},
@@ -242,6 +275,12 @@ def _print(report: dict[str, Any]) -> None:
     if report["tree_size"] is not None:
         print(f"ledger        {report['origin']}")
         print(f"  leaves        {report['tree_size']:,}")
+        waiting = report["signed_size"] - report["tree_size"]
+        if waiting and any(witness["problem"] for witness in report["witnesses"]):
+            print(f"  NOT PUBLISHED {waiting:,} leaves wait for the quorum of witnesses")
+        for witness in report["witnesses"]:
+            cosigned = f"cosigned {witness['size'] or 0:,} leaves"
+            print(f"  witness       {witness['name']}: {witness['problem'] or cosigned}")
         print(f"  certificates  {report['certificates']:,}")
         print(f"  events        {report['events']:,} admitted")
         for code, number in report["refused"].items():

@@ -17,13 +17,15 @@ from . import entry as entries
 from . import identity, lifecycle, merkle, times
 from .bundle import Header, bundle_key_name, parse_header
 from .checkpoint import Checkpoint, parse_checkpoint
+from .cosignature import short_name
 from .entry import format_registry, parse_entry
-from .errors import LedgerError, Malformed, ProofError
+from .errors import LedgerError, Malformed, ProofError, Unavailable
 from .event import CORRECTED, ISSUED, TRANSFERRED_IN, parse_event
 from .evidence import CertificateId, Evidence, Shown, ShownEvent, Step, parse_evidence
 from .finding import INCOMPLETE, UNCLEAR, find
 from .lifecycle import Standing, Transition, make_transition
 from .note import Note, VerifierKey, parse_note, parse_vkey
+from .policy import NONE as NO_QUORUM
 from .question import NOW, Question, format_instant, parse_when
 from .records import parse_record
 from .registry import (
@@ -57,7 +59,7 @@ from .verdict import (
     unread,
 )
 
-STALE, SILENT = "checkpoint-stale", "issuer-silent"
+STALE, SILENT, DISAGREEING = "checkpoint-stale", "issuer-silent", "witness-times-disagree"
 ANOTHER, OPERATOR = "another-certificate", "operator"
 CLOCK_TOLERANCE = 300 * times.SECOND  # how far the ledger's time may be ahead of the verifier's
 
@@ -162,17 +164,13 @@ class Examination:
             number=certificate.number,
             found=found,
             question=replace(evidence.question, at=self.at),
-            tree_size=None if found is None else self.checkpoint.size,
+            tree_size=None if found is None else self.unchecked_checkpoint.size,
             ledger_time=None if found is None else self.ledger_time,
             names={} if found is None else self._names(found),
             issuer_freshness=None if found is None else self._issuer_freshness(),
         )
 
     # --- parts of the file, parsed once ---
-
-    @cached_property
-    def checkpoint(self) -> Checkpoint:
-        return self.trust.check_checkpoint(self.evidence.checkpoint)
 
     @cached_property
     def unchecked_checkpoint(self) -> Checkpoint:
@@ -464,7 +462,7 @@ class Examination:
     def _checkpoint(self) -> Check:
         evidence = self.evidence
         return judge_checkpoint(
-            evidence.origin, self.checkpoint, evidence.entry(0), evidence.status, self.trust
+            evidence.origin, evidence.checkpoint, evidence.entry(0), evidence.status, self.trust
         )
 
     def _status(self) -> Check:
@@ -595,6 +593,9 @@ class Examination:
             time = self.ledger_time
         except LedgerError:
             return Check(FRESHNESS, NOT_CHECKED, "there is no status entry to take the time from")
+        disagreeing = judge_witness_times(self.trust, self.evidence.checkpoint, time)
+        if disagreeing is not None:
+            return disagreeing
         if question.known_at is not None:
             about_now = question.known_at > time
         else:
@@ -747,9 +748,15 @@ def judge(examine: Mapping[str, Callable[[], Check]]) -> tuple[Check, ...]:
 
 
 def judge_checkpoint(
-    origin: str, checkpoint: Checkpoint, genesis: Shown | None, status: Shown, trust: Trust
+    origin: str, signed: bytes, genesis: Shown | None, status: Shown, trust: Trust
 ) -> Check:
-    """The check of a checkpoint whose signatures are good, for evidence of the ledger `origin`."""
+    """Check 4, of the signed checkpoint of evidence of the ledger `origin`: the ledger's signatures
+    and the witnesses' quorum as the trust file asks for them, and the ledger's beginning.
+    """
+    try:
+        checkpoint = trust.check_checkpoint(signed)
+    except Unavailable as err:
+        return Check(CHECKPOINT, NOT_CHECKED, err.message, {}, err.code)
     if origin != checkpoint.origin:
         raise ProofError("checkpoint-refused", "evidence and checkpoint name two ledgers")
     if genesis is None or merkle.leaf_hash(genesis.data) != trust.genesis:
@@ -763,13 +770,22 @@ def judge_checkpoint(
                 "checkpoint-refused",
                 f"a key for this size was retired before {format_instant(time)}",
             )
+    cosigned = trust.cosignatures(signed)
+    why = "signed as the trust file requires, of the ledger that began with the trusted entry 0"
+    if any(policy.quorum != NO_QUORUM for policy in trust.policies(checkpoint.size)):
+        why += f", cosigned by the quorum of witnesses it asks for ({len(cosigned)} did)"
+    else:
+        why += ", which asks for no witnesses"
     return passed(
         CHECKPOINT,
-        "signed as the trust file requires, of the ledger that began with the trusted entry 0",
+        why,
         origin=checkpoint.origin,
         size=checkpoint.size,
         root=checkpoint.root.hex(),
-        keys=[str(key) for key in trust.required(checkpoint.size)],
+        keys=[short_name(key) for key in trust.required(checkpoint.size)],
+        witnesses={
+            name: format_instant(seconds * times.SECOND) for name, seconds in cosigned.items()
+        },
     )
 
 
@@ -795,6 +811,29 @@ def passed(name: str, why: str, **values: Any) -> Check:
 
 def _without_events(name: str) -> Check:
     return Check(name, NOT_CHECKED, "there is no event to check")
+
+
+def judge_witness_times(trust: Trust, signed: bytes, time: int) -> Check | None:
+    """What is wrong where too few witnesses cosigned at about the ledger time; None otherwise, also
+    where check 4 found the quorum wanting already.
+    """
+    size = parse_checkpoint(signed)[0].size
+    try:
+        cosigned = trust.cosignatures(signed)
+    except LedgerError:
+        return None
+    if not all(policy.is_met(cosigned) for policy in trust.policies(size)):
+        return None
+    if trust.is_witnessed(size, cosigned, time // times.SECOND):
+        return None
+    limit = trust.max_witness_difference_seconds
+    values = {
+        "ledger_time": format_instant(time),
+        "witnesses": {n: format_instant(s * times.SECOND) for n, s in cosigned.items()},
+        "max_witness_difference_seconds": limit,
+    }
+    why = f"the quorum's witnesses did not cosign within {limit} s of the ledger time"
+    return Check(FRESHNESS, FAILED, why, values, DISAGREEING)
 
 
 def judge_age(time: int, reference: int, limit: int) -> Check:

@@ -23,11 +23,14 @@ class Checkpoint:
         return format_text([self.origin, str(self.size), base64.b64encode(self.root).decode()])
 
 
-def parse_checkpoint(data: bytes) -> tuple[Checkpoint, Note]:
-    """The checkpoint in a signed note, its signatures not yet checked; Malformed otherwise."""
+def parse_checkpoint(data: bytes, extensions: bool = False) -> tuple[Checkpoint, Note]:
+    """The checkpoint in a signed note, its signatures not yet checked; Malformed otherwise.
+
+    Our own have no extension lines; those of other logs may, where `extensions` says so.
+    """
     note = parse_note(data)
     lines = note.text.decode().split("\n")
-    if len(lines) != 4 or not lines[0]:
+    if len(lines) < 4 or not all(lines[:-1]) or (len(lines) > 4 and not extensions):
         raise Malformed("malformed-note", "a checkpoint has three lines: origin, size, root")
     size = parse_decimal(lines[1])
     checkpoint = Checkpoint(lines[0], size, decode_hash(lines[2]))

@@ -14,6 +14,7 @@ from typing import Any
 
 from . import canonical, times
 from .bundle import MAX_EVENTS
+from .cosignature import parse_cosigner_key
 from .errors import LedgerError, Malformed
 from .note import parse_vkey
 from .statusmap import CERTIFICATES, HOLDERS, MAX_K, MapHead
@@ -58,14 +59,22 @@ class Source:
         return {"topic_id": self.topic_id, "partition": self.partition, "offset": self.offset}
 
 
-def format_genesis(origin: str, checkpoint_vkey: str, operator_vkey: str, time: str) -> bytes:
-    """Entry 0: who signs checkpoints and who may change the registry at first."""
+def format_genesis(
+    origin: str,
+    checkpoint_vkey: str,
+    operator_vkey: str,
+    time: str,
+    cosigner_vkey: str | None = None,
+) -> bytes:
+    """Entry 0: who signs and cosigns checkpoints, and who may change the registry at first."""
+    cosigner = {} if cosigner_vkey is None else {"cosigner_vkey": cosigner_vkey}
     return _format(
         GENESIS,
         time,
         origin=origin,
         checkpoint_vkey=checkpoint_vkey,
         operator_vkey=operator_vkey,
+        **cosigner,
     )
 
 
@@ -172,6 +181,8 @@ def _check(value: Any) -> None:
     members = _MEMBERS.get(value["kind"]) if type(value.get("kind")) is str else None
     if value.get("kind") == STATUS and members is not None and "holders_map" in value:
         members = members.union(_MAPS.values())
+    if value.get("kind") == GENESIS and "cosigner_vkey" in value:
+        members = members and members | {"cosigner_vkey"}  # ledgers without one are readable
     if members is None or value.keys() != members | {"format", "kind", "time"}:
         raise Malformed("malformed-entry", "not the members of an entry of this kind")
     for name, member in value.items():
@@ -187,6 +198,8 @@ def _check(value: Any) -> None:
     if value["kind"] == GENESIS:
         parse_vkey(value["checkpoint_vkey"])
         parse_vkey(value["operator_vkey"])
+        if "cosigner_vkey" in value:
+            parse_cosigner_key(value["cosigner_vkey"])
 
 
 def _is_source(value: Any) -> bool:

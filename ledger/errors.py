@@ -74,6 +74,7 @@ CODES: dict[str, Code] = {
     "malformed-misbehaviour": _row("Not a misbehaviour file.", Malformed, 400, 2),
     "malformed-state": _row("Not an auditor's state file.", Malformed, 400, 2),
     "malformed-trust": _row("Not a trust file.", Malformed, 400, 2),
+    "malformed-policy": _row("Not a witness policy.", Malformed, 400, 2),
     "malformed-receipt": _row("Not a receipt.", Malformed, 400, 2),
     "malformed-mapping": _row("The mapping file cannot be used.", Malformed, 400, 2),
     "unmapped-row": _row("The mapping gives no event for this row.", Malformed, 400, 2),
@@ -137,10 +138,30 @@ CODES: dict[str, Code] = {
     "not-yet-supported": _row("This form exists, its behaviour does not yet.", Refused, 501),
     # proofs and evidence
     "proof-failed": _row("The proof does not lead to the root.", ProofError, 422, 4),
+    "signature-unsupported": _row(
+        "The installed cryptography package has no ML-DSA-44: a newer one (48 or later) can check "
+        "this signature.",
+        Unavailable,
+        503,
+        4,
+    ),
     "checkpoint-refused": _row("The checkpoint is not signed as required.", ProofError, 422, 4),
     "evidence-refused": _row("This file proves nothing.", ProofError, 422, 4),
     "evidence-incomplete": _row("The evidence lacks what this question needs.", ProofError, 422, 4),
     "status-list-refused": _row("The status list is not signed as it must be.", ProofError, 422, 4),
+    # witnesses: what ours say no to, and what we do not take from others
+    "unknown-log": _row("This witness does not know the log.", Refused, 404),
+    "witness-size": _row("The old size is not what the witness cosigned last.", Conflict, 409),
+    "witness-refused": _row(
+        "The witness did not answer with its cosignature of this checkpoint.", ProofError, 502, 4
+    ),
+    "quorum-missing": _row(
+        "The quorum of witnesses has not cosigned: nothing new is published.",
+        Unavailable,
+        503,
+        4,
+        "ERROR",
+    ),
     # storage, sequencing
     "misbehaviour": _row(
         "The ledger signed two statements that contradict each other.",
@@ -160,6 +181,9 @@ CODES: dict[str, Code] = {
         503,
         4,
         "CRITICAL",
+    ),
+    "key-missing": _row(
+        "The key that must sign from this size on is not here.", Unavailable, 503, 4, "CRITICAL"
     ),
     "offset-jump": _row("The next record is not the wanted offset.", Conflict, 503, 4, "CRITICAL"),
     "topic-changed": _row("The topic was deleted and created again.", Conflict, 503, 4, "CRITICAL"),

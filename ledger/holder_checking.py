@@ -16,6 +16,7 @@ from .checking import (
     judge,
     judge_age,
     judge_checkpoint,
+    judge_witness_times,
     passed,
     read_status_entry,
 )
@@ -159,12 +160,12 @@ class _Examination:
 
     @cached_property
     def checkpoint(self) -> Checkpoint:
-        return self.trust.check_checkpoint(self.evidence.checkpoint)
+        """The checkpoint, whoever signed it: check 4 judges that, and before all others."""
+        return parse_checkpoint(self.evidence.checkpoint)[0]
 
     @cached_property
     def status_entry(self) -> dict[str, Any]:
-        checkpoint, _ = parse_checkpoint(self.evidence.checkpoint)
-        return read_status_entry(self.evidence.status, checkpoint)
+        return read_status_entry(self.evidence.status, self.checkpoint)
 
     @cached_property
     def ledger_time(self) -> int:
@@ -201,7 +202,7 @@ class _Examination:
     def _checkpoint(self) -> Check:
         evidence = self.evidence
         return judge_checkpoint(
-            evidence.origin, self.checkpoint, evidence.genesis, evidence.status, self.trust
+            evidence.origin, evidence.checkpoint, evidence.genesis, evidence.status, self.trust
         )
 
     def _status(self) -> Check:
@@ -252,7 +253,8 @@ class _Examination:
 
     def _freshness(self) -> Check:
         limit = self.trust.max_checkpoint_age_seconds
-        return judge_age(self.ledger_time, self.reference, limit)
+        disagreeing = judge_witness_times(self.trust, self.evidence.checkpoint, self.ledger_time)
+        return disagreeing or judge_age(self.ledger_time, self.reference, limit)
 
 
 def _without(name: str, why: str) -> Check:

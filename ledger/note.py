@@ -37,7 +37,7 @@ class VerifierKey:
 
     @property
     def key_hash(self) -> bytes:
-        return key_hash(self.name, self.public)
+        return key_hash(self.name, ED25519, self.public)
 
     @property
     def key_id(self) -> str:
@@ -45,8 +45,7 @@ class VerifierKey:
         return sha256(self.public).hexdigest()
 
     def __str__(self) -> str:
-        payload = base64.b64encode(bytes([ED25519]) + self.public).decode()
-        return f"{self.name}+{self.key_hash.hex()}+{payload}"
+        return format_vkey(self.name, ED25519, self.public)
 
     def check(self, text: bytes, signature: bytes) -> None:
         """None when `signature` (64 bytes) is this key's over `text`, ProofError otherwise."""
@@ -54,6 +53,20 @@ class VerifierKey:
             Ed25519PublicKey.from_public_bytes(self.public).verify(signature, text)
         except InvalidSignature as err:
             raise ProofError("bad-signature") from err
+
+
+class CheckingKey(Protocol):
+    """What a signature line is checked with, whatever its algorithm."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def key_hash(self) -> bytes: ...
+
+    def check(self, text: bytes, signature: bytes) -> None:
+        """None when `signature` is this key's over `text`, ProofError otherwise."""
+        ...
 
 
 class Signer(Protocol):
@@ -81,14 +94,14 @@ class Note:
     text: bytes
     signatures: tuple[Signature, ...]
 
-    def by(self, key: VerifierKey) -> Signature | None:
+    def by(self, key: CheckingKey) -> Signature | None:
         """The signature that claims to be by `key`; a parsed note has no second one."""
         for signature in self.signatures:
             if signature.name == key.name and signature.key_hash == key.key_hash:
                 return signature
         return None
 
-    def check_signed_by(self, key: VerifierKey) -> None:
+    def check_signed_by(self, key: CheckingKey) -> None:
         """None when `key` signed the text, ProofError otherwise."""
         claimed = self.by(key)
         if claimed is None:
@@ -96,9 +109,29 @@ class Note:
         key.check(self.text, claimed.signature)
 
 
-def key_hash(name: str, public: bytes) -> bytes:
+def key_hash(name: str, kind: int, public: bytes) -> bytes:
     """The first 4 bytes of SHA-256(name, newline, key type, public key)."""
-    return sha256(name.encode() + b"\n" + bytes([ED25519]) + public).digest()[:4]
+    return sha256(name.encode() + b"\n" + bytes([kind]) + public).digest()[:4]
+
+
+def format_vkey(name: str, kind: int, public: bytes) -> str:
+    """The verifier key `name+hash+key` of a public key of a type."""
+    payload = base64.b64encode(bytes([kind]) + public).decode()
+    return f"{name}+{key_hash(name, kind, public).hex()}+{payload}"
+
+
+def split_vkey(text: str) -> tuple[str, int, bytes]:
+    """(name, key type, public key) of a verifier key of any type; Malformed otherwise."""
+    parts = text.split("+", 2)
+    if len(parts) != 3 or not is_name(parts[0]):
+        raise Malformed("malformed-key", "a verifier key is NAME+HASH+BASE64")
+    name, hash_hex, payload = parts
+    raw = decode_base64(payload, "malformed-key")
+    if len(raw) < 2:
+        raise Malformed("malformed-key", "a verifier key holds its type and the key")
+    if key_hash(name, raw[0], raw[1:]).hex() != hash_hex:
+        raise Malformed("malformed-key", f"{hash_hex[:16]!r} is not the hash of this key")
+    return name, raw[0], raw[1:]
 
 
 def is_name(text: str) -> bool:
@@ -112,18 +145,11 @@ def is_name(text: str) -> bool:
 
 def parse_vkey(text: str) -> VerifierKey:
     """The key in `name+hash+key`; Ed25519 only (Malformed otherwise)."""
-    parts = text.split("+", 2)
-    if len(parts) != 3 or not is_name(parts[0]):
-        raise Malformed("malformed-key", "a verifier key is NAME+HASH+BASE64")
-    name, hash_hex, payload = parts
-    raw = decode_base64(payload, "malformed-key")
-    if len(raw) != 33 or raw[0] != ED25519:
-        raise Malformed("malformed-key", "only Ed25519 keys (type 1, 32 bytes) are known")
-    key = VerifierKey(name, raw[1:])
-    check_public(key.public)
-    if key.key_hash.hex() != hash_hex:
-        raise Malformed("malformed-key", f"key hash {hash_hex[:16]!r} is not {key.key_hash.hex()}")
-    return key
+    name, kind, public = split_vkey(text)
+    if kind != ED25519:
+        raise Malformed("malformed-key", f"a key of type {kind}: an Ed25519 key, type 1, is needed")
+    check_public(public)
+    return VerifierKey(name, public)
 
 
 def check_public(public: bytes) -> None:
@@ -164,11 +190,15 @@ def sign(text: bytes, signers: Sequence[Signer]) -> bytes:
 
 def format_note(text: bytes, signatures: Iterable[Signature]) -> bytes:
     """The bytes of a note."""
-    lines = b"".join(
+    return text + b"\n" + format_lines(signatures)
+
+
+def format_lines(signatures: Iterable[Signature]) -> bytes:
+    """Signature lines as they end a note."""
+    return b"".join(
         b"\xe2\x80\x94 %s %s\n" % (s.name.encode(), base64.b64encode(s.key_hash + s.signature))
         for s in signatures
     )
-    return text + b"\n" + lines
 
 
 def parse_note(data: bytes) -> Note:

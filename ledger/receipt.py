@@ -7,16 +7,17 @@ later. A notice says why a record did not become an entry; it proves nothing and
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from . import canonical, merkle
 from .bundle import Header, note_hash, parse_header
 from .checkpoint import parse_checkpoint, parse_proof
+from .checkpoint_keys import TrustedKey, check_signed
 from .entry import BUNDLE, outcome_count, parse_entry
 from .errors import LedgerError, Malformed, ProofError
-from .note import VerifierKey, parse_note
+from .note import parse_note
 
 RECEIPT_FORM = "certledger receipt v1"
 NOTICE_FORM = "certledger notice v1"
@@ -42,8 +43,10 @@ def format_receipt(entry: bytes, proof: bytes) -> bytes:
     )
 
 
-def parse_receipt(data: bytes, checkpoint_key: VerifierKey) -> Receipt:
-    """The receipt in `data`, its proof and checkpoint signature checked."""
+def parse_receipt(data: bytes, keys: Iterable[TrustedKey]) -> Receipt:
+    """The receipt in `data`, its proof and the ledger's own signatures of the checkpoint checked:
+    `keys` says which ones its size needs.
+    """
     value = _parse(data, RECEIPT_FORM, {"entry", "proof"})
     entry_bytes = value["entry"].encode()
     entry = parse_entry(entry_bytes)
@@ -51,7 +54,7 @@ def parse_receipt(data: bytes, checkpoint_key: VerifierKey) -> Receipt:
         raise Malformed("malformed-receipt", "a receipt is for a bundle")
     index, hashes, signed = parse_proof(value["proof"].encode())
     checkpoint, note = parse_checkpoint(signed)
-    note.check_signed_by(checkpoint_key)
+    check_signed(keys, checkpoint, note)
     text = parse_note(entry["note"].encode()).text
     header = parse_header(text)
     if checkpoint.origin != header.origin:

@@ -12,11 +12,14 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from hashlib import sha256
 from itertools import pairwise
 from typing import Any
 
 from . import canonical, identity, merkle
 from .bundle import MAX_LANES, bundle_key_name
+from .checkpoint_keys import TrustedKey, format_keys, parse_keys, rotate
+from .cosignature import ML_DSA_44, CosignerKey, parse_cosigner_key
 from .errors import LedgerError, Malformed, ProofError, Refused
 from .event import FIELDS
 from .note import Note, VerifierKey, decode_hash, format_text, parse_note, parse_vkey
@@ -60,6 +63,18 @@ class Registry:
         """What the record says, None where there is none."""
         record = self.records.get(name)
         return None if record is None else record["value"]
+
+    @cached_property
+    def checkpoint_keys(self) -> tuple[TrustedKey, ...]:
+        """The keys that ever had to sign the ledger's checkpoints, with the sizes of each."""
+        value = self.value("ledger")
+        return () if value is None else parse_keys(value["checkpoint_keys"])
+
+    @property
+    def checkpoint_vkey(self) -> str:
+        """The key that signs checkpoints as notes now."""
+        now = [k.key for k in self.checkpoint_keys if k.until_size is None]
+        return next(str(key) for key in now if isinstance(key, VerifierKey))
 
     def departments(self) -> list[str]:
         """Ids of all departments, ascending."""
@@ -164,23 +179,45 @@ def registration_text(origin: str, key: VerifierKey, role: str, department: str)
     return note_text(origin, f"key/{key.key_id}", NO_RECORD, change)
 
 
-def genesis_records(origin: str, checkpoint_vkey: str, operator_vkey: str) -> dict[str, Any]:
-    """The records that entry 0 makes; Refused unless two keys, each under its role's name."""
-    checkpoint, operator = parse_vkey(checkpoint_vkey), parse_vkey(operator_vkey)
-    if (checkpoint.name, operator.name) != (origin, operator_key_name(origin)):
+def genesis_records(
+    origin: str, checkpoint_vkey: str, operator_vkey: str, cosigner_vkey: str | None = None
+) -> dict[str, Any]:
+    """The records that entry 0 makes; Refused unless different keys, each of its role's name."""
+    operator = parse_vkey(operator_vkey)
+    if operator.name != operator_key_name(origin):
         raise Refused(
-            "registry-refused",
-            f"the checkpoint key is named {origin}, the operator's {operator_key_name(origin)}",
+            "registry-refused", f"the operator's key is named {operator_key_name(origin)}"
         )
-    if checkpoint.public == operator.public:
+    new = _new_checkpoint_keys(origin, checkpoint_vkey, cosigner_vkey)
+    if any(key.public == operator.public for key in new):
         raise Refused("key-in-use", "one key cannot sign checkpoints and registry notes")
     return {
         name: {"form": RECORD_FORM, "name": name, "since": 0, "value": value}
         for name, value in (
-            ("ledger", {"origin": origin, "checkpoint_vkey": checkpoint_vkey}),
+            ("ledger", {"origin": origin, "checkpoint_keys": format_keys(rotate((), new, 0))}),
             ("operator", {"vkey": operator_vkey}),
         )
     }
+
+
+def first_keys(genesis: Mapping[str, Any]) -> tuple[TrustedKey, ...]:
+    """The keys of checkpoints that a parsed entry 0 names."""
+    vkeys = genesis["checkpoint_vkey"], genesis.get("cosigner_vkey")
+    return tuple(rotate((), _new_checkpoint_keys(genesis["origin"], *vkeys), 0))
+
+
+def _new_checkpoint_keys(
+    origin: str, checkpoint_vkey: str, cosigner_vkey: str | None
+) -> list[VerifierKey | CosignerKey]:
+    keys: list[VerifierKey | CosignerKey] = [parse_vkey(checkpoint_vkey)]
+    if cosigner_vkey is not None:
+        cosigner = parse_cosigner_key(cosigner_vkey)
+        if cosigner.kind != ML_DSA_44:
+            raise Refused("registry-refused", "a ledger cosigns its checkpoints with ML-DSA-44")
+        keys.append(cosigner)
+    if any(key.name != origin for key in keys):
+        raise Refused("registry-refused", f"the keys of checkpoints are named {origin}")
+    return keys
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,8 +243,14 @@ def apply_note(registry: Registry, note_bytes: bytes, index: int) -> Change | No
         return None
     if replaces != (NO_RECORD if current is None else record_hash(current)):
         raise Refused("registry-conflict", f"{name} is not what the note replaces")
-    rules = {"department": _department, "key": _key, "type": _type, PSEUDONYMS: _pseudonyms}
-    if kind not in rules:
+    rules = {
+        "department": _department,
+        "key": _key,
+        "type": _type,
+        "ledger": _ledger,
+        PSEUDONYMS: _pseudonyms,
+    }
+    if kind not in rules or (kind == "ledger") != (name == "ledger"):
         raise Refused("registry-refused", f"no record {name[:80]!r} can be changed by a note")
     value, opens = rules[kind](registry, note, rest, change, index)
     record = {
@@ -306,10 +349,7 @@ def _key(
         raise Refused("unknown-department", f"no department {department[:63]!r}")
     if key.name != key_name(registry.origin, department, role):
         raise Refused("registry-refused", f"a {role} key of {department} has another name")
-    for name, member in (("operator", "vkey"), ("ledger", "checkpoint_vkey")):
-        value = registry.value(name)
-        if value is not None and parse_vkey(value[member]).public == key.public:
-            raise Refused("key-in-use", f"this is the {name}'s key")
+    _check_free(registry, key.public)
     before = registry.value(f"key/{rest}")
     if before is not None:
         if (before["vkey"], before["role"], before["department"]) != (
@@ -427,6 +467,40 @@ def _pseudonyms(
     if len(known) == _MAX_VERSIONS:
         raise Refused("registry-refused", f"there are {_MAX_VERSIONS} versions already")
     return {"versions": [*known, {**change, "from": index}]}, 0
+
+
+def _ledger(
+    registry: Registry, note: Note, rest: str, change: dict[str, Any], index: int
+) -> tuple[dict[str, Any], int]:
+    """New keys for checkpoints: they sign from the first one on that holds this entry."""
+    _check_members(change, "checkpoint_vkey cosigner_vkey")
+    vkeys = change["checkpoint_vkey"], change["cosigner_vkey"]
+    if type(vkeys[0]) is not str or not (vkeys[1] is None or type(vkeys[1]) is str):
+        raise Malformed("malformed-note", "checkpoint_vkey is a string, cosigner_vkey too or null")
+    new = _new_checkpoint_keys(registry.origin, *vkeys)
+    before = registry.checkpoint_keys
+    if vkeys[1] is None and any(isinstance(k.key, CosignerKey) for k in before):
+        raise Refused("registry-refused", "a ledger that cosigns does not stop to")
+    for key in new:
+        _check_free(registry, key.public)
+        if f"key/{sha256(key.public).hexdigest()}" in registry.records:
+            raise Refused("key-in-use", "this is a department's key")
+    _need_operator(registry, note)
+    old = parse_vkey(registry.checkpoint_vkey)
+    for signer, what in ((old, "the key that signs now"), (parse_vkey(vkeys[0]), "the new key")):
+        if not is_signed_by(note, signer):
+            raise Refused("registry-signature", f"{what} must sign too")
+    keys = format_keys(rotate(before, new, index + 1))
+    return {"origin": registry.origin, "checkpoint_keys": keys}, 0
+
+
+def _check_free(registry: Registry, public: bytes) -> None:
+    """None when no ledger's, operator's or other role's record holds this public key."""
+    operator = registry.value("operator")
+    if operator is not None and parse_vkey(operator["vkey"]).public == public:
+        raise Refused("key-in-use", "this is the operator's key")
+    if any(k.key.public == public for k in registry.checkpoint_keys):
+        raise Refused("key-in-use", "this is a key of the ledger's checkpoints")
 
 
 def _check_members(value: Any, names: str) -> None:

@@ -1,58 +1,76 @@
 """The trust file: all that a verifier needs to know beforehand about a ledger.
 
-It names the ledger, its first entry, and which signatures a checkpoint must carry at which size;
-a required signature that is missing is a refusal, whatever else is signed.
+It names the ledger, its first entry, and which signatures a checkpoint must carry at which size:
+the ledger's own, and those of a quorum of witnesses. A required one that is missing is a refusal,
+whatever else is signed.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from . import canonical
 from .checkpoint import Checkpoint, parse_checkpoint
+from .checkpoint_keys import (
+    MAX_KEYS,
+    TrustedKey,
+    check_range,
+    check_signed,
+    format_keys,
+    parse_keys,
+    required,
+)
+from .cosignature import CosignerKey
 from .errors import LedgerError, Malformed, ProofError
 from .note import VerifierKey, parse_vkey
+from .policy import Policy, format_policy, parse_policy
 from .times import format_moment, parse_moment
 
 FORM = "certledger trust v1"
 MAX_TRUST = 256 * 1024
 MAX_AGE_SECONDS = 86_400
+WITNESS_SECONDS = 300
 _MEMBERS = {"format", "origin", "genesis", "checkpoint_keys", "max_checkpoint_age_seconds"}
-_LISTS = "status_list_keys"  # left out where there are none
+_OPTIONAL = {"status_list_keys", "quorums", "max_witness_difference_seconds"}
+_KEY = {"vkey", "from_size", "until_size", "until_time"}
 
 
 @dataclass(frozen=True, slots=True)
-class TrustedKey:
-    """A key that must sign every checkpoint of `from_size` to below `until_size` leaves.
+class TrustedQuorum:
+    """A policy that every checkpoint of `from_size` to below `until_size` leaves must meet."""
 
-    A retired key has both ends, as whoever steals it picks the size: no ledger time from
-    `until_time` on (microseconds) rests on it.
-    """
-
-    key: VerifierKey
+    policy: Policy
     from_size: int
     until_size: int | None
-    until_time: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Trust:
-    """A parsed trust file. `genesis` is the leaf hash of entry 0."""
+    """A parsed trust file. `genesis` is the leaf hash of entry 0. Witness times that differ from
+    the ledger's by over `max_witness_difference_seconds` do not count for freshness.
+    """
 
     origin: str
     genesis: bytes
     keys: tuple[TrustedKey, ...]
     max_checkpoint_age_seconds: int = MAX_AGE_SECONDS
     status_list_keys: tuple[VerifierKey, ...] = ()
+    quorums: tuple[TrustedQuorum, ...] = ()
+    max_witness_difference_seconds: int = WITNESS_SECONDS
 
-    def required(self, size: int) -> list[VerifierKey]:
+    def required(self, size: int) -> list[VerifierKey | CosignerKey]:
         """The keys that must have signed a checkpoint of this size."""
+        return required(self.keys, size)
+
+    def policies(self, size: int) -> list[Policy]:
+        """The quorums that a checkpoint of this size must have."""
         return [
-            k.key
-            for k in self.keys
-            if k.from_size <= size and (k.until_size is None or size < k.until_size)
+            q.policy
+            for q in self.quorums
+            if q.from_size <= size and (q.until_size is None or size < q.until_size)
         ]
 
     def until_time(self, size: int) -> int | None:
@@ -62,8 +80,9 @@ class Trust:
         return min(ends, default=None)
 
     def check_checkpoint(self, data: bytes) -> Checkpoint:
-        """The checkpoint in `data`, signed as this file requires; ProofError
-        `checkpoint-refused` or Malformed otherwise.
+        """The checkpoint in `data`, signed and cosigned as this file requires; ProofError
+        `checkpoint-refused` or Malformed otherwise, Unavailable `signature-unsupported` where a
+        signature cannot be checked here.
         """
         checkpoint, note = parse_checkpoint(data)
         if checkpoint.origin != self.origin:
@@ -71,39 +90,54 @@ class Trust:
                 "checkpoint-refused",
                 f"the checkpoint is of {checkpoint.origin[:120]!r}, trusted is {self.origin!r}",
             )
-        required = self.required(checkpoint.size)
-        if not required:
-            raise ProofError(
-                "checkpoint-refused", f"the trust file names no key for size {checkpoint.size}"
-            )
-        for key in required:
-            try:
-                note.check_signed_by(key)
-            except ProofError as err:
-                raise ProofError("checkpoint-refused", f"{key.name}: {err.message}") from err
+        check_signed(self.keys, checkpoint, note)
+        for policy in self.policies(checkpoint.size):
+            policy.check(checkpoint, note)
         return checkpoint
+
+    def cosignatures(self, data: bytes) -> dict[str, int]:
+        """Who cosigned a checkpoint that `check_checkpoint` accepts: witness to seconds."""
+        checkpoint, note = parse_checkpoint(data)
+        found: dict[str, int] = {}
+        for policy in self.policies(checkpoint.size):
+            found |= policy.cosignatures(note)
+        return found
+
+    def is_witnessed(self, size: int, times: Mapping[str, int], ledger_seconds: int) -> bool:
+        """Whether those cosignatures alone whose times agree with the ledger's make each quorum."""
+        agreeing = {
+            name
+            for name, seconds in times.items()
+            if abs(seconds - ledger_seconds) <= self.max_witness_difference_seconds
+        }
+        return all(policy.is_met(agreeing) for policy in self.policies(size))
 
 
 def format_trust(trust: Trust) -> bytes:
     """The trust file's bytes: canonical JSON and a newline."""
-    members: dict[str, Any] = {
+    value: dict[str, Any] = {
         "format": FORM,
         "origin": trust.origin,
         "genesis": trust.genesis.hex(),
         "checkpoint_keys": [
-            {
-                "vkey": str(k.key),
-                "from_size": k.from_size,
-                "until_size": k.until_size,
-                "until_time": None if k.until_time is None else format_moment(k.until_time),
-            }
-            for k in trust.keys
+            {**member, "until_time": None if k.until_time is None else format_moment(k.until_time)}
+            for k, member in zip(trust.keys, format_keys(trust.keys), strict=True)
         ],
         "max_checkpoint_age_seconds": trust.max_checkpoint_age_seconds,
     }
     if trust.status_list_keys:
-        members[_LISTS] = [str(key) for key in trust.status_list_keys]
-    return canonical.format(members) + b"\n"
+        value["status_list_keys"] = [str(key) for key in trust.status_list_keys]
+    if trust.quorums:
+        value["quorums"] = [
+            {
+                "policy": format_policy(q.policy, urls=False).decode(),
+                "from_size": q.from_size,
+                "until_size": q.until_size,
+            }
+            for q in trust.quorums
+        ]
+        value["max_witness_difference_seconds"] = trust.max_witness_difference_seconds
+    return canonical.format(value) + b"\n"
 
 
 def parse_trust(data: bytes) -> Trust:
@@ -134,32 +168,41 @@ def _trust(value: Any) -> Trust:
     if (
         type(value) is not dict
         or value.get("format") != FORM
-        or value.keys() - {_LISTS} != _MEMBERS
+        or not _MEMBERS <= value.keys() <= _MEMBERS | _OPTIONAL
     ):
         raise Malformed("malformed-trust", f"a trust file is {FORM!r} with {sorted(_MEMBERS)}")
-    origin, genesis, age = value["origin"], value["genesis"], value["max_checkpoint_age_seconds"]
+    origin, genesis = value["origin"], value["genesis"]
     if type(origin) is not str or not origin:
         raise Malformed("malformed-trust", "origin is a string")
-    if type(age) is not int or age < 1:
-        raise Malformed("malformed-trust", "max_checkpoint_age_seconds is a number from 1")
-    keys = value["checkpoint_keys"]
-    if type(keys) is not list or not 1 <= len(keys) <= 64:
-        raise Malformed("malformed-trust", "checkpoint_keys is a list of 1 to 64 keys")
+    seconds = {
+        name: value.get(name, default)
+        for name, default in (
+            ("max_checkpoint_age_seconds", MAX_AGE_SECONDS),
+            ("max_witness_difference_seconds", WITNESS_SECONDS),
+        )
+    }
+    for name, number in seconds.items():
+        if type(number) is not int or number < 1:
+            raise Malformed("malformed-trust", f"{name} is a number from 1")
+    lists = _list_of(value, "status_list_keys")
+    if any(type(vkey) is not str for vkey in lists):
+        raise Malformed("malformed-trust", "status_list_keys holds strings")
     return Trust(
         origin,
         _genesis(genesis),
-        tuple(_key(member) for member in keys),
-        age,
-        _list_keys(value[_LISTS]) if _LISTS in value else (),
+        tuple(_key(member) for member in _list_of(value, "checkpoint_keys")),
+        status_list_keys=tuple(parse_vkey(vkey) for vkey in lists),
+        quorums=tuple(_quorum(member) for member in _list_of(value, "quorums")),
+        **seconds,
     )
 
 
-def _list_keys(value: Any) -> tuple[VerifierKey, ...]:
-    if type(value) is not list or not 1 <= len(value) <= 64:
-        raise Malformed("malformed-trust", f"{_LISTS} is a list of 1 to 64 keys")
-    if any(type(vkey) is not str for vkey in value):
-        raise Malformed("malformed-trust", f"{_LISTS} holds strings")
-    return tuple(parse_vkey(vkey) for vkey in value)
+def _list_of(value: dict[str, Any], name: str) -> list[Any]:
+    """A list of 1 to 64; left out, it is empty."""
+    found = value.get(name, [])
+    if type(found) is not list or len(found) > MAX_KEYS or (name in value and not found):
+        raise Malformed("malformed-trust", f"{name} is a list of 1 to {MAX_KEYS}")
+    return found
 
 
 def _genesis(text: Any) -> bytes:
@@ -169,15 +212,21 @@ def _genesis(text: Any) -> bytes:
 
 
 def _key(member: Any) -> TrustedKey:
-    names = {"vkey", "from_size", "until_size", "until_time"}
-    if type(member) is not dict or member.keys() != names:
-        raise Malformed("malformed-trust", f"a checkpoint key has {sorted(names)}")
-    begin, end, until = member["from_size"], member["until_size"], member["until_time"]
-    if type(member["vkey"]) is not str or type(begin) is not int or begin < 0:
-        raise Malformed("malformed-trust", "vkey is a string, from_size a number from 0")
-    if end is not None and (type(end) is not int or end <= begin):
-        raise Malformed("malformed-trust", "until_size is null or a number above from_size")
-    if (end is None) != (until is None) or type(until) not in (str, type(None)):
+    if type(member) is not dict or member.keys() != _KEY:
+        raise Malformed("malformed-trust", f"a checkpoint key has {sorted(_KEY)}")
+    until = member["until_time"]
+    (key,) = parse_keys([{name: member[name] for name in _KEY - {"until_time"}}])
+    if (key.until_size is None) != (until is None) or type(until) not in (str, type(None)):
         raise Malformed("malformed-trust", "until_time is a moment where there is an until_size")
-    moment = None if until is None else parse_moment(until)
-    return TrustedKey(parse_vkey(member["vkey"]), begin, end, moment)
+    return replace(key, until_time=None if until is None else parse_moment(until))
+
+
+def _quorum(member: Any) -> TrustedQuorum:
+    if type(member) is not dict or member.keys() != {"policy", "from_size", "until_size"}:
+        raise Malformed("malformed-trust", "a quorum has policy, from_size and until_size")
+    check_range(member["from_size"], member["until_size"])
+    if type(member["policy"]) is not str:
+        raise Malformed("malformed-trust", "policy is a C2SP tlog-policy as a string")
+    return TrustedQuorum(
+        parse_policy(member["policy"].encode()), member["from_size"], member["until_size"]
+    )

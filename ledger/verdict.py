@@ -208,6 +208,8 @@ def decide(checks: Sequence[Check], found: Found | None) -> tuple[str, str, str]
     for name in PROVING:
         if by_name[name].result == FAILED:
             return CANNOT_DECIDE, REFUSED, f"{name}: {by_name[name].why}"
+    if by_name[CHECKPOINT].result == NOT_CHECKED:
+        return CANNOT_DECIDE, by_name[CHECKPOINT].code, f"{CHECKPOINT}: {by_name[CHECKPOINT].why}"
     if found is None:
         return CANNOT_DECIDE, REFUSED, CODES[REFUSED].sentence
     for name in found.rests_on:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import NoneType
@@ -21,9 +21,10 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from ledger import keys
 from ledger.bundle import MAX_LANES, bundle_key_name
+from ledger.checkpoint_keys import TrustedKey, format_keys, parse_keys
 from ledger.errors import Malformed, Refused
 from ledger.identity import check_department
-from ledger.note import Signer, VerifierKey, parse_vkey
+from ledger.note import Signer
 from ledger.registry import registry_key_name
 
 FORM = "certledger publisher v1"
@@ -34,7 +35,7 @@ _MEMBERS: dict[str, type | tuple[type, ...]] = {
     "format": str,
     "origin": str,
     "department": str,
-    "checkpoint_vkey": str,
+    "checkpoint_keys": list,
     "time_zone": str,
     "lanes": int,
     "pseudonym_version": int,
@@ -50,7 +51,7 @@ class PublisherConfig:
     folder: Path
     origin: str
     department: str
-    checkpoint_key: VerifierKey
+    checkpoint_keys: tuple[TrustedKey, ...]  # a receipt's checkpoint is signed by those of its size
     zone: ZoneInfo
     lanes: int
     signer: Signer
@@ -116,7 +117,7 @@ def create_publisher_folder(
     *,
     origin: str,
     department: str,
-    checkpoint_vkey: str,
+    checkpoint_keys: Sequence[TrustedKey],
     time_zone: str,
     lanes: int,
     pseudonym_version: int = 1,
@@ -133,7 +134,7 @@ def create_publisher_folder(
         "format": FORM,
         "origin": origin,
         "department": department,
-        "checkpoint_vkey": checkpoint_vkey,
+        "checkpoint_keys": format_keys(checkpoint_keys),
         "time_zone": time_zone,
         "lanes": lanes,
         "pseudonym_version": pseudonym_version,
@@ -183,7 +184,7 @@ def load_publisher_config(data: Path, department: str) -> PublisherConfig:
         folder=folder,
         origin=value["origin"],
         department=department,
-        checkpoint_key=parse_vkey(value["checkpoint_vkey"]),
+        checkpoint_keys=parse_keys(value["checkpoint_keys"]),
         zone=ZoneInfo(value["time_zone"]),
         lanes=value["lanes"],
         signer=signer,
@@ -194,6 +195,18 @@ def load_publisher_config(data: Path, department: str) -> PublisherConfig:
         event_id_key=load_secret(folder / "event-id.key"),
         silence_limit_seconds=value["silence_limit_seconds"],
     )
+
+
+def set_checkpoint_keys(data: Path, keys: Sequence[TrustedKey]) -> None:
+    """Have all departments of a data folder expect the ledger's present keys on receipts."""
+    for path in sorted(data.glob("departments/*/publisher.json")):
+        value = {**_read_settings(path), "checkpoint_keys": format_keys(keys)}
+        draft = path.with_name(f".{path.name}.{os.getpid()}.new")
+        with draft.open("w", encoding="utf-8") as file:
+            file.write(json.dumps(value, indent=1) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        draft.rename(path)
 
 
 def _read_settings(path: Path) -> dict[str, Any]:
@@ -226,7 +239,7 @@ def _check(value: dict[str, Any], path: Path) -> None:
         raise Malformed("usage", f"{path}: versions are numbers from 1")
     if value["silence_limit_seconds"] is not None and value["silence_limit_seconds"] < 1:
         raise Malformed("usage", f"{path}: silence_limit_seconds is a number from 1, or null")
-    parse_vkey(value["checkpoint_vkey"])
+    parse_keys(value["checkpoint_keys"])
     try:
         ZoneInfo(value["time_zone"])
     except (ZoneInfoNotFoundError, ValueError, OSError) as err:

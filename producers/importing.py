@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from ledger.errors import CODES, Malformed, Refused
-from ledger.note import MemorySigner, VerifierKey
+from ledger.note import MemorySigner
 
 from .config import PublisherConfig
 from .feeding import Environment, Feed, Journal, Progress
@@ -243,7 +243,7 @@ def draft_config(department: str, zone: Any) -> PublisherConfig:
         folder=Path("/nonexistent"),
         origin=origin,
         department=department,
-        checkpoint_key=VerifierKey(origin, signer.key.public),
+        checkpoint_keys=(),
         zone=zone,
         lanes=1,
         signer=signer,

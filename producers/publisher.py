@@ -833,7 +833,7 @@ class Publisher:
         try:
             message = parse_message(data)
             if message["format"] == RECEIPT_FORM:
-                receipt = parse_receipt(data, self.config.checkpoint_key)
+                receipt = parse_receipt(data, self.config.checkpoint_keys)
             elif message["format"] == NOTICE_FORM:
                 self._take_notice(message)
                 return

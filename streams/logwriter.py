@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ from kafka.errors import KafkaError
 from ledger import logtopic, merkle, topics
 from ledger.checkpoint import Checkpoint, parse_checkpoint
 from ledger.errors import Conflict, LedgerError, Refused, Unavailable
-from ledger.note import VerifierKey
+from ledger.note import CheckingKey
 from ledger.postgres.sequencing import Head, LogTopic, Sequencing
 
 from .kafka_topics import describe_topic
@@ -56,7 +56,7 @@ class LogWriter:
         self._store = store
         self._producer = make_producer(bootstrap, "sequencer")
 
-    def check(self, head: Head, subtree: merkle.Subtree, key: VerifierKey) -> None:
+    def check(self, head: Head, subtree: merkle.Subtree, keys: Iterable[CheckingKey]) -> None:
         """The start-up comparison: Refused `going-back` unless this database is at least what
         the topic says was signed; then the topic's position is remembered.
         """
@@ -64,6 +64,7 @@ class LogWriter:
         known = self._store.log_topic()
         if known is not None and known.topic_id != topic_id and known.last_offset >= 0:
             raise Refused("going-back", f"the log topic was {known.topic_id} and now is {topic_id}")
+        known_keys = list(keys)
         start = 0 if known is None else max(known.last_offset, 0)
         largest: tuple[Checkpoint, int] | None = None
         end = 0
@@ -71,7 +72,7 @@ class LogWriter:
             end = offset + 1
             if record_key != logtopic.CHECKPOINT:
                 continue
-            checkpoint = _signed(value, key)
+            checkpoint = _signed(value, known_keys)
             if checkpoint is not None and (largest is None or checkpoint.size > largest[0].size):
                 largest = checkpoint, offset
         if known is not None and known.last_offset >= end:
@@ -165,13 +166,19 @@ class LogWriter:
         self._producer.close(timeout=5)
 
 
-def _signed(value: bytes | None, key: VerifierKey) -> Checkpoint | None:
-    try:
-        checkpoint, note = parse_checkpoint(value or b"")
-        note.check_signed_by(key)
-    except LedgerError:
-        return None  # anybody with write access could put noise there; only signatures count
-    return checkpoint
+def _signed(value: bytes | None, keys: Iterable[CheckingKey]) -> Checkpoint | None:
+    """The checkpoint, when any of the ledger's keys signed it; anybody with write access could put
+    noise there.
+    """
+    for key in keys:
+        try:
+            checkpoint, note = parse_checkpoint(value or b"")
+            if checkpoint.origin == key.name:
+                note.check_signed_by(key)
+                return checkpoint
+        except LedgerError:
+            continue
+    return None
 
 
 def read_topic(bootstrap: str, start: int) -> Iterator[tuple[int, bytes | None, bytes | None]]:

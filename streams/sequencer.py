@@ -12,20 +12,24 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 from ledger import merkle, tiles
 from ledger.checkpoint import Checkpoint
+from ledger.checkpoint_keys import required
 from ledger.errors import CODES, LedgerError, ProofError, Unavailable
-from ledger.keys import load_key
-from ledger.note import Signer, sign
+from ledger.policy import NONE, Policy, parse_policy
 from ledger.postgres.connection import connect, transaction
 from ledger.postgres.maps import Maps
+from ledger.postgres.pool import Pool
 from ledger.postgres.rows import read_origin
-from ledger.postgres.sequencing import Head, Sequencing
+from ledger.postgres.sequencing import Head, Sequencing, read_head, tile_reader
 from ledger.sequencing import Cadence
 
 from .logwriter import LogWriter
 from .settings import Settings, SettingsError
+from .signing import KeyRing
+from .witnesses import Witnesses
 
 log = logging.getLogger(__name__)
 
@@ -48,17 +52,20 @@ class Sequencer:
         self,
         store: Sequencing,
         writer: LogWriter,
-        signer: Signer,
+        ring: KeyRing,
+        witnesses: Witnesses,
         origin: str,
         step: Step = no_step,
     ) -> None:
         self._store = store
         self._writer = writer
-        self._signer = signer
+        self._ring = ring
+        self._witnesses = witnesses
         self._origin = origin
         self._step = step
         self._cadence = Cadence()
         self._loaded: Maps | None = None
+        self._told: object = None
 
     @property
     def _maps(self) -> Maps:
@@ -69,20 +76,23 @@ class Sequencer:
         return self._loaded
 
     def start(self) -> None:
-        """Compare with the log topic, then finish what a crash may have left."""
+        """Compare with the log topic and the witnesses, then finish what a crash may have left."""
         head = self._store.head()
         subtree = tiles.subtree_reader(self._store.tile)
         _check_head(head, subtree)
         self._maps.catch_up(self._store.connection, head.size)
-        self._writer.check(head, subtree, self._signer.key)
+        keys = self._ring.known_keys(self._store.checkpoint_keys())
+        self._writer.check(head, subtree, keys)
+        self._witnesses.compare(head.size, self._store.largest_checkpoint(), keys)
         published = self._store.published()
         if head.size and (published is None or published[0] < head.size):
-            self._publish(head)
+            self._sign(head)
 
     def round(self) -> Head | None:
-        """One round: the new head under its published checkpoint, None when there was no news.
+        """One round: the new head under its signed checkpoint, None when there was no news.
 
-        Without news the maps are due at once, if the last status entry lacks them.
+        It is published at once where no witness is needed, else by a later `publish_due`. Without
+        news the maps are due at once, if the last status entry lacks them.
         """
         was = self._store.head()
         news = self._store.has_news(was)
@@ -98,8 +108,19 @@ class Sequencer:
         self._step("status appended")
         head = self._advance(was, size)
         self._step("head moved")
-        self._publish(head)
+        self._sign(head)
         return head
+
+    def publish_due(self) -> None:
+        """Publish the checkpoint that the quorum of witnesses has cosigned meanwhile, if any."""
+        cosigned = self._witnesses.take()
+        if cosigned is not None:
+            self._store.publish(*cosigned)
+            log.info("published checkpoint of %d leaves", cosigned[0])
+        states = self._witnesses.states()
+        if states != self._told:
+            self._store.write_witnesses([(s.name, s.size, s.seconds, s.problem) for s in states])
+            self._told = states
 
     def _advance(self, was: Head, size: int) -> Head:
         self._maps.catch_up(self._store.connection, was.size)
@@ -127,15 +148,17 @@ class Sequencer:
             self._store.advance(was, head, changed)
         return head
 
-    def _publish(self, head: Head) -> None:
+    def _sign(self, head: Head) -> None:
         text = Checkpoint(self._origin, head.size, head.root).text()
-        note = sign(text, [self._signer])
+        keys = required(self._store.checkpoint_keys(), head.size)
+        note = self._ring.sign(text, keys, int(time.time()))
         self._step("signed")
-        self._store.keep_checkpoint(head.size, note)
+        # What was kept before, by an earlier run, is what has left, or will: not this one.
+        note = self._store.keep_checkpoint(head.size, note)
         self._writer.write(head.size, note)
         self._step("log topic written")
-        self._store.publish(head.size)
-        log.info("published checkpoint of %d leaves", head.size)
+        self._witnesses.offer(head.size, note, self._maps.state == head.size - 1)
+        self.publish_due()
 
 
 def _check_head(head: Head, subtree: merkle.Subtree) -> None:
@@ -154,7 +177,8 @@ def run(settings: Settings, stop: threading.Event, step: Step = no_step) -> None
     with transaction(connection) as cursor:
         origin = read_origin(cursor)
     store = Sequencing(connection)
-    signer = load_key(settings.checkpoint_key)
+    ring = KeyRing.of_files(settings.checkpoint_key, settings.cosigner_key)
+    witnesses = make_witnesses(read_policy(settings.policy), settings.postgres)
     waiting = False
     while not store.lead():
         if not waiting:
@@ -163,18 +187,46 @@ def run(settings: Settings, stop: threading.Event, step: Step = no_step) -> None
         if stop.wait(LEAD_WAIT_SECONDS):
             return
     writer = LogWriter(settings.kafka, store)
-    sequencer = Sequencer(store, writer, signer, origin, step)
+    sequencer = Sequencer(store, writer, ring, witnesses, origin, step)
     try:
         sequencer.start()
         log.info("sequencing")
         while not stop.is_set():
-            if sequencer.round() is None:
-                stop.wait(INTERVAL_SECONDS)
-            else:
-                stop.wait(INTERVAL_SECONDS / 4)
+            done = sequencer.round()
+            witnesses.wait(INTERVAL_SECONDS if done is None else INTERVAL_SECONDS / 4)
+            sequencer.publish_due()
     finally:
+        witnesses.close()
         writer.close()
         connection.close()
+
+
+def read_policy(path: Path) -> Policy:
+    """The policy in a file; without one, no witness is asked."""
+    return parse_policy(path.read_bytes()) if path.exists() else Policy((), (), {}, NONE)
+
+
+def make_witnesses(policy: Policy, postgres: str) -> Witnesses:
+    """The witnesses of a policy, shown proofs out of the database's tiles."""
+    pool = Pool(postgres, "witnesses")
+
+    def prove(old: int, new: int) -> list[bytes]:
+        return pool.read(
+            lambda cursor: merkle.prove_consistency(
+                old, new, tiles.subtree_reader(tile_reader(cursor))
+            )
+        )
+
+    def root_at(size: int) -> bytes | None:
+        return pool.read(
+            lambda cursor: (
+                None
+                if size > read_head(cursor).size
+                else merkle.tree_root(size, tiles.subtree_reader(tile_reader(cursor)))
+            )
+        )
+
+    return Witnesses(policy, prove, root_at)
 
 
 def main(step: Step = no_step) -> None:

@@ -21,6 +21,8 @@ class Settings:
     postgres: str  # libpq URL
     data: Path  # the stack's folder: keys and trust file
     checkpoint_key: Path
+    cosigner_key: Path
+    policy: Path  # C2SP tlog-policy: the witnesses to ask; no file, no witnesses
     group: str
     statuslist_key: Path
     status_lists_uri: str  # where new status lists are found; empty: by the ledger's origin
@@ -28,7 +30,8 @@ class Settings:
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] = os.environ) -> Settings:
         """CERTLEDGER_KAFKA, CERTLEDGER_POSTGRES, CERTLEDGER_DATA, CERTLEDGER_CHECKPOINT_KEY
-        (default DATA/keys/checkpoint.key), CERTLEDGER_GROUP, CERTLEDGER_STATUSLIST_KEY (default
+        (default DATA/keys/checkpoint.key), CERTLEDGER_COSIGNER_KEY (DATA/keys/cosigner.key),
+        CERTLEDGER_POLICY (DATA/policy), CERTLEDGER_GROUP, CERTLEDGER_STATUSLIST_KEY (default
         DATA/keys/statuslist.key), CERTLEDGER_STATUS_LISTS (a URL, default
         https://ORIGIN/v1/status-lists).
         """
@@ -53,6 +56,10 @@ class Settings:
             checkpoint_key=Path(
                 environ.get("CERTLEDGER_CHECKPOINT_KEY") or data / "keys" / "checkpoint.key"
             ),
+            cosigner_key=Path(
+                environ.get("CERTLEDGER_COSIGNER_KEY") or data / "keys" / "cosigner.key"
+            ),
+            policy=Path(environ.get("CERTLEDGER_POLICY") or data / "policy"),
             group=environ.get("CERTLEDGER_GROUP") or "certledger-admission",
             statuslist_key=Path(
                 environ.get("CERTLEDGER_STATUSLIST_KEY") or data / "keys" / "statuslist.key"

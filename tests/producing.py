@@ -10,7 +10,7 @@ from typing import Any
 from ledger import keys
 from ledger.registry import BUNDLE_ROLE, REGISTRY_ROLE
 from producers.config import PublisherConfig, create_publisher_folder, load_publisher_config
-from tests.world import ALL_ACTS, CHECKPOINT, OPERATOR, ORIGIN, Book, key_change
+from tests.world import ALL_ACTS, CHECKPOINT, CHECKPOINT_KEYS, OPERATOR, ORIGIN, Book, key_change
 
 
 def enrol(book: Book, data: Path, **given: Any) -> PublisherConfig:
@@ -29,7 +29,7 @@ def enrol(book: Book, data: Path, **given: Any) -> PublisherConfig:
         data,
         origin=ORIGIN,
         department=name,
-        checkpoint_vkey=str(CHECKPOINT.key),
+        checkpoint_keys=CHECKPOINT_KEYS,
         time_zone=change["time_zone"],
         lanes=change["lanes"],
         silence_limit_seconds=change["silence_limit_seconds"],

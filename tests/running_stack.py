@@ -263,7 +263,7 @@ class Inbox:
                 if message["format"] != RECEIPT_FORM:
                     self.notices.append(message)
                     continue
-                receipt = parse_receipt(record.value, world.CHECKPOINT.key)
+                receipt = parse_receipt(record.value, world.CHECKPOINT_KEYS)
                 self.receipts.setdefault(receipt.note_hash, []).append(receipt)
                 self.heard_at.setdefault(receipt.note_hash, time.monotonic())
 

@@ -13,6 +13,7 @@ from ledger import merkle
 from ledger.checkpoint import Checkpoint
 from ledger.errors import Unavailable
 from ledger.note import sign
+from ledger.policy import NONE, Policy
 from ledger.postgres.connection import connect
 from ledger.postgres.maps import Maps
 from ledger.postgres.migrate import migrate
@@ -21,9 +22,12 @@ from ledger.postgres.store import Fetched, Store, create_ledger
 from ledger.tiles import extend, subtree_reader
 from streams.logwriter import LogWriter
 from streams.sequencer import Sequencer
+from streams.signing import KeyRing
+from streams.witnesses import Witnesses
 from tests import world
 
 TOPIC = "T" * 22
+RING = KeyRing([world.CHECKPOINT])
 
 
 def make_ledger(url: str) -> None:
@@ -44,6 +48,11 @@ def query(connection: Connection, statement: str, *parameters: Any) -> list[tupl
             tuple(bytes(v) if isinstance(v, memoryview) else v for v in row)
             for row in cursor.fetchall()
         ]
+
+
+def unwitnessed() -> Witnesses:
+    """No witness at all: everything signed is published at once."""
+    return Witnesses(Policy((), (), {}, NONE), lambda old, new: [], lambda size: None)
 
 
 class Registrar:
@@ -223,7 +232,7 @@ class Topic:
 
 def sequencer(ledger: StoredLedger, topic: Topic | None = None) -> Sequencer:
     writer = cast(LogWriter, topic or Topic())
-    return Sequencer(ledger.sequencing, writer, world.CHECKPOINT, world.ORIGIN)
+    return Sequencer(ledger.sequencing, writer, RING, unwitnessed(), world.ORIGIN)
 
 
 def publish(store: Sequencing, head: Head) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from ledger import identity, merkle, times
 from ledger.bundle import Header, bundle_key_name, format_record, note_hash
+from ledger.checkpoint_keys import TrustedKey
 from ledger.event import FIELDS, format_event, make_event_id
 from ledger.note import MemorySigner, sign
 from ledger.registry import (
@@ -36,6 +37,7 @@ def signer(name: str, label: str = "") -> MemorySigner:
 
 
 CHECKPOINT = signer(ORIGIN)
+CHECKPOINT_KEYS = (TrustedKey(CHECKPOINT.key, 0, None),)
 OPERATOR = signer(operator_key_name(ORIGIN))
 
 

@@ -29,6 +29,16 @@ def write_private(path: Path, text: str) -> None:
     new.replace(path)
 
 
+def write_atomically(path: Path, data: bytes) -> None:
+    """A whole file or none, on disk before this returns."""
+    draft = path.with_name(path.name + ".new")
+    with draft.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    draft.rename(path)
+
+
 def write_json(path: Path, value: dict[str, Any]) -> None:
     """Like write_private, for a JSON object."""
     write_private(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from psycopg2.extensions import connection as Connection
 from psycopg2.extensions import cursor as Cursor
 
+from .. import canonical, times
 from .. import registry as registries
-from .. import times
+from ..checkpoint_keys import TrustedKey, parse_keys
 from ..entry import format_status
 from ..errors import Conflict, LedgerError, ProofError, Unavailable
+from ..note import parse_note
 from ..sequencing import check_stored
 from ..tiles import TileReader
 from .connection import transaction, turn
@@ -54,6 +56,10 @@ class LogTopic:
     outbox: int
 
 
+WitnessRow = tuple[str, int | None, int | None, str | None]
+"""A witness's name, the size that it cosigned last, when in seconds, and its problem."""
+
+
 class Sequencing:
     """The sequencer's connection. One at a time leads; compare-and-swap makes sure of it."""
 
@@ -69,11 +75,7 @@ class Sequencing:
     def head(self) -> Head:
         """The tree head."""
         with transaction(self.connection) as cursor:
-            cursor.execute(sql("read_head"))
-            row = cursor.fetchone()
-            if row is None:
-                raise Unavailable("not-initialised")
-            return Head(row[0], bytes(row[1]))
+            return read_head(cursor)
 
     def has_news(self, head: Head) -> bool:
         """Whether the log has entries above the head, or none came for 10 minutes."""
@@ -201,18 +203,48 @@ class Sequencing:
             if cursor.rowcount != 1:
                 raise Conflict("head-moved")
 
-    def keep_checkpoint(self, size: int, note: bytes) -> None:
-        """Keep a signed checkpoint before it leaves; another one of the same size is Conflict."""
+    def checkpoint_keys(self) -> tuple[TrustedKey, ...]:
+        """The keys that have to sign checkpoints, by the registry, with the sizes of each."""
+        with transaction(self.connection) as cursor:
+            cursor.execute(sql("read_registry_record"), {"name": "ledger"})
+            record = canonical.loads(bytes(_one(cursor)[0]))
+            return parse_keys(record["value"]["checkpoint_keys"])
+
+    def largest_checkpoint(self) -> tuple[int, bytes] | None:
+        """(size, note) of the largest checkpoint that was signed, published or not."""
+        with transaction(self.connection) as cursor:
+            cursor.execute(sql("read_largest_checkpoint"))
+            row = cursor.fetchone()
+            return None if row is None else (int(row[0]), bytes(row[1]))
+
+    def keep_checkpoint(self, size: int, note: bytes) -> bytes:
+        """Keep a signed checkpoint before it leaves: the kept one, which is an earlier one of the
+        same text where there is one (cosignatures differ each time). Conflict for another text.
+        """
         with transaction(self.connection) as cursor:
             cursor.execute(sql("insert_checkpoint"), {"size": size, "note": note})
             cursor.execute(sql("read_checkpoint"), {"size": size})
-            if bytes(_one(cursor)[0]) != note:
+            kept = bytes(_one(cursor)[0])
+            if parse_note(kept).text != parse_note(note).text:
                 raise Conflict("head-moved", f"another checkpoint of size {size} is stored")
+            return kept
 
-    def publish(self, size: int) -> None:
-        """Publish the checkpoint of a size: from here on answers and receipts rest on it."""
+    def publish(self, size: int, note: bytes | None = None) -> None:
+        """Publish the checkpoint of a size: from here on answers and receipts rest on it. `note` is
+        the kept one with the witnesses' signatures, where there are any.
+        """
         with transaction(self.connection) as cursor:
-            cursor.execute(sql("publish_checkpoint"), {"size": size})
+            cursor.execute(sql("publish_checkpoint"), {"size": size, "note": note})
+
+    def write_witnesses(self, states: Sequence[WitnessRow]) -> None:
+        """Show how the witnesses stand."""
+        with transaction(self.connection) as cursor:
+            cursor.execute(sql("delete_witnesses"), {"names": [state[0] for state in states]})
+            for name, size, seconds, problem in states:
+                cursor.execute(
+                    sql("upsert_witness"),
+                    {"name": name, "size": size, "seconds": seconds, "problem": problem},
+                )
 
     def published(self) -> tuple[int, bytes] | None:
         """(size, note) of the largest published checkpoint."""
@@ -290,6 +322,21 @@ class Sequencing:
         """Remember how far a relay has come; before this, it sends the same again (same ids)."""
         with transaction(self.connection) as cursor:
             cursor.execute(sql("move_relay"), {"name": name, "position": position})
+
+
+def read_head(cursor: Cursor) -> Head:
+    """The tree head in an open transaction."""
+    cursor.execute(sql("read_head"))
+    row = cursor.fetchone()
+    if row is None:
+        raise Unavailable("not-initialised")
+    return Head(row[0], bytes(row[1]))
+
+
+def read_witnesses(cursor: Cursor) -> list[WitnessRow]:
+    """How the witnesses stand, in an open transaction."""
+    cursor.execute(sql("read_witnesses"))
+    return list(cursor.fetchall())
 
 
 def read_tally(cursor: Cursor) -> dict[str, int]:

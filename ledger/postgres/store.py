@@ -297,7 +297,11 @@ class Store:
 
 
 def create_ledger(
-    connection: Connection, origin: str, checkpoint_vkey: str, operator_vkey: str
+    connection: Connection,
+    origin: str,
+    checkpoint_vkey: str,
+    operator_vkey: str,
+    cosigner_vkey: str | None = None,
 ) -> bytes:
     """Entry 0 in a migrated, empty database; its leaf hash. Refused when there is a ledger."""
     with transaction(connection) as cursor:
@@ -305,9 +309,11 @@ def create_ledger(
         exists, now = cursor.fetchone() or (True, 0)
         if exists:
             raise Refused("registry-refused", "this database holds a ledger already")
-        entry = format_genesis(origin, checkpoint_vkey, operator_vkey, times.format_moment(now))
+        records = genesis_records(origin, checkpoint_vkey, operator_vkey, cosigner_vkey)
+        time = times.format_moment(now)
+        entry = format_genesis(origin, checkpoint_vkey, operator_vkey, time, cosigner_vkey)
         cursor.execute(sql("insert_entry"), {"log_index": 0, "data": entry})
-        for name, record in genesis_records(origin, checkpoint_vkey, operator_vkey).items():
+        for name, record in records.items():
             cursor.execute(
                 sql("upsert_registry_record"),
                 {"name": name, "data": format_record(record), "log_index": 0},

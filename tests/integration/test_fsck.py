@@ -36,8 +36,9 @@ from streams.kafka_topics import create_topics, describe_topic
 from streams.logwriter import LogWriter, make_producer
 from streams.relay import Relay
 from streams.sequencer import Sequencer
+from streams.signing import KeyRing
 from tests import world
-from tests.stored_ledger import advance, publish, sequence
+from tests.stored_ledger import advance, publish, sequence, unwitnessed
 
 TOPIC = "T" * 22
 HOLDERS = tuple(f"1:{number:064x}" for number in range(8))
@@ -670,7 +671,11 @@ class PublishedLedger(Ledger):
         self.producer: Any = make_producer(bootstrap, "test")
         self.tap = self.produce
         self.sequencer = Sequencer(
-            self.sequencing, LogWriter(bootstrap, self.sequencing), world.CHECKPOINT, world.ORIGIN
+            self.sequencing,
+            LogWriter(bootstrap, self.sequencing),
+            KeyRing([world.CHECKPOINT]),
+            unwitnessed(),
+            world.ORIGIN,
         )
         self.sequencer.start()
         self.relay = Relay(self.sequencing, self.producer)
@@ -768,5 +773,5 @@ def test_noise_in_the_log_topic_is_found(published: PublishedLedger, kafka_boots
     assert [f.message for f in found] == [
         "entry 7: a later record says otherwise",
         "another root was signed for size 12",
-        f"no signature by {world.ORIGIN} ({world.CHECKPOINT.key.key_hash.hex()})",
+        f"{world.ORIGIN}: no signature by {world.ORIGIN} ({world.CHECKPOINT.key.key_hash.hex()})",
     ]

@@ -25,6 +25,7 @@ from kafka import KafkaProducer
 from ledger import event as events
 from ledger import topics
 from ledger.bundle import Header, format_record, parse_record
+from ledger.checkpoint_keys import TrustedKey
 from ledger.errors import Conflict, LedgerError, Malformed, Refused, Unavailable
 from ledger.note import MemorySigner, sign
 from producers import commands, town
@@ -478,7 +479,7 @@ def test_a_muted_ledger_leaves_the_events_in_the_spool(place: Place) -> None:
 
 def test_receipts_of_another_ledger_prove_nothing(place: Place) -> None:
     other = MemorySigner.from_seed("ledger.example/certificates", bytes(32)).key
-    config = dataclasses.replace(place.config, checkpoint_key=other)
+    config = dataclasses.replace(place.config, checkpoint_keys=(TrustedKey(other, 0, None),))
     p = Publisher(config, place.kafka, linger_seconds=0.01)
     call = issue(p, "1")
     with pytest.raises(Unavailable):

@@ -14,8 +14,9 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from ledger import canonical, times
+from ledger.checkpoint import Checkpoint
 from ledger.errors import Conflict, LedgerError, ProofError, Unavailable
-from ledger.note import MemorySigner
+from ledger.note import MemorySigner, sign
 from ledger.postgres.connection import connect
 from ledger.postgres.maps import Maps
 from ledger.postgres.sequencing import Head, Sequencing
@@ -23,6 +24,7 @@ from streams.logwriter import LogWriter
 from streams.sequencer import Sequencer
 from tests import world
 from tests.stored_ledger import (
+    RING,
     StoredLedger,
     Topic,
     advance,
@@ -30,6 +32,7 @@ from tests.stored_ledger import (
     query,
     sequence,
     sequencer,
+    unwitnessed,
 )
 
 MINUTE = 60 * times.SECOND
@@ -331,7 +334,7 @@ def test_many_rounds_at_once_give_one_line_of_checkpoints(ledger: StoredLedger) 
     failures: list[str] = []
 
     def run(store: Sequencing) -> None:
-        rounds = Sequencer(store, cast(LogWriter, Topic()), world.CHECKPOINT, world.ORIGIN)
+        rounds = Sequencer(store, cast(LogWriter, Topic()), RING, unwitnessed(), world.ORIGIN)
         for _ in range(12):
             try:
                 rounds.round()
@@ -361,8 +364,9 @@ def test_another_checkpoint_of_one_size_is_refused(ledger: StoredLedger) -> None
     head = ledger.checkpoint()
     ((_, note),) = published(ledger)
     ledger.sequencing.keep_checkpoint(head.size, note)
+    other = Checkpoint(world.ORIGIN, head.size, bytes(32)).text()
     with pytest.raises(Conflict, match="another checkpoint"):
-        ledger.sequencing.keep_checkpoint(head.size, note + b"x")
+        ledger.sequencing.keep_checkpoint(head.size, sign(other, [world.CHECKPOINT]))
     assert published(ledger) == [(head.size, note)]
 
 

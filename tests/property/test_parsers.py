@@ -27,6 +27,8 @@ from ledger import (
 from ledger.admission import DeadLetter, Opened, open_record
 from ledger.bundle import format_record, parse_header, parse_record
 from ledger.checkpoint import Checkpoint, format_proof, parse_checkpoint, parse_proof
+from ledger.checkpoint_keys import TrustedKey
+from ledger.cosignature import COSIGNATURE_V1, ML_DSA_44, Cosigner, parse_checkpoint_key
 from ledger.entry import (
     Source,
     format_bundle,
@@ -39,11 +41,14 @@ from ledger.entry import (
 from ledger.errors import LedgerError, Malformed
 from ledger.event import FIELDS, parse_event
 from ledger.note import format_note, parse_note, parse_vkey, sign
+from ledger.policy import format_policy, parse_policy
 from ledger.receipt import format_lane, format_notice, format_receipt, parse_message, parse_receipt
 from ledger.registry import Registry, apply_note, genesis_records
 from ledger.statusmap import MapHead
+from ledger.witnessing import format_request, parse_request, parse_size
 from tests.world import (
     CHECKPOINT,
+    CHECKPOINT_KEYS,
     OPERATOR,
     ORIGIN,
     Book,
@@ -85,6 +90,11 @@ REGISTRY_NOTE = GOOD_BOOK.note(
     "department/b", {**department_change("b"), "contact": 'quotes " and \\'}, OPERATOR
 )
 TYPE_NOTE = GOOD_BOOK.note("type/T", type_change([("a", ["issued"], "own")]), OPERATOR)
+
+
+PQ = Cosigner(ORIGIN, ML_DSA_44, bytes(32))
+WITNESS = Cosigner("witness.example/w", COSIGNATURE_V1, bytes(32))
+POLICY = f"witness w {WITNESS.key} http://w.example\ngroup g 1 w\nquorum g\n".encode()
 
 
 def _text(parse: Callable[[str], Any]) -> Callable[[bytes], Any]:
@@ -160,6 +170,14 @@ PARSERS: dict[str, tuple[Callable[[bytes], Any], bytes]] = {
     "canonical": (_same(lambda d: canonical.format(canonical.parse(d, 65_536))), ENTRY),
     "note": (_same(_note), SIGNED),
     "vkey": (_same(_text(lambda t: str(parse_vkey(t)).encode())), str(CHECKPOINT.key).encode()),
+    "checkpoint key": (
+        _same(_text(lambda t: str(parse_checkpoint_key(t)).encode())),
+        str(PQ.key).encode(),
+    ),
+    "cosigner": (_text(keys.parse_cosigner), keys.format_key("n", b"\x01" * 32, 4).encode()),
+    "policy": (lambda d: format_policy(parse_policy(d)), POLICY),
+    "witness request": (parse_request, format_request(0, [], SIGNED)),
+    "witness size": (parse_size, b"17\n"),
     "key": (_text(keys.parse_key), keys.format_key("n", b"\x01" * 32).encode()),
     "checkpoint": (_same(_checkpoint), SIGNED),
     "proof": (_same(lambda d: format_proof(*parse_proof(d))), PROOF),
@@ -173,7 +191,7 @@ PARSERS: dict[str, tuple[Callable[[bytes], Any], bytes]] = {
         _same(lambda d: lifecycle.parse_record(d)[0].record(lifecycle.parse_record(d)[1])),
         lifecycle.Standing(state="valid", version=1).record(bytes(32)),
     ),
-    "receipt": (lambda d: parse_receipt(d, CHECKPOINT.key), format_receipt(ENTRY, PROOF)),
+    "receipt": (lambda d: parse_receipt(d, CHECKPOINT_KEYS), format_receipt(ENTRY, PROOF)),
     "message": (
         _same(lambda d: canonical.format(parse_message(d))),
         format_notice(HEADER, bytes(32), "fenced", "fenced", "why", (1, 2)),
@@ -199,7 +217,12 @@ PARSERS: dict[str, tuple[Callable[[bytes], Any], bytes]] = {
     "trust": (
         trust.parse_trust,
         trust.format_trust(
-            trust.Trust(ORIGIN, bytes(32), (trust.TrustedKey(CHECKPOINT.key, 0, None),))
+            trust.Trust(
+                ORIGIN,
+                bytes(32),
+                (*CHECKPOINT_KEYS, TrustedKey(PQ.key, 0, 9, 1)),
+                quorums=(trust.TrustedQuorum(parse_policy(POLICY), 5, None),),
+            )
         ),
     ),
 }
@@ -233,7 +256,8 @@ def test_the_good_input_is_good(name: str) -> None:
 
 
 TOLERANT = {  # some of these inputs are what they parse
-    "canonical", "message", "misbehaviour", "note", "number", "proof", "trust", "open_record",
+    "canonical", "message", "misbehaviour", "note", "number", "policy", "proof", "trust",
+    "open_record",
 }  # fmt: skip
 
 
@@ -434,6 +458,7 @@ def test_a_junk_signature_line_cannot_stop_the_log() -> None:
 def test_other_entries_parse() -> None:
     for entry in (
         format_genesis(ORIGIN, str(CHECKPOINT.key), str(OPERATOR.key), TIME),
+        format_genesis(ORIGIN, str(CHECKPOINT.key), str(OPERATOR.key), TIME, str(PQ.key)),
         format_registry(REGISTRY_NOTE, TIME),
         format_status(7, bytes(32), TIME),
         format_status(7, bytes(32), TIME, {k: MapHead(5, bytes(32)) for k in (b"C", b"H")}),

@@ -25,6 +25,7 @@ from ledger.receipt import format_notice, format_receipt, parse_message, parse_r
 from tests.memory_view import MemoryView, check_log
 from tests.world import (
     CHECKPOINT,
+    CHECKPOINT_KEYS,
     OPERATOR,
     ORIGIN,
     START,
@@ -586,14 +587,14 @@ def test_a_receipt_leaves_no_event_unmentioned() -> None:
         signed = sign(Checkpoint(origin, 1, root).text(), [CHECKPOINT])
         return format_receipt(entry, format_proof(0, [], signed))
 
-    assert parse_receipt(receipt({"admitted": [0, 2]}), CHECKPOINT.key).index == 0
+    assert parse_receipt(receipt({"admitted": [0, 2]}), CHECKPOINT_KEYS).index == 0
     for bad in (
         receipt({"admitted": [0, 1]}),
         receipt({"admitted": [0, 3]}),
         receipt({"admitted": [0, 2]}, origin="another.example"),
     ):
         with pytest.raises(LedgerError):
-            parse_receipt(bad, CHECKPOINT.key)
+            parse_receipt(bad, CHECKPOINT_KEYS)
 
 
 def test_corrections_are_bounded() -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from ledger.checkpoint_keys import TrustedKey
 from ledger.errors import Malformed
 from ledger.event import make_event_id
 from producers.config import create_publisher_folder, load_publisher_config
@@ -53,7 +54,7 @@ def test_an_id_does_not_let_anybody_try_private_columns() -> None:
 
 def create(data: Path) -> bytes:
     return create_publisher_folder(
-        data, origin=ORIGIN, department="a", checkpoint_vkey=str(CHECKPOINT.key),
+        data, origin=ORIGIN, department="a", checkpoint_keys=[TrustedKey(CHECKPOINT.key, 0, None)],
         time_zone="Asia/Shanghai", lanes=1,
     ).event_id_key  # fmt: skip
 

@@ -14,20 +14,32 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from consumers.words import describe
-from ledger import canonical, checkpoint, identity, lifecycle, statusmap, times, verdict
+from ledger import (
+    canonical,
+    checkpoint,
+    cosignature,
+    identity,
+    lifecycle,
+    statusmap,
+    times,
+    verdict,
+)
 from ledger.admission import Turn
 from ledger.bundle import AHEAD
 from ledger.checking import check, check_file
+from ledger.cosignature import COSIGNATURE_V1, ML_DSA_44, Cosigner
 from ledger.entry import format_registry
-from ledger.errors import Malformed, ProofError
+from ledger.errors import Malformed, ProofError, Unavailable
 from ledger.evidence import Evidence, Shown, format_evidence, parse_evidence
 from ledger.lifecycle import Transition
-from ledger.note import MemorySigner, sign
+from ledger.note import MemorySigner, parse_note, sign
+from ledger.policy import Witness, simple_policy
 from ledger.proving import show_entry
 from ledger.registry import RECORD_FORM, Registry, registration_text
 from ledger.statusmap import Membership
-from ledger.trust import Trust, TrustedKey, format_trust, parse_trust
+from ledger.trust import Trust, TrustedKey, TrustedQuorum, format_trust, parse_trust
 from ledger.verdict import Answer
+from ledger.witnessing import add_signatures
 from tests import world
 from tests.ledger_builder import LedgerBuilder, MapState
 
@@ -793,6 +805,71 @@ def test_a_required_signature_stripped() -> None:
     both = sign(text.text(), [world.CHECKPOINT, world.OPERATOR])
     answer = check(replace(evidence, checkpoint=both), ledger.trust(keys=keys), ledger.now)
     assert answer.answer == "valid"
+
+
+PQ = Cosigner(world.ORIGIN, ML_DSA_44, bytes(32))
+WITNESSES = [Cosigner(f"w{n}", COSIGNATURE_V1, bytes([n]) * 32) for n in range(3)]
+TWO_SIGNATURES = (TrustedKey(world.CHECKPOINT.key, 0, None), TrustedKey(PQ.key, 0, None))
+
+
+def cosigned(evidence: Evidence, seconds: int, *cosigners: Cosigner) -> Evidence:
+    text = parse_note(evidence.checkpoint).text
+    lines = [cosigner.cosign(text, seconds) for cosigner in cosigners]
+    return replace(evidence, checkpoint=add_signatures(evidence.checkpoint, lines))
+
+
+def quorum_trust(ledger: LedgerBuilder) -> Trust:
+    policy = simple_policy([Witness(c.key.name, c.key, "") for c in WITNESSES], 2)
+    return ledger.trust(keys=TWO_SIGNATURES, quorums=(TrustedQuorum(policy, 0, None),))
+
+
+def test_two_signatures_and_a_quorum() -> None:
+    ledger = plain_ledger()
+    trust = quorum_trust(ledger)
+    now = ledger.now // times.SECOND
+    full = cosigned(ledger.evidence("N"), now, PQ, *WITNESSES[:2])
+    answer = check(full, trust, ledger.now)
+    assert answer.answer == "valid"
+    found = next(c for c in answer.checks if c.name == "checkpoint")
+    assert "2 did" in found.why
+    assert set(found.values["witnesses"]) == {"w0", "w1"}
+    for fewer in (WITNESSES[:2], [PQ, WITNESSES[0]], [PQ]):
+        stripped = cosigned(ledger.evidence("N"), now, *fewer)
+        assert refused_by(stripped, ledger, trust) == ["checkpoint"]
+    elsewhere = Cosigner("w1", COSIGNATURE_V1, bytes(32))
+    forged = cosigned(ledger.evidence("N"), now, PQ, WITNESSES[0], elsewhere)
+    assert refused_by(forged, ledger, trust) == ["checkpoint"]
+
+
+def test_witnesses_of_another_time_leave_only_what_is_over() -> None:
+    ledger = plain_ledger()
+    trust = quorum_trust(ledger)
+    for late in (-301, 301):
+        seconds = ledger.now // times.SECOND + late
+        evidence = cosigned(ledger.evidence("N"), seconds, PQ, *WITNESSES[:2])
+        answer = check(evidence, trust, ledger.now)
+        assert (answer.answer, answer.reason) == ("cannot-decide", "witness-times-disagree")
+    one = cosigned(ledger.evidence("N"), seconds, PQ, WITNESSES[0])
+    two = cosigned(one, ledger.now // times.SECOND, *WITNESSES[1:])
+    assert check(two, trust, ledger.now).answer == "valid"
+
+
+def test_what_cannot_be_checked_here_decides_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    ledger = plain_ledger()
+    trust = ledger.trust(keys=TWO_SIGNATURES)
+    evidence = cosigned(ledger.evidence("N"), ledger.now // times.SECOND, PQ)
+    assert check(evidence, trust, ledger.now).answer == "valid"
+
+    def lacking() -> object:
+        raise Unavailable("signature-unsupported")
+
+    monkeypatch.setattr(cosignature, "_ml_dsa", lacking)
+    answer = check(evidence, trust, ledger.now)
+    assert (answer.answer, answer.reason) == ("cannot-decide", "signature-unsupported")
+    found = next(c for c in answer.checks if c.name == "checkpoint")
+    assert found.result == "not-checked"
+    assert "cryptography" in found.why
+    assert answer.exit == 4
 
 
 def test_keys_count_for_their_sizes_only() -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from ledger import identity
+from ledger.checkpoint_keys import TrustedKey
 from ledger.errors import Malformed
 from producers import commands
 from producers.config import (
@@ -153,7 +154,7 @@ def test_departments_change_to_another_version(data: Path) -> None:
             data,
             origin=ORIGIN,
             department=name,
-            checkpoint_vkey=str(CHECKPOINT.key),
+            checkpoint_keys=[TrustedKey(CHECKPOINT.key, 0, None)],
             time_zone="Asia/Shanghai",
             lanes=1,
         )

@@ -16,6 +16,7 @@ FORMATS = {  # what producers/ may use of ledger/: formats, no store, no admissi
     "bundle",
     "canonical",
     "checkpoint",
+    "checkpoint_keys",
     "entry",
     "errors",
     "event",

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from ledger import canonical, merkle
+from ledger.cosignature import COSIGNATURE_V1, ML_DSA_44, Cosigner
 from ledger.errors import LedgerError, Malformed, Refused
 from ledger.note import MAX_NOTE, MemorySigner, sign
 from ledger.records import parse_record
@@ -129,7 +130,11 @@ REFUSED: dict[str, tuple[str, Callable[[Book], bytes]]] = {
             note_text(ORIGIN, "department/c", b"1" * 32, department_change("c")), [OPERATOR]
         ),
     ),
-    "the ledger's record": ("registry-refused", lambda b: b.note("ledger", {}, OPERATOR)),
+    "the ledger's record": ("malformed-note", lambda b: b.note("ledger", {}, OPERATOR)),
+    "below the ledger's record": (
+        "registry-refused",
+        lambda b: b.note("ledger/x", {}, OPERATOR),
+    ),
     "the operator's record": ("registry-refused", lambda b: b.note("operator", {}, OPERATOR)),
     "a lane's record": ("registry-refused", lambda b: b.note("lane/a/0", {}, OPERATOR)),
     "no record": ("registry-refused", lambda b: b.note("", {}, OPERATOR)),
@@ -479,3 +484,89 @@ def test_unknown_departments_have_no_lanes() -> None:
     assert book.registry.lanes("a") == 2
     assert book.registry.lanes("z") == 0
     assert book.registry.keys("z", BUNDLE_ROLE) == []
+
+
+# --- the ledger's own keys ------------------------------------------------------------------------
+
+NEW_CHECKPOINT = signer(ORIGIN, "new")
+PQ, NEW_PQ = (Cosigner(ORIGIN, ML_DSA_44, bytes([n]) * 32) for n in (1, 2))
+
+
+def ledger_change(key: MemorySigner = NEW_CHECKPOINT, cosigner: Any = None) -> dict[str, Any]:
+    return {
+        "checkpoint_vkey": str(key.key),
+        "cosigner_vkey": None if cosigner is None else str(cosigner.key),
+    }
+
+
+def cosigning_book() -> Book:
+    records = genesis_records(ORIGIN, str(CHECKPOINT.key), str(OPERATOR.key), str(PQ.key))
+    return Book(Registry(ORIGIN, records))
+
+
+def test_new_keys_sign_from_the_first_checkpoint_that_holds_the_change() -> None:
+    book = cosigning_book()
+    first = book.registry.checkpoint_keys
+    assert [(k.key, k.from_size, k.until_size) for k in first] == [
+        (CHECKPOINT.key, 0, None),
+        (PQ.key, 0, None),
+    ]
+    book.index = 7
+    signers = (OPERATOR, CHECKPOINT, NEW_CHECKPOINT)
+    book.change("ledger", ledger_change(cosigner=NEW_PQ), *signers)
+    assert [(k.key, k.from_size, k.until_size) for k in book.registry.checkpoint_keys] == [
+        (CHECKPOINT.key, 0, 8),
+        (PQ.key, 0, 8),
+        (NEW_CHECKPOINT.key, 8, None),
+        (NEW_PQ.key, 8, None),
+    ]
+    assert book.registry.checkpoint_vkey == str(NEW_CHECKPOINT.key)
+    assert apply_note(book.registry, book.notes[-1], 9) is None
+
+
+@pytest.mark.parametrize("missing", [OPERATOR, CHECKPOINT, NEW_CHECKPOINT])
+def test_operator_old_and_new_key_sign_the_change(missing: MemorySigner) -> None:
+    book = cosigning_book()
+    signers = [s for s in (OPERATOR, CHECKPOINT, NEW_CHECKPOINT) if s is not missing]
+    note = book.note("ledger", ledger_change(cosigner=NEW_PQ), *signers)
+    with pytest.raises(Refused) as refused:
+        apply_note(book.registry, note, book.index)
+    assert refused.value.code == "registry-signature"
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        (ledger_change(), "registry-refused"),  # a ledger that cosigns does not stop to
+        (ledger_change(cosigner=PQ), "key-in-use"),
+        (ledger_change(CHECKPOINT, NEW_PQ), "key-in-use"),
+        (ledger_change(signer("other.example"), NEW_PQ), "registry-refused"),
+        (
+            ledger_change(cosigner=Cosigner("other.example", ML_DSA_44, bytes(32))),
+            "registry-refused",
+        ),
+        (ledger_change(cosigner=Cosigner(ORIGIN, COSIGNATURE_V1, bytes(32))), "registry-refused"),
+        ({**ledger_change(cosigner=NEW_PQ), "from_size": 1}, "malformed-note"),
+        ({"checkpoint_vkey": 1, "cosigner_vkey": None}, "malformed-note"),
+        ({"checkpoint_vkey": str(NEW_PQ.key), "cosigner_vkey": str(NEW_PQ.key)}, "malformed-key"),
+    ],
+)
+def test_keys_that_cannot_be_the_ledger_s(change: dict[str, Any], code: str) -> None:
+    book = cosigning_book()
+    note = book.note("ledger", change, OPERATOR, CHECKPOINT, NEW_CHECKPOINT)
+    with pytest.raises(LedgerError) as refused:
+        apply_note(book.registry, note, book.index)
+    assert refused.value.code == code
+
+
+def test_a_department_cannot_take_a_key_of_the_ledger() -> None:
+    book = cosigning_book()
+    book.change("ledger", ledger_change(cosigner=NEW_PQ), OPERATOR, CHECKPOINT, NEW_CHECKPOINT)
+    book.add_department("a")
+    for taken in (CHECKPOINT, NEW_CHECKPOINT):
+        key = MemorySigner(BUNDLER.key.name, taken._private)
+        change = key_change(key, BUNDLE_ROLE, "a")
+        note = book.note(f"key/{key.key.key_id}", change, registry_signer("a"), key)
+        with pytest.raises(Refused) as refused:
+            apply_note(book.registry, note, book.index)
+        assert refused.value.code == "key-in-use"

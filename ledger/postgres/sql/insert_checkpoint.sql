@@ -1,4 +1,4 @@
--- Keeps a signed checkpoint; signing the same size again gives the same bytes.
+-- Keeps a signed checkpoint; one kept before stays, as cosignatures differ each time.
 INSERT INTO checkpoint (size, note)
 VALUES (%(size)s, %(note)s)
 ON CONFLICT (size) DO NOTHING

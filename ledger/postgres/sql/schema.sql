@@ -297,6 +297,14 @@ CREATE TABLE expiry_notice (
     UNIQUE (map_key, version, step)
 );
 
+-- How the witnesses of this ledger stand, for `certledger status`.
+CREATE TABLE witness (
+    name text PRIMARY KEY,  -- in the policy
+    cosigned_size bigint,  -- of the largest checkpoint that it cosigned since the sequencer's start
+    cosigned_at bigint,  -- seconds: the time that it stated
+    problem text  -- why it did not cosign the last one it was asked for
+);
+
 CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON entry
     FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
 CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON lines

@@ -1,0 +1,3 @@
+-- Forgets witnesses that are asked no more.
+DELETE FROM witness
+WHERE name <> ALL(%(names)s::text[])
