@@ -16,7 +16,9 @@ from pathlib import Path
 import pytest
 
 MODULE = Path(__file__).with_name("go")
+COSIGNATURES = Path(__file__).parent / "vectors" / "cosignatures" / "go"
 FSCK = "github.com/transparency-dev/tessera/cmd/fsck"
+LITEWITNESS = "filippo.io/torchwood/cmd/litewitness"
 _SECONDS = 600
 
 
@@ -32,6 +34,26 @@ def tessera_fsck() -> Path:
     return _built("fsck", "build", FSCK)
 
 
+@functools.cache
+def cosignatures() -> Path:
+    """Checks and makes cosignatures of both kinds; its modules are newer than those of tests/go."""
+    return _built("cosignatures", "build", ".", module=COSIGNATURES)
+
+
+@functools.cache
+def litewitness(version: str = "v0.9.0") -> Path:
+    """Torchwood's witness."""
+    go = _find_go()
+    target = _cache() / version / "litewitness"
+    if not target.exists():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        environ = {**os.environ, "GOBIN": str(target.parent), "GOFLAGS": "-mod=mod"}
+        done = _go(go, environ, target.parent, "install", f"{LITEWITNESS}@{version}")
+        if done.returncode:
+            pytest.skip(f"litewitness cannot be had here: {done.stderr[-300:]}")
+    return target
+
+
 def run(program: Path, *arguments: str, **environ: str) -> str:
     """What a program prints, both streams together; it has a minute."""
     done = subprocess.run(
@@ -45,27 +67,36 @@ def run(program: Path, *arguments: str, **environ: str) -> str:
     return done.stdout
 
 
-def _built(name: str, verb: str, *what: str) -> Path:
+def _find_go() -> str:
     go = shutil.which("go")
     if go is None:
-        pytest.skip("Go is not installed: no outside code to read the log with")
+        pytest.skip("Go is not installed: there is no outside code to hold ours against")
+    return go
+
+
+def _built(name: str, verb: str, *what: str, module: Path = MODULE) -> Path:
+    go = _find_go()
     environ = {**os.environ, "GOTOOLCHAIN": "local", "GOFLAGS": "-mod=readonly"}
-    target = _cache() / _fingerprint(go, environ) / name
+    target = _cache() / _fingerprint(go, environ, module) / name
     if not target.exists():
         target.parent.mkdir(parents=True, exist_ok=True)
-        fetched = _go(go, environ, "mod", "download")
+        fetched = _go(go, environ, module, "mod", "download")
         if fetched.returncode:
             pytest.skip(f"Go's modules cannot be had here: {fetched.stderr[-300:]}")
         draft = target.with_name(f"{name}.{os.getpid()}")
-        built = _go(go, environ, verb, "-trimpath", "-buildvcs=false", "-o", str(draft), *what)
+        built = _go(
+            go, environ, module, verb, "-trimpath", "-buildvcs=false", "-o", str(draft), *what
+        )
         assert built.returncode == 0, built.stderr
         draft.replace(target)
     return target
 
 
-def _go(go: str, environ: dict[str, str], *words: str) -> subprocess.CompletedProcess[str]:
+def _go(
+    go: str, environ: dict[str, str], module: Path, *words: str
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [go, *words], cwd=MODULE, env=environ, capture_output=True, text=True, timeout=_SECONDS
+        [go, *words], cwd=module, env=environ, capture_output=True, text=True, timeout=_SECONDS
     )
 
 
@@ -74,8 +105,8 @@ def _cache() -> Path:
     return (Path(home) if home else Path.home() / ".cache") / "certledger" / "go"
 
 
-def _fingerprint(go: str, environ: dict[str, str]) -> str:
-    hasher = sha256(_go(go, environ, "version").stdout.encode())
-    for path in sorted(MODULE.iterdir()):
+def _fingerprint(go: str, environ: dict[str, str], module: Path) -> str:
+    hasher = sha256(_go(go, environ, module, "version").stdout.encode())
+    for path in sorted(module.iterdir()):
         hasher.update(path.name.encode() + b"\0" + sha256(path.read_bytes()).digest())
     return hasher.hexdigest()[:16]

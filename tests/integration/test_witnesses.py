@@ -46,8 +46,7 @@ from streams import witnesses as asking
 from streams.logwriter import LogWriter
 from streams.sequencer import Sequencer, make_witnesses
 from streams.signing import KeyRing
-from tests import world
-from tests.go_tools import install_go
+from tests import outside, world
 from tests.stored_ledger import StoredLedger
 from tests.witnessing import Behaviour, RunningWitness, listening, respond, witnesses
 
@@ -220,13 +219,10 @@ def test_a_slow_witness_is_not_waited_for(
         let_go.set()
 
 
-LITEWITNESS = "filippo.io/torchwood/cmd/litewitness", "v0.9.0"
-
-
 @contextmanager
 def litewitness(folder: Path) -> Iterator[Witness]:
     """Torchwood's witness, its key in an ssh-agent, knowing the seeded ledger."""
-    program = install_go(*LITEWITNESS)
+    program = outside.litewitness()
     if not shutil.which("ssh-agent"):
         pytest.skip("litewitness needs OpenSSH's ssh-agent, which is not installed")
     private = Ed25519PrivateKey.generate()

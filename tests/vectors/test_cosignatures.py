@@ -13,7 +13,7 @@ from ledger.cosignature import ML_DSA_44, PUBLIC_BYTES, CosignerKey, parse_check
 from ledger.errors import LedgerError
 from ledger.keys import format_key
 from ledger.note import parse_note
-from tests.go_tools import build_go
+from tests import outside
 from tests.vectors import generate_cosignatures as made
 from tests.vectors.published import VECTORS, needs
 
@@ -52,7 +52,7 @@ def test_our_verdict(vector: dict[str, Any]) -> None:
 
 @pytest.fixture(scope="module")
 def program() -> Path:
-    return build_go(Path(__file__).parent / "cosignatures" / "go", "cosignatures")
+    return outside.cosignatures()
 
 
 def test_the_verdict_of_go_code(program: Path) -> None:
