@@ -435,8 +435,6 @@ DAMAGE: dict[str, tuple[list[str], str, str]] = {
     ),
     "delta": ([flip("delta", "certificates", "log_index = 8")], "delta", "entry 8"),
     "holder delta": ([flip("delta", "holders", "log_index = 8", 40)], "delta", "entry 8"),
-    "blinding secret": ([flip("blinding_secret", "secret", "one")], "delta", "entry 8"),
-    "blinding secret gone": (["DELETE FROM blinding_secret"], "delta", "ledger"),
     "accounting row's outcome": (
         ["UPDATE accounting SET outcome = 'fenced' WHERE outcome = 'out-of-sequence'"], "outbox", ""
     ),
@@ -567,6 +565,25 @@ def test_damage_is_found_and_named(mended: Ledger, name: str) -> None:
     assert len(found) <= 8, f"{len(found)} findings for one damage: {found}"
     first = found[0]
     assert first.kind == kind or first.place == place, f"the first is {first} of {found}"
+
+
+@pytest.mark.parametrize(
+    ("statement", "place"),
+    [
+        (flip("blinding_secret", "secret", "one"), "entry 8"),
+        ("DELETE FROM blinding_secret", "ledger"),
+    ],
+)
+def test_a_lost_blinding_secret_is_found(mended: Ledger, statement: str, place: str) -> None:
+    """Then no holders' list can be held against its entry."""
+    undo = copy_tables(mended, "blinding_secret")
+    mended.damage(statement)
+    try:
+        found = check(mended.connection)
+    finally:
+        undo()
+    assert {f.kind for f in found} == {"delta", "delta-root"}
+    assert place in [f.place for f in found if f.kind == "delta"]
 
 
 class LyingMaps(Maps):
