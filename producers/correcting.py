@@ -19,14 +19,13 @@ from typing import Any, Protocol
 
 from ledger import event as events
 from ledger.entry import ADMITTED
-from ledger.errors import CODES, LedgerError, Malformed
+from ledger.errors import CODES, LedgerError, Malformed, Refused
 
 from .feeding import Environment, Feed, Progress
 from .importing import (
     Register,
     Row,
     Sheet,
-    draft_config,
     journal_path,
     leftover_path,
     open_journal,
@@ -199,12 +198,11 @@ def wanted_of_import(
             continue  # it gave no event then either
         for plain in plains:
             department = str(plain["department"])
-            if department not in makers:
-                zone = register.mapping.zone
-                makers[department] = LineMaker(draft_config(department, zone), _no_clock)
             try:
+                if department not in makers:  # ids depend on the department's own key
+                    makers[department] = LineMaker(env.publisher_config(department), _no_clock)
                 event_id = makers[department].make(plain).id
-            except Malformed:
+            except (Malformed, Refused):
                 continue
             code = journal.known.get(event_id)
             if code == ADMITTED:
