@@ -102,10 +102,15 @@ class Stack:
         progress: Callable[[str], None] = lambda _: None,
         http: bool = False,
         beside: Callable[[Path], Sequence[Program]] = witness_programs,
+        ports: Mapping[str, int] | None = None,
     ) -> None:
-        """Nothing is touched before `up`. `beside` gives the programs of others that run along, by
-        what the data folder says; the sequencer compares itself with them, so they start before it.
+        """Nothing is touched before `up`.
+
+        `ports` states those of `kafka` and `postgres`; others are free ones, kept from one start to
+        the next. `beside` gives the programs of others that run along, by what the data folder
+        says; the sequencer compares itself with them, so they start before it.
         """
+        self._ports = ports or {}
         self.data_dir = data_dir.absolute()
         self.programs = programs
         self.setup = setup
@@ -297,12 +302,17 @@ class Stack:
             time.sleep(0.05)
 
     def _choose_ports(self, before: dict[str, int]) -> dict[str, int]:
-        """Keep the ports of the last run where they are free."""
+        """The stated ports; the others are those of the last run where they are free."""
         ports: dict[str, int] = {}
         for name in _PORTS:
+            if name in self._ports:
+                ports[name] = self._ports[name]
+                if not is_free(ports[name]):
+                    raise StackError(f"port {ports[name]}, stated for {name}, is taken")
+                continue
             port = before.get(name)
             if port is None or not is_free(port):
-                port = free_port(taken=set(ports.values()) | set(before.values()))
+                port = free_port(taken={*ports.values(), *before.values(), *self._ports.values()})
             ports[name] = port
         return ports
 

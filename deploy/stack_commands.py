@@ -49,6 +49,13 @@ def add_commands(commands: Any) -> None:
     )
     up.add_argument("--detach", action="store_true", help="return when everything is ready")
     up.add_argument("--workers", type=int, default=1, help="admission workers (default 1)")
+    for name, server in (("kafka", "Kafka"), ("postgres", "PostgreSQL")):
+        up.add_argument(
+            f"--{name}-port",
+            type=int,
+            metavar="PORT",
+            help=f"of the embedded {server} (default: a free one, the same at every start)",
+        )
     up.add_argument(
         "--witnesses",
         type=int,
@@ -95,12 +102,24 @@ def run_up(args: argparse.Namespace, env: Environment) -> int:
     """certledger up"""
     if not 1 <= args.workers <= 64:
         raise StackError(f"--workers {args.workers}: a number from 1 to 64 is needed")
+    stated = {"kafka": args.kafka_port, "postgres": args.postgres_port}
+    ports = {name: port for name, port in stated.items() if port is not None}
+    for name, port in ports.items():
+        if not 1 <= port <= 65_535:
+            raise StackError(f"--{name}-port {port}: a number from 1 to 65535 is needed")
 
     def beside(data: Path) -> list[Program]:
         set_policy(data, args.witnesses, args.witness, args.quorum)
         return witness_programs(data)
 
-    stack = Stack(env.data, worker_programs(args.workers), progress=say, http=True, beside=beside)
+    stack = Stack(
+        env.data,
+        worker_programs(args.workers),
+        progress=say,
+        http=True,
+        beside=beside,
+        ports=ports,
+    )
     stack.up(detach=args.detach)
     if args.detach:
         say(

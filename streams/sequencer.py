@@ -34,6 +34,7 @@ from .witnesses import Witnesses
 log = logging.getLogger(__name__)
 
 INTERVAL_SECONDS = 0.2
+MIN_WAIT_SECONDS = 0.01
 LEAD_WAIT_SECONDS = 1.0
 LEAD_IDLE_SECONDS = 15  # a frozen sequencer loses the lead, and its connection with it
 
@@ -192,8 +193,10 @@ def run(settings: Settings, stop: threading.Event, step: Step = no_step) -> None
         sequencer.start()
         log.info("sequencing")
         while not stop.is_set():
-            done = sequencer.round()
-            witnesses.wait(INTERVAL_SECONDS if done is None else INTERVAL_SECONDS / 4)
+            begun = time.monotonic()
+            sequencer.round()
+            # On an interval, never per entry: witnesses and readers have to keep up.
+            witnesses.wait(max(begun + INTERVAL_SECONDS - time.monotonic(), MIN_WAIT_SECONDS))
             sequencer.publish_due()
     finally:
         witnesses.close()

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -11,12 +12,14 @@ from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import psycopg2
 import pytest
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 
 from deploy.embedded import postgres
+from deploy.embedded.files import free_port
 from deploy.embedded.supervisor import Program, Supervisor
 from deploy.errors import StackError
 from deploy.stack import Stack
@@ -30,10 +33,12 @@ from deploy.errors import StackError
 from deploy.stack import Stack
 
 data, mode, *argv = sys.argv[1:]
+mode, _, port = mode.partition(":")
+ports = {"postgres": int(port)} if port else {}
 programs = [Program("sleeper", argv or ["sleep", "600"])]
 setup = lambda settings: (settings.data_dir / "set-up").write_text(settings.kafka)
 try:
-    Stack(Path(data), programs, setup).up(detach=mode == "detach")
+    Stack(Path(data), programs, setup, ports=ports).up(detach=mode == "detach")
 except StackError as err:
     sys.exit(f"refused: {err}")
 """
@@ -240,6 +245,24 @@ def test_start_that_fails_says_why_and_leaves_nothing(data: Path) -> None:
     assert "the reason is 42" in output
     assert Stack(data).status()["running"] is False
     assert processes_of(data) == []
+
+
+def test_a_stated_port_that_is_taken_is_refused(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(StackError, match=f"port {port}, stated for kafka, is taken"):
+            Stack(tmp_path / "data", ports={"kafka": port}).up()
+
+
+def test_a_stated_port_is_used_from_then_on(data: Path) -> None:
+    ensure_up(data)
+    Stack(data).down()
+    port = free_port()
+    script = [sys.executable, "-c", SCRIPT, str(data), f"detach:{port}"]
+    subprocess.run(script, timeout=240, check=True)
+    assert urlsplit(Stack(data).settings().postgres).port == port
+    Stack(data).down()
+    assert urlsplit(ensure_up(data)["postgres"]).port == port
 
 
 def test_folder_with_other_files_is_refused(tmp_path: Path) -> None:
