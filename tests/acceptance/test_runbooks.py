@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from consumers.witness.config import load_cosigners
+from deploy.embedded import postgres
 from ledger import canonical
 from ledger.checking import check_file
 from ledger.note import format_note, parse_note
@@ -59,6 +60,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield folder
     finally:
         shell(f"{tool} down --data town", folder)
+        postgres.remove(folder / "town")
 
 
 def shell(line: str, folder: Path, code: int = 0) -> str:
