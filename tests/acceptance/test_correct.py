@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 
+from deploy.embedded import postgres
+
 ROOT = Path(__file__).parents[2]
 MAPPING: dict[str, Any] = {
     "format": "certledger mapping v1",
@@ -100,19 +102,23 @@ class Stack:
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    stack = Stack(tmp_path_factory.mktemp("correct") / "stack")
-    code, _, err = stack.run("up", "--detach")
-    assert code == 0, err
-    stack.bring(
-        "right.csv",
-        "P-1,north,2020-01-01,2030-12-31,",
-        "P-2,north,2020-01-01,2021-12-31,",
-        "P-3,south,2020-01-01,,2024-05-01",
-        "P-4,south,2020-01-01,,2024-05-01",
-    )
-    yield stack
-    assert json.loads(stack.run("fsck", "--json")[1])["clean"]
-    stack.run("down")
+    folder = tmp_path_factory.mktemp("correct") / "stack"
+    stack = Stack(folder)
+    try:
+        code, _, err = stack.run("up", "--detach")
+        assert code == 0, err
+        stack.bring(
+            "right.csv",
+            "P-1,north,2020-01-01,2030-12-31,",
+            "P-2,north,2020-01-01,2021-12-31,",
+            "P-3,south,2020-01-01,,2024-05-01",
+            "P-4,south,2020-01-01,,2024-05-01",
+        )
+        yield stack
+        assert json.loads(stack.run("fsck", "--json")[1])["clean"]
+    finally:
+        stack.run("down")
+        postgres.remove(folder)
 
 
 def test_a_mistaken_import_is_voided_whole(stack: Stack) -> None:

@@ -25,6 +25,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from deploy.embedded import postgres
 from ledger.checking import check
 from ledger.evidence import CertificateId
 from ledger.postgres.connection import connect
@@ -234,6 +235,7 @@ def told(
         told.known.append((time.time_ns() // 1000, counts))
     yield told
     certledger(told.data, "down")
+    postgres.remove(told.data)
 
 
 def test_every_row_is_accounted_for(told: Told) -> None:

@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 
+from deploy.embedded import postgres
+
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 EXPECTED = {
@@ -38,6 +40,7 @@ def folder(tmp_path: Path) -> Iterator[Path]:
     (tmp_path / ".venv" / "bin").symlink_to(Path(sys.executable).parent)
     yield tmp_path
     run("down --data town", tmp_path)
+    postgres.remove(tmp_path / "town")
 
 
 def run(words: str, folder: Path) -> subprocess.CompletedProcess[str]:

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from deploy.embedded import postgres
 from ledger.checking import check
 from ledger.evidence import CertificateId
 from ledger.postgres.connection import connect
@@ -60,6 +61,7 @@ def imported(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, d
     assert done.returncode == 0, done.stderr
     yield data, json.loads(done.stdout)
     certledger(data, "down")
+    postgres.remove(data)
 
 
 def rows() -> list[dict[str, str]]:
