@@ -11,8 +11,8 @@ import hashlib
 import json
 import re
 import unicodedata
-from collections.abc import Callable, Sequence
 from collections.abc import Mapping as MappingType
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
@@ -88,7 +88,6 @@ Calendars (one or a list, the first that fits is taken):
 )
 
 Row = Sequence[str]
-_Read = Callable[[Row], str]
 
 
 @dataclass(frozen=True, slots=True)
