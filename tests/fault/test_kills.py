@@ -14,8 +14,8 @@ from deploy.embedded import postgres
 from tests import world
 from tests.running_stack import Department, Load, RunningStack
 
-# The issue asks for 15 s on a machine that is not shared; a loaded one gets twice that.
-GOES_ON_SECONDS = 30
+# The aim is 15 s on a quiet machine; at four times its load Kafka alone took 45 s to be back.
+GOES_ON_SECONDS = 60
 
 # kafka-python forgets to close its socket when a connection is refused.
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
