@@ -30,11 +30,11 @@ TOPIC = "T" * 22
 RING = KeyRing([world.CHECKPOINT])
 
 
-def make_ledger(url: str) -> None:
+def make_ledger(url: str, origin: str = world.ORIGIN) -> None:
     """Migrations and genesis by the keys of `tests.world`."""
     connection = connect(url, "test")
     migrate(connection)
-    create_ledger(connection, world.ORIGIN, str(world.CHECKPOINT.key), str(world.OPERATOR.key))
+    create_ledger(connection, origin, *world.first_keys(origin))
     connection.close()
 
 
@@ -58,9 +58,9 @@ def unwitnessed() -> Witnesses:
 class Registrar:
     """Changes the registry of a running ledger with the seeded keys."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, origin: str = world.ORIGIN) -> None:
         self.store = store
-        self.book = world.Book()
+        self.book = world.Book(world.first_registry(origin))
 
     def apply(self) -> list[int]:
         """Apply what was changed in the book since the last time: the log indexes."""
@@ -86,7 +86,9 @@ class Registrar:
             name,
         )
         return {
-            lane: world.Producer(name, lane, previous, f"{ord(name[0]) * 100 + lane:032x}")
+            lane: world.Producer(
+                name, lane, previous, f"{ord(name[0]) * 100 + lane:032x}", origin=self.book.origin
+            )
             for lane, previous in rows
         }
 
@@ -104,12 +106,13 @@ class Registrar:
 class StoredLedger:
     """One department `a` with one lane, `b` with one lane; records go to partition 0 by default."""
 
-    def __init__(self, url: str) -> None:
-        make_ledger(url)
+    def __init__(self, url: str, origin: str = world.ORIGIN) -> None:
+        make_ledger(url, origin)
         self.url = url
+        self.origin = origin
         self.connection = connect(url, "test-worker", writes=True)
         self.store = Store(self.connection)
-        self.registrar = Registrar(Store(connect(url, "test-registry", writes=True)))
+        self.registrar = Registrar(Store(connect(url, "test-registry", writes=True)), origin)
         self.producers = {
             (name, lane): producer
             for name in ("a", "b")
@@ -180,7 +183,7 @@ class StoredLedger:
         """Steps 6 and 7 without the log topic: the head under its published checkpoint."""
         head = sequence(self.sequencing, Maps.load(self.sequencing.connection))
         assert head is not None
-        publish(self.sequencing, head)
+        publish(self.sequencing, head, self.origin)
         return head
 
     def check(self) -> None:
@@ -235,10 +238,10 @@ def sequencer(ledger: StoredLedger, topic: Topic | None = None) -> Sequencer:
     return Sequencer(ledger.sequencing, writer, RING, unwitnessed(), world.ORIGIN)
 
 
-def publish(store: Sequencing, head: Head) -> None:
+def publish(store: Sequencing, head: Head, origin: str = world.ORIGIN) -> None:
     """Step 7 without the log topic."""
-    text = Checkpoint(world.ORIGIN, head.size, head.root).text()
-    store.keep_checkpoint(head.size, sign(text, [world.CHECKPOINT]))
+    text = Checkpoint(origin, head.size, head.root).text()
+    store.keep_checkpoint(head.size, sign(text, [world.signer(origin)]))
     store.publish(head.size)
 
 

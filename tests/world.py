@@ -45,8 +45,13 @@ def bundle_signer(department: str, label: str = "", origin: str = ORIGIN) -> Mem
     return signer(bundle_key_name(origin, department), label)
 
 
-def registry_signer(department: str, label: str = "") -> MemorySigner:
-    return signer(key_name(ORIGIN, department, REGISTRY_ROLE), label)
+def registry_signer(department: str, label: str = "", origin: str = ORIGIN) -> MemorySigner:
+    return signer(key_name(origin, department, REGISTRY_ROLE), label)
+
+
+def first_keys(origin: str) -> tuple[str, str]:
+    """A ledger's checkpoint key and its operator's, as genesis names them."""
+    return str(signer(origin).key), str(signer(operator_key_name(origin)).key)
 
 
 def department_change(name: str, lanes: int = 1) -> dict[str, Any]:
@@ -77,46 +82,56 @@ def key_change(
     return {"vkey": str(key.key), "role": role, "department": department, "revoked": revoked}
 
 
+def first_registry(origin: str) -> Registry:
+    """What genesis says."""
+    return Registry(origin, genesis_records(origin, *first_keys(origin)))
+
+
 @dataclass
 class Book:
     """A registry that grows by notes, one log index each; `notes` keeps what changed it."""
 
-    registry: Registry = field(
-        default_factory=lambda: Registry(
-            ORIGIN, genesis_records(ORIGIN, str(CHECKPOINT.key), str(OPERATOR.key))
-        )
-    )
+    registry: Registry = field(default_factory=lambda: first_registry(ORIGIN))
     index: int = 1
     notes: list[bytes] = field(default_factory=list)
+
+    @property
+    def origin(self) -> str:
+        return self.registry.origin
+
+    @property
+    def operator(self) -> MemorySigner:
+        return signer(operator_key_name(self.origin))
 
     def note(self, name: str, change: Mapping[str, Any], *signers: MemorySigner) -> bytes:
         """The signed note that changes a record as it now stands."""
         current = self.registry.records.get(name)
         replaces = NO_RECORD if current is None else record_hash(current)
-        return sign(note_text(ORIGIN, name, replaces, change), signers)
+        return sign(note_text(self.origin, name, replaces, change), signers)
 
     def change(self, name: str, change: Mapping[str, Any], *signers: MemorySigner) -> None:
         """Apply a note that must be accepted."""
         note = self.note(name, change, *signers)
         done = apply_note(self.registry, note, self.index)
         assert done is not None
-        self.registry = Registry(ORIGIN, {**self.registry.records, name: done.record})
+        self.registry = Registry(self.origin, {**self.registry.records, name: done.record})
         self.notes.append(note)
         self.index += 1
 
     def add_department(self, name: str, lanes: int = 1) -> None:
         """A department with its first registry key and its first bundle key."""
-        self.change(f"department/{name}", department_change(name, lanes), OPERATOR)
-        owner, bundler = registry_signer(name), bundle_signer(name)
+        self.change(f"department/{name}", department_change(name, lanes), self.operator)
+        owner = registry_signer(name, origin=self.origin)
+        bundler = bundle_signer(name, origin=self.origin)
         self.change(
-            f"key/{owner.key.key_id}", key_change(owner, REGISTRY_ROLE, name), OPERATOR, owner
+            f"key/{owner.key.key_id}", key_change(owner, REGISTRY_ROLE, name), self.operator, owner
         )
         self.change(
             f"key/{bundler.key.key_id}", key_change(bundler, BUNDLE_ROLE, name), owner, bundler
         )
 
     def set_type(self, grants: Sequence[tuple[str, Sequence[str], str]], name: str = TYPE) -> None:
-        self.change(f"type/{name}", type_change(grants), OPERATOR)
+        self.change(f"type/{name}", type_change(grants), self.operator)
 
 
 def make_event(
@@ -183,6 +198,7 @@ class Producer:
     producer: str
     epoch: int = 0
     sequence: int = 0
+    origin: str = ORIGIN
     spool: list[bytes] = field(default_factory=list)
     note_hashes: list[bytes] = field(default_factory=list)
 
@@ -199,6 +215,7 @@ class Producer:
     def header(self, lines: Sequence[bytes], now: int, **members: Any) -> Header:
         return make_header(
             lines,
+            origin=self.origin,
             department=self.department,
             lane=self.lane,
             epoch=members.get("epoch", self.epoch),

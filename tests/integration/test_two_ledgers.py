@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -13,24 +18,31 @@ from urllib.parse import quote
 import pytest
 
 from consumers import commands
+from ledger import merkle
 from ledger.checking import check_file
 from ledger.checkpoint import Checkpoint
-from ledger.errors import CODES, LedgerError
+from ledger.errors import CODES, LedgerError, Refused
 from ledger.evidence import parse_evidence
 from ledger.misbehaviour import check_misbehaviour, parse_misbehaviour
-from ledger.note import sign
-from ledger.trust import Trust, TrustedKey, format_trust
+from ledger.note import parse_note, sign
+from ledger.policy import simple_policy
+from ledger.trust import Trust, TrustedKey, TrustedQuorum, format_trust
+from ledger.witnessing import format_request
 from tests import world
 from tests.http_serving import Served, serving
 from tests.log_serving import History, log_serving
-from tests.stored_ledger import StoredLedger
+from tests.stored_ledger import StoredLedger, reset
+from tests.witnessed_ledger import Copied, Running, copied, grow
+from tests.witnessing import RunningWitness, witnesses
 
+SOUTH = "south.example/certificates"
 STRANGER = world.signer(world.ORIGIN, "another key of the same name")
 
 
 def trust_of(ledger: StoredLedger) -> Trust:
     ((genesis,),) = ledger.rows("SELECT sha256('\\x00' || data) FROM entry WHERE log_index = 0")
-    return Trust(world.ORIGIN, genesis, (TrustedKey(world.CHECKPOINT.key, 0, None),))
+    key = world.signer(ledger.origin).key
+    return Trust(ledger.origin, genesis, (TrustedKey(key, 0, None),))
 
 
 @pytest.fixture
@@ -159,6 +171,133 @@ def test_two_histories_of_another_ledger(
 def test_a_directory_that_is_none(text: str, tmp_path: Path) -> None:
     (tmp_path / "ledgers.json").write_text(text)
     assert verify(tmp_path, "twice", "--ledger", "north") == 2
+
+
+# --- two regions ---------------------------------------------------------------------------------
+
+
+class Region:
+    """The second region: a ledger of its own, and the witness that it runs for others."""
+
+    def __init__(self, url: str, folder: Path, witness: RunningWitness) -> None:
+        reset(url)
+        self.ledger = StoredLedger(url, SOUTH)
+        self.folder = folder
+        self.witness = witness
+        (folder / "trust.json").write_bytes(format_trust(trust_of(self.ledger)))
+
+    def know(self, name: str, url: str, trust: Trust) -> None:
+        """The directory of ledgers: one other ledger."""
+        (self.folder / f"{name}.trust.json").write_bytes(format_trust(trust))
+        members = {"url": url, "trust": f"{name}.trust.json"}
+        directory = {"format": "certledger directory v1", "ledgers": {name: members}}
+        (self.folder / "ledgers.json").write_text(json.dumps(directory))
+
+    def verify(self, *words: str) -> tuple[int, dict[str, Any]]:
+        """`certledger verify` there, a process of its own: exit code and answer."""
+        done = subprocess.run(
+            [
+                *(sys.executable, "-m", "deploy.cli", "verify", *words),
+                *("--json", "--data", str(self.folder)),
+            ],
+            env={**os.environ, "CERTLEDGER_POSTGRES": self.ledger.url},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
+        return done.returncode, json.loads(done.stdout)
+
+    def shown(self) -> bytes:
+        """What its witness shows to everybody as the first ledger's last checkpoint."""
+        digest = sha256(world.ORIGIN.encode()).hexdigest()
+        return self.witness.ask("GET", f"/{digest}/checkpoint")[2]
+
+
+@pytest.fixture
+def region(module_database_url: str, tmp_path: Path) -> Iterator[Region]:
+    with witnesses(tmp_path, 1) as (witness,):
+        made = Region(module_database_url, tmp_path, witness)
+        try:
+            yield made
+        finally:
+            made.ledger.close()
+
+
+def test_two_regions_know_each_other(region: Region, database_url: str) -> None:
+    """The second witnesses the first, answers about its certificates, and hears of its fork."""
+    witness = region.witness.in_policy()
+    policy = simple_policy([witness], 1)
+    region.ledger.send(region.ledger.make(region.ledger.issued("of the south")))
+    region.ledger.checkpoint()
+    first = StoredLedger(database_url)
+    first.send(first.make(first.issued("of the north")))
+    first.send(first.make([], "b"))
+    trust = replace(trust_of(first), quorums=(TrustedQuorum(policy, 0, None),))
+
+    # The first asks the second's witness, publishes with its cosignature and not without.
+    sequencer = Running(database_url, policy).start()
+    head = sequencer.sequencer.round()
+    assert head is not None
+    note = sequencer.publish(head.size)
+    sequencer.close()
+    with serving(database_url) as north:
+        assert north.get("/log/checkpoint") == note == region.shown()
+        assert trust.check_checkpoint(note).size == head.size
+        assert trust.cosignatures(note).keys() == {witness.name}
+        alone = sign(parse_note(note).text, [world.CHECKPOINT])
+        with pytest.raises(LedgerError, match="checkpoint-refused"):
+            trust.check_checkpoint(alone)
+
+        # The second answers about the first by evidence, and has no copy of its data.
+        region.know("north", north.url, trust)
+        assert region.verify("of the south")[0] == 0
+        assert region.verify("of the north")[0] == 3
+        code, answer = region.verify("of the north", "--ledger", "north")
+        assert (code, answer["answer"], answer["certificate"]["issuer"]) == (0, "valid", "a")
+        (checkpoint,) = [c for c in answer["checks"] if c["name"] == "checkpoint"]
+        assert checkpoint["result"] == "passed"
+        assert checkpoint["values"]["witnesses"].keys() == {witness.name}
+        assert region.verify("of the south", "--ledger", "north")[0] == 3
+        assert region.ledger.rows("SELECT number FROM certificate") == [("of the south",)]
+
+    # A copy of the first grows otherwise: two histories by one key.
+    first.close()
+    with copied(first) as (first, fork):
+        grow(first, "later in the north")
+        sequencer = Running(first.url, policy).start()
+        head = sequencer.sequencer.round()
+        assert head is not None
+        note = sequencer.publish(head.size)
+        sequencer.close()
+        for number in ("in secret", "later in secret"):
+            grow(fork, number)
+        forked = fork.checkpoint()  # published by an operator who asked nobody
+        assert forked.size >= head.size
+        refuse_fork(region, fork, head.size)
+        assert region.shown() == note
+        with serving(fork.url) as impostor:
+            region.know("north", impostor.url, trust)
+            code, answer = region.verify("in secret", "--ledger", "north")
+            assert (code, answer["reason"]) == (4, "evidence-refused")
+            (checkpoint,) = [c for c in answer["checks"] if c["name"] == "checkpoint"]
+            assert checkpoint["result"] == "failed"
+        stopped = Running(fork.url, policy)
+        with closing(stopped), pytest.raises(Refused, match="another history"):
+            stopped.start()  # its sequencer is told before it signs anything
+
+
+def refuse_fork(region: Region, fork: Copied, seen: int) -> None:
+    """The second's witness does not cosign a checkpoint of the other history, and says why."""
+    ((size, checkpoint),) = fork.rows(
+        "SELECT size, note FROM checkpoint ORDER BY size DESC LIMIT 1"
+    )
+    entries = fork.rows("SELECT data FROM entry ORDER BY log_index LIMIT %s", size)
+    leaves = [merkle.leaf_hash(data) for (data,) in entries]
+    proof = merkle.prove_consistency(seen, size, merkle.in_memory(leaves))
+    status, media_type, body = region.witness.post(format_request(seen, proof, checkpoint))
+    assert (status, media_type) == (422, "application/problem+json")
+    assert json.loads(body)["code"] == "proof-failed"
 
 
 # --- the route -----------------------------------------------------------------------------------

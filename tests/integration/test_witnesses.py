@@ -17,10 +17,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, cast
-from urllib.parse import urlsplit
+from typing import Any
 
-import psycopg2
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import (
@@ -29,7 +27,6 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
     PublicFormat,
 )
-from psycopg2.extensions import ISOLATION_LEVEL_AUTOCOMMIT
 
 from deploy.embedded.files import free_port, is_listening
 from ledger import merkle
@@ -38,81 +35,13 @@ from ledger.cosignature import COSIGNATURE_V1, ML_DSA_44, Cosigner, CosignerKey
 from ledger.errors import Refused
 from ledger.note import format_lines, parse_note, sign
 from ledger.policy import Policy, Witness, simple_policy
-from ledger.postgres.connection import connect
-from ledger.postgres.sequencing import Sequencing
 from ledger.trust import Trust, TrustedQuorum
 from ledger.witnessing import MAX_REQUEST, format_request
 from streams import witnesses as asking
-from streams.logwriter import LogWriter
-from streams.sequencer import Sequencer, make_witnesses
-from streams.signing import KeyRing
 from tests import outside, world
 from tests.stored_ledger import StoredLedger, sequence
+from tests.witnessed_ledger import Running, copied, grow
 from tests.witnessing import Behaviour, RunningWitness, listening, respond, witnesses
-
-RING = KeyRing([world.CHECKPOINT])
-
-
-class Topic:
-    """A log topic that takes everything; tests/integration/test_streams.py has the real one."""
-
-    def check(self, *args: Any) -> None:
-        pass
-
-    def write(self, size: int, note: bytes) -> None:
-        pass
-
-
-class Running:
-    """A started sequencer over a database and a policy."""
-
-    def __init__(self, url: str, policy: Policy) -> None:
-        self.store = Sequencing(connect(url, "test-witnessed", writes=True))
-        self.witnesses = make_witnesses(policy, url)
-        writer = cast(LogWriter, Topic())
-        self.sequencer = Sequencer(self.store, writer, RING, self.witnesses, world.ORIGIN)
-        self.policy = policy
-
-    def start(self) -> Running:
-        self.sequencer.start()
-        return self
-
-    def publish(self, size: int, seconds: float = 30) -> bytes:
-        """Wait until a checkpoint of at least this size is published; its note."""
-        end = time.monotonic() + seconds
-        while True:
-            self.sequencer.publish_due()
-            found = self.store.published()
-            if found is not None and found[0] >= size:
-                return found[1]
-            assert time.monotonic() < end, self.witnesses.states()
-            self.witnesses.wait(0.05)
-
-    def stays_unpublished(self, size: int, seconds: float = 1.5) -> None:
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            self.sequencer.publish_due()
-            found = self.store.published()
-            assert found is None or found[0] < size
-            time.sleep(0.05)
-
-    def problem(self, name: str, words: str, seconds: float = 30) -> None:
-        """Wait until a witness stands there with a problem that has these words."""
-        end = time.monotonic() + seconds
-        while True:
-            self.sequencer.publish_due()
-            found = {s.name: s.problem or "" for s in self.witnesses.states()}
-            if words in found[name]:
-                return
-            assert time.monotonic() < end, found
-            time.sleep(0.05)
-
-    def close(self) -> None:
-        self.witnesses.close()
-        for thread in self.witnesses._threads:
-            if thread.ident is not None:
-                thread.join(30)
-        self.store.connection.close()
 
 
 @pytest.fixture
@@ -126,10 +55,6 @@ def running(ledger: StoredLedger) -> Iterator[Callable[..., Running]]:
     yield start
     for one in made:
         one.close()
-
-
-def grow(ledger: StoredLedger, *numbers: str) -> None:
-    ledger.send(ledger.make(ledger.issued(*numbers)))
 
 
 def trust(policy: Policy) -> Trust:
@@ -392,34 +317,6 @@ def test_bad_answers_are_refused_with_a_code_and_service_goes_on(
 # --- going back -----------------------------------------------------------------------------------
 
 
-def copy_database(url: str, name: str) -> str:
-    """A copy of a database to which nobody is connected; its address."""
-    parts = urlsplit(url) if "://" in url else None
-    admin = psycopg2.connect(url.replace(parts.path, "/postgres") if parts else url)
-    try:
-        admin.set_isolation_level(ISOLATION_LEVEL_AUTOCOMMIT)
-        with admin.cursor() as cursor:
-            cursor.execute(f"CREATE DATABASE {name} TEMPLATE {parts.path[1:] if parts else ''}")
-    finally:
-        admin.close()
-    assert parts is not None
-    return parts._replace(path=f"/{name}").geturl()
-
-
-class Copied(StoredLedger):
-    """An older copy of a ledger's database, used as if it were the ledger."""
-
-    def __init__(self, url: str, original: StoredLedger) -> None:
-        self.url = url
-        self.connection = connect(url, "test-worker", writes=True)
-        self.store = type(original.store)(self.connection)
-        self.registrar = original.registrar
-        self.producers = original.producers
-        self.sequencing = Sequencing(connect(url, "test-sequencer", writes=True))
-        self.offsets = {n: o for n, (o, _) in self.store.offsets("T" * 22, [0, 1]).items()}
-        self._changes = 10_000
-
-
 def test_an_older_database_does_not_sign_though_it_has_grown_since(
     database_url: str, tmp_path: Path
 ) -> None:
@@ -431,33 +328,23 @@ def test_an_older_database_does_not_sign_though_it_has_grown_since(
         assert first is not None
         ours.publish(first.size)
         ours.close()
-        producers = {k: vars(p).copy() for k, p in original.producers.items()}
         original.close()
-        copy = copy_database(database_url, f"old_{tmp_path.name.replace('-', '_')}".lower())
-
-        original = Copied(database_url, original)  # the same one, connected again
-        ours = Running(database_url, policy).start()
-        grow(original, "n1")
-        second = ours.sequencer.round()
-        assert second is not None
-        ours.publish(second.size)
-        ours.close()
-        original.sequencing.connection.close()
-        original.connection.close()
-
-        for place, members in producers.items():
-            vars(original.producers[place]).update(members)
-        old = Copied(copy, original)
-        try:
+        with copied(original) as (going_on, old):
+            ours = Running(going_on.url, policy).start()
+            grow(going_on, "n1")
+            second = ours.sequencer.round()
+            assert second is not None
+            ours.publish(second.size)
+            ours.close()
             for growth in ("nothing", "past the published size"):
                 if growth != "nothing":
                     for number in ("m1", "m2", "m3"):
                         grow(old, number)
-                    restored = Running(copy, policy)
+                    restored = Running(old.url, policy)
                     assert sequence(restored.store) is not None
                     assert restored.store.head().size > second.size
                     restored.close()
-                restored = Running(copy, policy)
+                restored = Running(old.url, policy)
                 with pytest.raises(Refused) as refused:
                     restored.start()
                 assert refused.value.code == "going-back", growth
@@ -465,19 +352,10 @@ def test_an_older_database_does_not_sign_though_it_has_grown_since(
                 assert old.rows("SELECT max(size) FROM checkpoint") == [(first.size,)]
             # One that can no longer be reached is no reason to stop; the other one is enough.
             two[0].stop(signal.SIGKILL)
-            restored = Running(copy, policy)
+            restored = Running(old.url, policy)
             with pytest.raises(Refused):
                 restored.start()
             restored.close()
-        finally:
-            old.sequencing.connection.close()
-            old.connection.close()
-            admin = psycopg2.connect(database_url)
-            admin.set_isolation_level(ISOLATION_LEVEL_AUTOCOMMIT)
-            query_one = f"DROP DATABASE {urlsplit(copy).path[1:]} WITH (FORCE)"
-            with admin.cursor() as cursor:
-                cursor.execute(query_one)
-            admin.close()
 
 
 def test_a_witness_that_saw_another_history_is_heard(
