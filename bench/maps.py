@@ -12,16 +12,15 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-import orjson
 from psycopg2.extensions import connection as Connection
 
 from ledger import topics
+from ledger.fast_json import dump, load
 from ledger.postgres.connection import connect
 from ledger.postgres.maps import Maps
 from ledger.postgres.sequencing import Sequencing
 from ledger.postgres.store import Fetched, Store
 from ledger.sequencing import Cadence
-from streams.intake import dump
 from streams.kafka_topics import describe_topic
 from streams.logwriter import LogWriter
 from streams.sequencer import Sequencer
@@ -77,7 +76,7 @@ class _Way:
     def __init__(self, ledger: Ledger, made: Iterator[tuple[str, int, list[bytes], int]]) -> None:
         self._ledger, self._made = ledger, made
         settings = ledger.settings
-        self._store = Store(connect(settings.postgres, "worker", writes=True), orjson.loads, dump)
+        self._store = Store(connect(settings.postgres, "worker", writes=True), load, dump)
         self._topic_id, partitions = describe_topic(settings.kafka, topics.EVENTS)
         self._store.offsets(self._topic_id, partitions)
         self._offset = 0

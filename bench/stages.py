@@ -11,15 +11,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import orjson
-
 from ledger import topics
 from ledger.admission import Turn
+from ledger.fast_json import dump, load
 from ledger.postgres import store as stores
 from ledger.postgres.connection import connect
 from ledger.postgres.sequencing import Sequencing
 from ledger.postgres.store import Checked, Fetched, Store
-from streams.intake import dump
 from streams.kafka_topics import describe_topic
 from streams.logwriter import LogWriter, make_producer
 from streams.relay import Relay
@@ -88,7 +86,7 @@ def run(plan: Plan, around: Callable[[], Any] | None = None) -> dict[str, tuple[
     with fresh_ledger(plan.departments, plan.lanes, ()) as ledger:
         signed = ledger.sign(plan.bundles)
         settings = ledger.settings
-        store = Store(connect(settings.postgres, "worker", writes=True), orjson.loads, dump)
+        store = Store(connect(settings.postgres, "worker", writes=True), load, dump)
         topic_id, partitions = describe_topic(settings.kafka, topics.EVENTS)
         store.offsets(topic_id, partitions)
         sequencing = Sequencing(connect(settings.postgres, "sequencer", writes=True))

@@ -8,13 +8,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Sequence
 from hashlib import sha256
-from typing import Any
 
-import orjson
 from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import KafkaError
 
-from ledger import topics
+from ledger import fast_json, topics
 from ledger.admission import MAX_FOLDED, Opened
 from ledger.errors import Conflict, Unavailable
 from ledger.event import CORRECTED
@@ -33,11 +31,6 @@ MAX_RECORDS_PER_TURN = 256
 MAX_FOLDED_PER_TURN = 2 * MAX_FOLDED
 
 
-def dump(value: Any) -> bytes:
-    """What `ledger.canonical` prints, by the library that the worker parses with."""
-    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
-
-
 class Intake:
     """One worker's way into the ledger. `open` and `apply` may run in two threads, one each."""
 
@@ -46,7 +39,7 @@ class Intake:
         self.topic_id, self.partitions = describe_topic(settings.kafka, topics.EVENTS)
         self._watch = TopicWatch(settings.kafka, topics.EVENTS)
         connection = connect(settings.postgres, "worker", writes=True)
-        self._store = Store(connection, orjson.loads, dump)
+        self._store = Store(connection, fast_json.load, fast_json.dump)
         self._records = 1  # that the next turn takes at most
 
     def positions(self, partitions: Iterable[int]) -> dict[int, int]:

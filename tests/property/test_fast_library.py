@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import orjson
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ledger import canonical
 from ledger.errors import LedgerError
 from ledger.event import parse_event
-from streams.intake import dump
+from ledger.fast_json import dump, load
 
 LINE = canonical.format(
     {
@@ -43,7 +42,7 @@ def _said(line: bytes, *library: Any) -> Any:
 
 
 def test_the_line_itself_is_an_event() -> None:
-    assert _said(LINE) == _said(LINE, orjson.loads, dump)
+    assert _said(LINE) == _said(LINE, load, dump)
     assert not isinstance(_said(LINE), str)
 
 
@@ -53,7 +52,7 @@ def test_damaged_lines(data: st.DataObject) -> None:
     at = data.draw(st.integers(0, len(LINE)))
     put = data.draw(st.sampled_from(_PIECES + _ESCAPES) | st.binary(max_size=3))
     line = LINE[:at] + put + LINE[at + data.draw(st.integers(0, 3)) :]
-    assert _said(line) == _said(line, orjson.loads, dump)
+    assert _said(line) == _said(line, load, dump)
 
 
 _TEXT = st.text(max_size=12)
@@ -72,4 +71,4 @@ def test_lines_that_say_anything(members: dict[str, Any], escaped: bool) -> None
         line = canonical.encode(value) if not escaped else dump(value)
     except (ValueError, TypeError):
         return
-    assert _said(line) == _said(line, orjson.loads, dump)
+    assert _said(line) == _said(line, load, dump)
