@@ -12,12 +12,13 @@ from dataclasses import dataclass, field
 
 from psycopg2.extensions import connection as Connection
 
-from ledger import merkle
+from ledger import fast_json, merkle, statusmap
 from ledger.checkpoint import Checkpoint, parse_checkpoint
 from ledger.entry import STATUS
 from ledger.errors import LedgerError, ProofError
 from ledger.event import parse_event
 from ledger.evidence import CertificateId, format_evidence
+from ledger.mapfold import StatusMap
 from ledger.misbehaviour import (
     ENTRY,
     FORK,
@@ -39,6 +40,7 @@ from ledger.trust import Trust
 from .audit_fold import PublicFold
 from .audit_state import State
 from .fsck_fold import Fold
+from .fsck_lines import Beside
 from .fsck_report import Finding, Report
 from .log_client import Log, read_deltas, read_entries, read_hashes
 
@@ -241,6 +243,33 @@ def keep(result: Result, made: Misbehaviour, trust: Trust) -> None:
         result.misbehaviour, result.judgement = made, judgement
 
 
+class _FoldedMap:
+    """One map for fsck's fold, folded as the sequencer folds it."""
+
+    def __init__(self, kind: str) -> None:
+        self._map = StatusMap(kind.encode())
+        self._taken: list[bytes] = []
+
+    @property
+    def k(self) -> int:
+        return self._map.k
+
+    def take(self, deltas: bytes) -> None:
+        whole = len(deltas) - len(deltas) % statusmap.PAIR  # the rest is a finding already
+        self._taken.append(deltas[:whole])
+
+    def root(self) -> bytes:
+        self._map.fold(b"".join(self._taken))
+        self._taken.clear()
+        k = statusmap.next_k(self._map.k, self._map.records)
+        if k != self._map.k:
+            self._map.grow(k)
+        return self._map.root()
+
+    def tile(self, level: int, index: int) -> bytes:
+        return self._map.tile(level, index)
+
+
 # --- step 4 --------------------------------------------------------------------------------------
 
 
@@ -249,6 +278,7 @@ def audit_lines(
     result: Result,
     trust: Trust,
     progress: Progress = lambda what, done, total: None,
+    beside: Beside | None = None,
 ) -> None:
     """Run admission again over the lines of the audited entries, compare outcomes, delta lists and
     current states: by fsck's fold, which has the audited leaf hashes for the truth.
@@ -256,11 +286,11 @@ def audit_lines(
     report = Report()
     leaves = result.state.leaves
     with scan(connection) as tables:
-        fold = Fold(tables, report)
+        fold = Fold(tables, report, beside, fast_json.dump, _FoldedMap)
         row = tables.row("scan_last_entry")
         fold.last = -1 if row is None or row[0] is None else row[0]
         total = fold.last + 1
-        for want, (index, data) in enumerate(tables.stream("scan_entries")):
+        for want, (index, data) in enumerate(fold.ahead(tables.stream("scan_entries"))):
             if index != want:
                 report.add("entry", f"entry {want}", "is missing")
                 break

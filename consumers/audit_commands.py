@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 import time
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,6 +20,7 @@ from ledger.trust import Trust
 
 from .audit import Result, audit, audit_lines, strange_keys
 from .audit_state import State, load_state, save_state
+from .fsck_lines import Beside, rare_garbage
 from .log_client import HttpLog
 from .progress import Progress
 from .stored_log import StoredLog
@@ -166,14 +168,15 @@ def _audit(
             return audit(log, task.trust, state, progress)
         finally:
             log.close()
-    connection = connect(env.postgres_url, "audit")
-    try:
+    with (
+        closing(Beside()) as beside,
+        closing(connect(env.postgres_url, "audit")) as connection,
+        rare_garbage(),
+    ):
         result = audit(StoredLog(connection), task.trust, state, progress)
         if not result.findings:
-            audit_lines(connection, result, task.trust, progress)
+            audit_lines(connection, result, task.trust, progress, beside)
         return result
-    finally:
-        connection.close()
 
 
 def _show(

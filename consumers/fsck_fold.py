@@ -7,7 +7,7 @@ that follow from it are passed over instead of being reported as further finding
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -16,7 +16,7 @@ import cramjam
 from ledger import admission, canonical, lifecycle, merkle, times
 from ledger import registry as registries
 from ledger.admission import Certificate, DeadLetter, Lane, LoggedBundle, Opened, Recorded, Turn
-from ledger.bundle import AHEAD, Header, format_record, note_hash, parse_header
+from ledger.bundle import AHEAD, Bundle, Header, format_record, note_hash, parse_header
 from ledger.entry import (
     BUNDLE,
     EQUIVOCATION,
@@ -33,12 +33,13 @@ from ledger.errors import LedgerError, Refused
 from ledger.event import CORRECTED, Event
 from ledger.identity import certificate_key
 from ledger.lifecycle import Standing, Transition
-from ledger.note import parse_note
+from ledger.note import Note, parse_note
 from ledger.postgres.scan import Row, Scan
 from ledger.registry import BUNDLE_ROLE, Registry, apply_note, key_active
 from ledger.statusmap import MapHead
 
-from .fsck_map import Map, StoredTiles
+from .fsck_lines import Beside, Lines, unpack
+from .fsck_map import AnyMap, Map, StoredTiles
 from .fsck_report import Merge, Report
 from .registry_tree import RegistryTree
 
@@ -52,15 +53,26 @@ _LANE_FIELDS = (
     "signed_at",
     "index",
 )
-# event id and line hash of each event, joined
-_Kept = tuple[Standing, bytes, str | None, bytes]
+# standing, last link, holder, event id and line hash of each event joined, hash of the record
+_Kept = tuple[Standing, bytes, str | None, bytes, bytes]
 
 
 class Fold:
     """The ledger's state after each entry, recomputed; it is the `admission.View` of the next."""
 
-    def __init__(self, scan: Scan, report: Report) -> None:
+    def __init__(
+        self,
+        scan: Scan,
+        report: Report,
+        beside: Beside | None = None,
+        dump: canonical.Dump = canonical.encode,
+        make_map: Callable[[str], AnyMap] = Map,
+    ) -> None:
+        """`beside`: a process that opens the lines of the next entries, `dump`: what prints,
+        `make_map`: who folds the status maps `C` and `H`.
+        """
         self._scan, self._report = scan, report
+        self._dump = dump
         self._tree = RegistryTree()
         self.kinds = bytearray()  # first letter of each entry's kind, 0 where unknown
         self.lane_places: dict[tuple[str, int], tuple[str, int] | None] = {}
@@ -83,7 +95,7 @@ class Fold:
         self._histories: dict[bytes, list[Transition]] = {}
         self._snapshots = False
         self._tallies: Counter[str] = Counter()
-        self._lines = self._merge("scan_lines", "lines")
+        self._lines = Lines(self._merge("scan_lines", "lines"), beside)
         self._deltas = self._merge("scan_deltas", "delta")
         self._transitions = self._merge("scan_transitions", "transition")
         self._acts = self._merge("scan_holder_acts", "holder-act")
@@ -93,7 +105,7 @@ class Fold:
         self._statuses = self._merge("scan_statuses", "status")
         self._registry_snapshots = self._merge("scan_snapshots", "registry-snapshot")
         self._map_tiles = self._merge("scan_map_tiles", "map-tile")
-        self._maps = {"C": Map("C"), "H": Map("H")}
+        self._maps = {kind: make_map(kind) for kind in ("C", "H")}
         self._maps_doubted = False  # a delta list is damaged, or its entry
         self._stored_tiles = StoredTiles()
         row = scan.row("read_published_state")
@@ -116,6 +128,10 @@ class Fold:
         return self._tree.lanes
 
     # --- one entry -------------------------------------------------------------------------------
+
+    def ahead(self, entries: Iterator[Row]) -> Iterator[Row]:
+        """The entries to be taken, one after the other; what can be is prepared meanwhile."""
+        return self._lines.ahead(entries)
 
     def take(self, index: int, data: bytes | None, leaf: bytes | None) -> None:
         """Play entry `index`; `leaf` is its true leaf hash, None where nobody knows it."""
@@ -284,38 +300,63 @@ class Fold:
         used = {"lines", "delta", "transition", "holder-act", "lane-note", "accounting"}
         self._check_accounted(place, value["source"], "logged", rows["accounting"])
         try:
-            text = parse_note(note).text
-            header = parse_header(text)
+            parsed = parse_note(note)
+            header = parse_header(parsed.text)
         except LedgerError as err:
             self._report.add("bundle-note", place, err.message)
             self._maps_doubted = True
             self._pass_over(index, rows)
             return used
-        self._check_deltas(place, value, note_hash(text), rows["delta"])
+        text_hash = note_hash(parsed.text)
         self._report.count("bundles")
         self._report.count("events", header.count)
         for code, runs in value["outcome"].items():
             self._tallies[code] += sum(runs[1::2])
         lane = (header.department, header.lane)
         self._find_lane(lane, header)
-        self._check_lane_note(place, header, note_hash(text), rows["lane-note"])
+        self._check_lane_note(place, header, text_hash, rows["lane-note"])
         source = Source(**value["source"])
         came_from = (source.topic_id, source.partition)
         if self.lane_places.setdefault(lane, came_from) != came_from:
             self.lane_places[lane] = None
-        lines = self._read_lines(place, header, rows)
-        if lines is None:
+        opened = self._open(index, header, parsed, note, rows)
+        if opened is None:
             self._taint(rows)
             self._move_lane(index, value, header, note)
-            return used
-        opened = admission.open_record(format_record(note, lines), self.registry)
+        if opened is None or not self._judge(index, value, data, opened, rows):
+            self._check_deltas(place, value, text_hash, rows["delta"])
+        return used
+
+    def _open(
+        self,
+        index: int,
+        header: Header,
+        note: Note,
+        note_bytes: bytes,
+        rows: Mapping[str, list[Row]],
+    ) -> Opened | None:
+        """The bundle, None when its lines are not those of its note, or it is no bundle by the
+        rules, which is reported.
+        """
+        place = f"entry {index}"
+        events = self._lines.open(index, note_bytes, rows["lines"])
+        opened: Opened | DeadLetter
+        if events is None:  # the slow way says why
+            lines = self._read_lines(place, header, rows)
+            if lines is None:
+                return None
+            opened = admission.open_record(format_record(note_bytes, lines), self.registry)
+        else:
+            bundle = Bundle(header, note, note_bytes, note_hash(note.text), (), ())
+            try:
+                key = admission.signing_key(header, note, self.registry)
+                opened = Opened(bundle, key, events)
+            except LedgerError as err:
+                opened = DeadLetter(err.code, err.message, bundle)
         if isinstance(opened, DeadLetter):
             self._report.add("signature", place, f"by the rules a dead letter: {opened.message}")
-            self._taint(rows)
-            self._move_lane(index, value, header, note)
-            return used
-        self._judge(index, value, data, opened, rows)
-        return used
+            return None
+        return opened
 
     def _find_lane(self, lane: tuple[str, int], header: Header) -> None:
         """Where a damaged entry left the lane unknown, the next note on it is believed."""
@@ -336,14 +377,10 @@ class Fold:
         """The bundle's lines, None when they are not those of its note, which is reported."""
         lines: list[bytes] = []
         bad: list[str] = []
-        for wanted, (_, chunk, packed) in enumerate(rows["lines"]):
-            if chunk != wanted:
-                bad.append(f"chunk {wanted} is missing")
-                break
-            try:
-                lines += bytes(cramjam.zstd.decompress(packed)).split(b"\n")
-            except Exception as err:  # cramjam raises a class of its own for damaged data
-                bad.append(f"chunk {chunk} does not unpack ({err})")
+        try:
+            lines = unpack([(chunk, packed) for _, chunk, packed in rows["lines"]])
+        except ValueError as err:
+            bad.append(str(err))
         hashes = [merkle.leaf_hash(line) for line in lines]
         if not bad and merkle.root(hashes) == header.root and len(lines) == header.count:
             return lines
@@ -386,11 +423,14 @@ class Fold:
         data: bytes,
         opened: Opened,
         rows: Mapping[str, list[Row]],
-    ) -> None:
+    ) -> bool:
+        """Compare a bundle with what the rules give: whether entry and delta lists are just that
+        (then the lists are the ones committed to).
+        """
         place = f"entry {index}"
         recorded = _codes(value["outcome"], len(opened.events))
         opened, passed = self._without_tainted(opened, recorded)
-        turn = Turn(self, index, times.parse_moment(value["time"]))
+        turn = Turn(self, index, times.parse_moment(value["time"]), self._dump)
         done = turn.take(Source(**value["source"]), opened)
         if done.outcome != admission.LOGGED or not turn.logged:
             kind = {
@@ -403,7 +443,7 @@ class Fold:
             self._taint(rows)
             header = opened.bundle.header
             self._move_lane(index, value, header, opened.bundle.note_bytes)
-            return
+            return False
         logged = turn.logged[0]
         wrong = [p for p, (a, b) in enumerate(zip(logged.codes, recorded, strict=True)) if a != b]
         for position in wrong:
@@ -421,7 +461,12 @@ class Fold:
             self._taint_deltas(logged, rows["delta"], bool(passed or wrong))
         self._compare_transitions(place, logged, rows["transition"])
         self._compare_acts(place, logged, rows["holder-act"])
-        self._keep(turn)
+        self._keep(turn, logged)
+        lists = (
+            b"".join(map(b"".join, logged.certificates)),
+            b"".join(map(b"".join, logged.holders)),
+        )
+        return logged.entry == data and rows["delta"] == [(index, *lists)]
 
     def _without_tainted(self, opened: Opened, recorded: Sequence[str]) -> tuple[Opened, int]:
         """The bundle with events on tainted certificates replaced by their recorded codes."""
@@ -457,10 +502,11 @@ class Fold:
         else:
             self._tainted[key] = None  # the damaged transition was reported at its entry
 
-    def _keep(self, turn: Turn) -> None:
-        for key, (_, after) in turn.certificates.items():
-            ids = b"".join(bytes.fromhex(i) + h for i, h in after.event_ids.items())
-            self._certificates[key] = (after.standing, after.link, after.holder, ids)
+    def _keep(self, turn: Turn, logged: LoggedBundle) -> None:
+        for key, record in logged.certificates:
+            _, after = turn.certificates[key]
+            ids = b"".join([bytes.fromhex(i) + h for i, h in after.event_ids.items()])
+            self._certificates[key] = (after.standing, after.link, after.holder, ids, record)
         self._holders.update(turn.holders)
         for place, lane in turn.lanes.items():
             self._tree.move_lane(place, lane)
@@ -760,7 +806,7 @@ class Fold:
         kept = self._certificates.get(key)
         if kept is None:
             return None
-        standing, link, holder, ids = kept
+        standing, link, holder, ids, _ = kept
         return Certificate(
             standing,
             link,
@@ -833,7 +879,7 @@ class Fold:
             if kept is None:
                 self._report.add("certificate", place, "the log knows no such certificate")
                 continue
-            if kept[0].record(kept[1]) != record:
+            if kept[4] != lifecycle.record_hash(record):
                 self._report.add("certificate", place, "its state is not what the log gives")
             if kept[2] != holder:
                 self._report.add("certificate", place, "its holder is not what the log gives")

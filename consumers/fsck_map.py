@@ -9,10 +9,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from hashlib import sha256
+from typing import Protocol
 
 _TAG = b"certledger bucket v1\n"
 MEAN, _GROUP, _TILE = 16, 2, 8  # records a bucket at most; levels below and of a tile
 _SMALL = 64  # pairs of a bucket that is hashed whole
+
+
+class AnyMap(Protocol):
+    """A map that takes delta lists, whoever folds it."""
+
+    @property
+    def k(self) -> int: ...
+    def take(self, deltas: bytes) -> None: ...
+    def root(self) -> bytes: ...
+    def tile(self, level: int, index: int) -> bytes: ...
 
 
 class Map:
@@ -52,12 +63,6 @@ class Map:
         self._changed.clear()
         self._hash(sorted(touched))
         return self._levels[-1][0]
-
-    def tiles(self) -> Iterator[tuple[int, int]]:
-        """(level, index) of every tile of the tree as of the last `root`."""
-        for level, height in enumerate(range(_GROUP, self.k + 1, _TILE)):
-            for index in range(((1 << (self.k - height)) + 255) // 256):
-                yield level, index
 
     def tile(self, level: int, index: int) -> bytes:
         """The hashes of a tile, nothing for one outside the tree."""
@@ -100,9 +105,16 @@ class StoredTiles:
         """Take in one version."""
         self._found[kind, level, index] = data
 
-    def missing(self, maps: Mapping[str, Map]) -> Iterator[tuple[str, int, int]]:
+    def missing(self, maps: Mapping[str, AnyMap]) -> Iterator[tuple[str, int, int]]:
         """The tiles (kind, level, index) of the maps that are not what a reader finds now."""
         for kind, folded in maps.items():
-            for level, index in folded.tiles():
+            for level, index in _tiles(folded.k):
                 if self._found.get((kind, level, index)) != folded.tile(level, index):
                     yield kind, level, index
+
+
+def _tiles(k: int) -> Iterator[tuple[int, int]]:
+    """(level, index) of every tile of a tree over 2^k buckets."""
+    for level, height in enumerate(range(_GROUP, k + 1, _TILE)):
+        for index in range(((1 << (k - height)) + 255) // 256):
+            yield level, index

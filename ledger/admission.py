@@ -79,6 +79,15 @@ def open_record(
         key = signing_key(bundle.header, bundle.note, registry)
     except LedgerError as err:
         return DeadLetter(err.code, err.message, bundle)
+    return Opened(bundle, key, parse_lines(bundle, load, dump))
+
+
+def parse_lines(
+    bundle: Bundle,
+    load: Callable[[bytes], Any] = canonical.loads,
+    dump: canonical.Dump = canonical.encode,
+) -> tuple[Event | str, ...]:
+    """The events of a bundle's lines; the code of its refusal where a line is no event."""
     parsed: list[Event | str] = []
     for line, line_hash in zip(bundle.lines, bundle.line_hashes, strict=True):
         if len(line) > events.MAX_LINE:
@@ -88,7 +97,7 @@ def open_record(
             parsed.append(events.parse_event(line, line_hash, load, dump))
         except LedgerError as err:
             parsed.append(err.code)
-    return Opened(bundle, key, tuple(parsed))
+    return tuple(parsed)
 
 
 def signing_key(header: Header, note: Note, registry: Registry) -> VerifierKey:

@@ -190,11 +190,14 @@ class StatusMap:
         """What changed since `settle`, as of the last `root`: tiles (level, index) of the form of
         `tiles.subtree_reader`, with groups of 2^GROUP buckets for leaves. None when k is smaller.
         """
-        found = {}
-        for level, index in self._changed:
-            row = self._tree[GROUP + level * tiles.HEIGHT]
-            found[level, index] = row[index * tiles.WIDTH : (index + 1) * tiles.WIDTH].tobytes()
-        return found
+        return {place: self.tile(*place) for place in self._changed}
+
+    def tile(self, level: int, index: int) -> bytes:
+        """The hashes of one tile as of the last `root`, nothing for one outside the tree."""
+        height = GROUP + level * tiles.HEIGHT
+        if height > self.k:
+            return b""
+        return self._tree[height][index * tiles.WIDTH : (index + 1) * tiles.WIDTH].tobytes()
 
     def settle(self) -> None:
         """Forget which tiles changed: they are stored."""

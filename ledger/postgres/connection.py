@@ -31,7 +31,7 @@ def connect(
 
     Unavailable `unreachable` when there is none, Malformed `usage` for what is no such URL.
     """
-    options = ["-c timezone=UTC"]
+    options = ["-c timezone=UTC", "-c bytea_output=hex"]
     if writes:
         options += [
             f"-c transaction_timeout={TURN_TIMEOUT_SECONDS}s",

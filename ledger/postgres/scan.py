@@ -6,11 +6,13 @@ what a server-side cursor fetches at once.
 
 from __future__ import annotations
 
+from binascii import unhexlify
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from psycopg2.extensions import connection as Connection
+from psycopg2.extensions import new_type, register_type
 
 from ..errors import Unavailable
 from .connection import transaction
@@ -32,6 +34,9 @@ _WITH_BODIES = frozenset(
     }
 )
 
+# Bytea values as bytes; psycopg2's own memory views would have to be copied one by one.
+_BYTES = new_type((17,), "BYTES", lambda text, _: None if text is None else unhexlify(text[2:]))
+
 
 class Scan:
     """The tables as they stood when the scan began. All bytea values come as bytes."""
@@ -45,18 +50,16 @@ class Scan:
         self._streams += 1
         with self._connection.cursor(f"{name}_{self._streams}") as cursor:
             cursor.itersize = _LARGE if name in _WITH_BODIES else _SMALL
+            register_type(_BYTES, cursor)
             cursor.execute(sql(name), parameters or None)
-            for row in cursor:
-                yield tuple(bytes(v) if type(v) is memoryview else v for v in row)
+            yield from cursor
 
     def rows(self, name: str, **parameters: object) -> list[Row]:
         """All rows of statement NAME, which gives few."""
         with self._connection.cursor() as cursor:
+            register_type(_BYTES, cursor)
             cursor.execute(sql(name), parameters or None)
-            return [
-                tuple(bytes(v) if type(v) is memoryview else v for v in row)
-                for row in cursor.fetchall()
-            ]
+            return cursor.fetchall()
 
     def row(self, name: str, **parameters: object) -> Row | None:
         """The first row of statement NAME, None where there is none."""

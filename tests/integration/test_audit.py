@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import pytest
 from consumers import audit_commands, verifier
 from consumers.audit import Result, audit
 from consumers.audit_state import State, load_state, save_state
+from consumers.fsck_lines import Beside
 from consumers.log_client import HttpLog
 from ledger import canonical, lifecycle
 from ledger.admission import Turn
@@ -538,6 +540,47 @@ def test_admission_is_run_again(
     capsys.readouterr()
     assert embedded(ledger, tmp_path)[0] == 5
     assert {f["kind"] for f in json.loads(capsys.readouterr().out)["findings"]} == {"certificate"}
+
+
+@pytest.mark.parametrize(
+    ("statement", "kind"),
+    [
+        ("UPDATE lines SET data = substr(data, 2) WHERE log_index = %s", "lines"),
+        ("UPDATE lines SET chunk = 1 WHERE log_index = %s", "lines"),
+        ("DELETE FROM lines WHERE log_index = %s", "lines"),
+        ("UPDATE delta SET holders = substr(holders, 2) || 'x' WHERE log_index = %s", "delta"),
+        ("UPDATE transition SET data = data || ' ' WHERE log_index = %s", "transition"),
+        ("UPDATE holder_act SET bound = false WHERE log_index = %s", "holder-act"),
+    ],
+)
+def test_damaged_tables(
+    statement: str,
+    kind: str,
+    ledger: StoredLedger,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """What the process beside cannot open, and what it can, is compared as fsck does it."""
+    ledger.send(ledger.make(ledger.issued("1", holder_pseudonym="1:" + "a" * 64)))
+    ledger.send(ledger.make(ledger.issued("2")))
+    ledger.checkpoint()
+    ((index,),) = ledger.rows("SELECT min(log_index) FROM lines")
+    damage(ledger.url, statement, index)
+    assert embedded(ledger, tmp_path)[0] == 5
+    assert kind in {f["kind"] for f in json.loads(capsys.readouterr().out)["findings"]}
+
+
+def test_the_process_beside_ends() -> None:
+    """An audit that loses it says so instead of passing anything over."""
+    with closing(Beside()) as beside:
+        beside.send([(b"no entry", [])])
+        assert beside.receive() == [None]
+        beside._process.kill()
+        beside._process.wait()
+        with pytest.raises(LedgerError, match="unreachable"):
+            beside.send([(b"no entry", [])])
+        with pytest.raises(LedgerError, match="unreachable"):
+            beside.receive()
 
 
 def lenient(standing: lifecycle.Standing, t: lifecycle.Transition) -> lifecycle.Standing:
