@@ -243,6 +243,9 @@ def keep(result: Result, made: Misbehaviour, trust: Trust) -> None:
         result.misbehaviour, result.judgement = made, judgement
 
 
+# --- step 4 --------------------------------------------------------------------------------------
+
+
 class _FoldedMap:
     """One map for fsck's fold, folded as the sequencer folds it."""
 
@@ -268,9 +271,6 @@ class _FoldedMap:
 
     def tile(self, level: int, index: int) -> bytes:
         return self._map.tile(level, index)
-
-
-# --- step 4 --------------------------------------------------------------------------------------
 
 
 def audit_lines(
