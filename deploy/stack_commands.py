@@ -168,7 +168,7 @@ def status(env: Environment) -> dict[str, Any]:
         report |= ledger_status(env)
     except LedgerError as err:
         report["problem"] = err.message
-    report["running"] = bool(report["running"]) or report["tree_size"] is not None
+    report["running"] = bool(report["running"]) or report["origin"] is not None
     return report
 
 
@@ -304,10 +304,11 @@ def _print(report: dict[str, Any]) -> None:
     if report["url"] is not None:
         print(f"http          {report['url']}")
         print(f"  log         {report['log_url']}")
-    if report["tree_size"] is not None:
+    if report["origin"] is not None:
+        size = report["tree_size"] or 0
         print(f"ledger        {report['origin']}")
-        print(f"  leaves        {report['tree_size']:,}")
-        waiting = report["signed_size"] - report["tree_size"]
+        print(f"  leaves        {size:,}")
+        waiting = report["signed_size"] - size
         if waiting and not report["quorum"]:
             print(f"  NOT PUBLISHED {waiting:,} leaves wait for the quorum of witnesses")
         for witness in report["witnesses"]:
