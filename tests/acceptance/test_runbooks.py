@@ -204,6 +204,11 @@ def test_revoking_a_department_s_key(folder: Path) -> None:
     drill("revoke-department-key", folder)
 
 
+def test_starting_with_other_witnesses(folder: Path) -> None:
+    drill("signing-stops", folder)
+    shell(".venv/bin/python publish.py 川A-000126", folder)
+
+
 def test_an_older_folder_does_not_sign(folder: Path) -> None:
     """The whole data folder comes back from a copy: the witness outside it remembers."""
     tool = ".venv/bin/certledger"
