@@ -74,28 +74,45 @@ class _Audit:
     def __init__(self, log: Log, trust: Trust, state: State, progress: Progress) -> None:
         self._log, self._trust, self._state, self._progress = log, trust, state, progress
         self._data = log.checkpoint()
-        self._now = trust.check_checkpoint(self._data)
+        self._refused: LedgerError | None = None  # signed by the ledger, and not cosigned
+        try:
+            self._now = trust.check_checkpoint(self._data)
+        except ProofError as err:
+            self._now, self._refused = trust.check_signed(self._data), err
         self._leaves: list[bytes] = []
         self._result = Result(self._now, state, state.size)
 
     def run(self) -> Result:
         state, now = self._state, self._now
+        if self._refused is not None and not state.size:
+            raise self._refused
         if state.size:
             seen = parse_checkpoint(state.checkpoint)[0]
             if seen.origin != now.origin:
                 raise ProofError("checkpoint-refused", f"the state is of {seen.origin[:120]!r}")
             if now.size <= seen.size:
                 self._compare(seen)
-                return self._result
+                return self._of_one_history()
         self._leaves = [*state.leaves, *self._served_leaves(state.size)]
         if merkle.root(self._leaves) != now.root:
             self._explain()
+        self._of_one_history()
+        if self._result.findings:
             return self._result
         self._check_upper_tiles()
         self._fold()
         return self._result
 
     # --- step 1 ---
+
+    def _of_one_history(self) -> Result:
+        """The result of comparing with what was seen. A checkpoint that was not cosigned as it
+        must be is refused, unless it proves two histories.
+        """
+        judgement = self._result.judgement
+        if self._refused is not None and (judgement is None or not judgement.proven):
+            raise self._refused
+        return self._result
 
     def _compare(self, seen: Checkpoint) -> None:
         """No growth: the same, another root, or less than was seen."""

@@ -166,6 +166,8 @@ def _audit(
         log = HttpLog(args.log)
         try:
             return audit(log, task.trust, state, progress)
+        except Malformed as err:  # the log's doing, not the caller's
+            raise Unavailable("unreachable", f"{args.log} serves no log: {err.message}") from err
         finally:
             log.close()
     with (

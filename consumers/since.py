@@ -23,7 +23,9 @@ from .log_client import HttpLog, subtree_of
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """A checkpoint that was seen before, signed as required."""
+    """A checkpoint that was seen before, signed by the ledger as required; as it is gossiped in
+    `certledger.log.v1`, no witness has cosigned it.
+    """
 
     data: bytes
     checkpoint: Checkpoint
@@ -48,7 +50,7 @@ def load_seen(path: Path, trust: Trust) -> Seen:
         raise Malformed("usage", f"{path} cannot be read: {err.strerror}") from err
     if data.startswith(b"{"):
         data = parse_evidence(data).checkpoint
-    return Seen(data, trust.check_checkpoint(data))
+    return Seen(data, trust.check_signed(data))
 
 
 def hold(

@@ -22,9 +22,9 @@ from ledger.evidence import Evidence, parse_evidence
 from ledger.holder_checking import HolderAnswer, check_holder_file
 from ledger.holder_evidence import MAX_HOLDER_EVIDENCE, is_holder_evidence
 from ledger.misbehaviour import (
-    MAX_MISBEHAVIOUR,
     check_misbehaviour,
     format_misbehaviour,
+    is_misbehaviour,
     parse_misbehaviour,
 )
 from ledger.note import parse_decimal
@@ -102,11 +102,9 @@ def check_path_and_show(args: Any, trust: Trust) -> int:
     says which; the exit code.
     """
     path = Path(args.subject)
-    if args.subject.endswith(MISBEHAVIOUR_SUFFIX):
-        return _show_misbehaviour(
-            _read(path, MAX_MISBEHAVIOUR + 1, "usage", "misbehaviour file"), trust, args.json
-        )
     data = _read(path, MAX_HOLDER_EVIDENCE + 1, "usage", "evidence file")
+    if is_misbehaviour(data):
+        return _show_misbehaviour(data, trust, args.json)
     moment = now()
     if is_holder_evidence(data):
         for_others = (args.at, args.known_at, args.version, args.number, args.since)

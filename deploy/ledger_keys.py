@@ -9,6 +9,7 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
+from deploy.errors import StackError
 from deploy.registration import Registration
 from ledger.cosignature import Cosigner
 from ledger.keys import create_cosigner, create_key, load_cosigner, load_key, load_signer
@@ -54,6 +55,20 @@ def settle_files(registration: Registration, folder: Path) -> None:
                 former.unlink(missing_ok=True)
                 os.link(path, former)  # a crash here or next: the name is never without a key
             draft.replace(path)
+
+
+def finish_rotation(registration: Registration, folder: Path) -> list[str]:
+    """Remove the former keys' files, once nothing can need them: all retired keys of the registry.
+
+    StackError while no checkpoint is published under the keys that sign now.
+    """
+    keys = registration.read().checkpoint_keys
+    begin = max(k.from_size for k in keys)
+    if registration.published_size() < begin:
+        raise StackError(f"no checkpoint of {begin} leaves or more is published yet: try again")
+    for name in ("checkpoint.key", "cosigner.key"):
+        (folder / f"{name}{FORMER}").unlink(missing_ok=True)
+    return [str(k.key) for k in keys if k.until_size is not None]
 
 
 def _signing(registration: Registration) -> dict[str, int]:

@@ -14,6 +14,7 @@ from ledger.identity import pseudonym_check
 from ledger.note import Signer, sign
 from ledger.postgres.connection import connect, transaction
 from ledger.postgres.rows import read_origin, read_registry
+from ledger.postgres.sequencing import read_published
 from ledger.postgres.store import Store
 from ledger.registry import BUNDLE_ROLE, PSEUDONYMS, REGISTRY_ROLE, Registry
 from producers.config import (
@@ -42,6 +43,12 @@ class Registration:
         """The registry as it is now."""
         with transaction(self._connection) as cursor:
             return read_registry(cursor, read_origin(cursor))
+
+    def published_size(self) -> int:
+        """The size of the largest published checkpoint, 0 before the first."""
+        with transaction(self._connection) as cursor:
+            published = read_published(cursor)
+        return 0 if published is None else published[0]
 
     def write_trust(self) -> None:
         """The data folder's trust file as the registry now is."""

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from deploy.environment import Environment
-from deploy.ledger_keys import prepare_keys, register_keys, settle_files
+from deploy.ledger_keys import finish_rotation, prepare_keys, register_keys, settle_files
 from deploy.registration import parse_grants, parse_names
-from deploy.witnesses import tell_embedded
+from deploy.witnesses import tell_embedded, untell_embedded
 from ledger.identity import pseudonym_check
 from ledger.keys import load_key
 from ledger.note import parse_vkey
@@ -119,13 +119,18 @@ def _add_key(commands: Any) -> None:
         help="new keys for the ledger's checkpoints",
         description="Make a new Ed25519 and a new ML-DSA-44 key, have the operator, the old and\n"
         "the new key sign the change, and write DIR/trust.json with both and their sizes.\n"
-        "Witnesses that others run must know the new keys first: --prepare shows them.",
+        "Witnesses that others run must know the new keys first: --prepare shows them.\n"
+        "Afterwards they must forget the old ones: --finish shows those.",
         epilog="examples:\n  certledger key rotate-ledger --prepare\n"
-        "  certledger key rotate-ledger",
+        "  certledger key rotate-ledger\n  certledger key rotate-ledger --finish",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    ledger.add_argument(
-        "--prepare", action="store_true", help="only make the new keys and show them"
+    step = ledger.add_mutually_exclusive_group()
+    step.add_argument("--prepare", action="store_true", help="only make the new keys and show them")
+    step.add_argument(
+        "--finish",
+        action="store_true",
+        help="when the new keys have published: remove the old ones and show which they were",
     )
     ledger.set_defaults(run=run_key_rotate_ledger)
     revoke = verbs.add_parser(
@@ -287,6 +292,12 @@ def run_key_rotate_ledger(args: argparse.Namespace, env: Environment) -> int:
     """certledger key rotate-ledger"""
     registration = env.registration()
     folder = env.data / "keys"
+    if args.finish:
+        retired = finish_rotation(registration, folder)
+        for vkey in retired:
+            untell_embedded(env.data, vkey)
+            print(vkey)
+        return 0
     new = prepare_keys(folder, env.origin)
     if args.prepare:
         print(f"{new.checkpoint.key}\n{new.cosigner.key}")

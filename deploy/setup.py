@@ -65,7 +65,8 @@ def _prepare(settings: Settings) -> None:
             )
         with transaction(connection) as cursor:
             for trusted in read_registry(cursor, origin).checkpoint_keys:
-                tell_embedded(data, str(trusted.key))
+                if trusted.until_size is None:
+                    tell_embedded(data, str(trusted.key))
         write_trust(connection, data, (lists.key,))
     finally:
         connection.close()

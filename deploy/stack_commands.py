@@ -6,7 +6,7 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -19,10 +19,11 @@ from deploy.embedded.supervisor import Program
 from deploy.environment import Environment
 from deploy.errors import StackError
 from deploy.stack import Stack, worker_programs
-from deploy.witnesses import set_policy, witness_programs
+from deploy.witnesses import policy_path, set_policy, witness_programs
 from ledger import times, topics
 from ledger.admission import Lane
 from ledger.errors import LedgerError, Unavailable
+from ledger.policy import parse_policy
 from ledger.postgres.connection import connect, transaction
 from ledger.postgres.rows import read_lanes, read_origin, read_registry
 from ledger.postgres.sequencing import read_head, read_published, read_tally, read_witnesses
@@ -156,6 +157,7 @@ def status(env: Environment) -> dict[str, Any]:
         "tree_size": None,
         "signed_size": None,
         "witnesses": [],
+        "quorum": None,
         "certificates": None,
         "events": None,
         "refused": {},
@@ -166,7 +168,7 @@ def status(env: Environment) -> dict[str, Any]:
         report |= ledger_status(env)
     except LedgerError as err:
         report["problem"] = err.message
-    report["running"] = bool(report["running"]) or report["tree_size"] is not None
+    report["running"] = bool(report["running"]) or report["origin"] is not None
     return report
 
 
@@ -197,6 +199,7 @@ def ledger_status(env: Environment) -> dict[str, Any]:
             {"name": name, "size": size, "cosigned_at": seconds, "problem": problem}
             for name, size, seconds, problem in witnesses
         ],
+        "quorum": _has_quorum(env.data, witnesses),
         "certificates": tally.get("certificates", 0),
         "events": tally.get("admitted", 0),
         "refused": {code: n for code, n in sorted(tally.items()) if code not in _OWN},
@@ -207,6 +210,15 @@ def ledger_status(env: Environment) -> dict[str, Any]:
     except Unavailable as err:
         return {**held, "lag": None, "problem": err.message}
     return {**held, "lag": lag}
+
+
+def _has_quorum(data: Path, witnesses: Iterable[tuple[str, Any, Any, str | None]]) -> bool:
+    """Whether the witnesses without a problem make the quorum."""
+    sound = {name: problem is None for name, _, _, problem in witnesses}
+    path = policy_path(data)
+    if not path.exists():
+        return all(sound.values())
+    return parse_policy(path.read_bytes()).is_met([name for name in sound if sound[name]])
 
 
 def silences(
@@ -287,15 +299,17 @@ def _print(report: dict[str, Any]) -> None:
         pid = program["pid"] or "-"
         mark = "ready" if program["ready"] else "not ready"
         often = "once" if program["starts"] == 1 else f"{program['starts']} times"
-        print(f"  {name:12} pid {pid:<8} {mark}, started {often}")
+        ended = f"; {program['last_exit']}, see logs/{name}.log" if program["last_exit"] else ""
+        print(f"  {name:12} pid {pid:<8} {mark}, started {often}{ended}")
     if report["url"] is not None:
         print(f"http          {report['url']}")
         print(f"  log         {report['log_url']}")
-    if report["tree_size"] is not None:
+    if report["origin"] is not None:
+        size = report["tree_size"] or 0
         print(f"ledger        {report['origin']}")
-        print(f"  leaves        {report['tree_size']:,}")
-        waiting = report["signed_size"] - report["tree_size"]
-        if waiting and any(witness["problem"] for witness in report["witnesses"]):
+        print(f"  leaves        {size:,}")
+        waiting = report["signed_size"] - size
+        if waiting and not report["quorum"]:
             print(f"  NOT PUBLISHED {waiting:,} leaves wait for the quorum of witnesses")
         for witness in report["witnesses"]:
             cosigned = f"cosigned {witness['size'] or 0:,} leaves"

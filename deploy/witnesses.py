@@ -16,7 +16,7 @@ from pathlib import Path
 from psycopg2.extensions import connection as Connection
 from psycopg2.extensions import cursor as Cursor
 
-from consumers.witness.config import add_log, create
+from consumers.witness.config import add_log, create, drop_log
 from deploy.embedded.files import LOOPBACK, free_port, is_free, is_listening, write_atomically
 from deploy.embedded.supervisor import Program
 from deploy.errors import StackError
@@ -104,6 +104,12 @@ def tell_embedded(data: Path, vkey: str) -> None:
     """Have the embedded witnesses know a key that signs the ledger's checkpoints."""
     for folder in embedded_folders(data):
         add_log(folder, vkey)
+
+
+def untell_embedded(data: Path, vkey: str) -> None:
+    """Have the embedded witnesses know a retired key no longer."""
+    for folder in embedded_folders(data):
+        drop_log(folder, vkey)
 
 
 def write_trust(

@@ -176,7 +176,8 @@ CODES: dict[str, Code] = {
     "head-moved": _row("Another sequencer advanced the tree head.", Conflict, 503, 4),
     "relay-moved": _row("Another process does this one's work.", Conflict, 503, 4),
     "going-back": _row(
-        "The log topic holds more than this database: signing is refused.",
+        "The log topic or a witness knows more than this database, or another history: signing is "
+        "refused.",
         Refused,
         503,
         4,

@@ -15,7 +15,7 @@ from typing import Any
 from . import canonical, merkle, times
 from .bundle import AHEAD, parse_header
 from .checking import Examination
-from .checkpoint import Checkpoint, parse_checkpoint
+from .checkpoint import Checkpoint
 from .entry import BUNDLE, GENESIS, STATUS, parse_entry
 from .errors import LedgerError, Malformed, ProofError
 from .evidence import MAX_PATH, parse_evidence
@@ -88,6 +88,13 @@ def format_misbehaviour(found: Misbehaviour) -> bytes:
             "record": found.record.decode(),
         }
     )
+
+
+def is_misbehaviour(data: bytes) -> bool:
+    """Whether the bytes say that they are a misbehaviour file. Inside a text the quotes would be
+    escaped.
+    """
+    return f'"format":"{FORM}"'.encode() in data
 
 
 def parse_misbehaviour(data: bytes) -> Misbehaviour:
@@ -173,27 +180,12 @@ def check_misbehaviour(found: Misbehaviour, trust: Trust) -> Judgement:
     try:
         if found.origin != trust.origin:
             raise ProofError("proof-failed", f"it is about {found.origin[:120]!r}")
-        signed = [_signed(data, trust) for data in found.checkpoints]
+        signed = [trust.check_signed(data) for data in found.checkpoints]
         if not signed:
             raise ProofError("proof-failed", "no checkpoint is shown")
         return Judgement(True, checks[found.kind](found, trust, signed))
     except LedgerError as err:
         return Judgement(False, err.message)
-
-
-def _signed(data: bytes, trust: Trust) -> Checkpoint:
-    """The checkpoint, signed by the ledger as the trust file requires at its size; what witnesses
-    signed does not matter to what the ledger did.
-    """
-    checkpoint, note = parse_checkpoint(data)
-    if checkpoint.origin != trust.origin:
-        raise ProofError("checkpoint-refused", f"a checkpoint of {checkpoint.origin[:120]!r}")
-    required = trust.required(checkpoint.size)
-    if not required:
-        raise ProofError("checkpoint-refused", f"no key is trusted at size {checkpoint.size}")
-    for key in required:
-        note.check_signed_by(key)
-    return checkpoint
 
 
 def _pair(signed: Sequence[Checkpoint]) -> tuple[Checkpoint, Checkpoint]:

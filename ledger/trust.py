@@ -25,7 +25,7 @@ from .checkpoint_keys import (
 )
 from .cosignature import CosignerKey
 from .errors import LedgerError, Malformed, ProofError
-from .note import VerifierKey, parse_vkey
+from .note import Note, VerifierKey, parse_vkey
 from .policy import Policy, format_policy, parse_policy
 from .times import format_moment, parse_moment
 
@@ -84,6 +84,18 @@ class Trust:
         `checkpoint-refused` or Malformed otherwise, Unavailable `signature-unsupported` where a
         signature cannot be checked here.
         """
+        checkpoint, note = self._signed(data)
+        for policy in self.policies(checkpoint.size):
+            policy.check(checkpoint, note)
+        return checkpoint
+
+    def check_signed(self, data: bytes) -> Checkpoint:
+        """The checkpoint in `data`, signed by the ledger as this file requires, whoever cosigned
+        it: for what the ledger did. Errors as `check_checkpoint`.
+        """
+        return self._signed(data)[0]
+
+    def _signed(self, data: bytes) -> tuple[Checkpoint, Note]:
         checkpoint, note = parse_checkpoint(data)
         if checkpoint.origin != self.origin:
             raise ProofError(
@@ -91,9 +103,7 @@ class Trust:
                 f"the checkpoint is of {checkpoint.origin[:120]!r}, trusted is {self.origin!r}",
             )
         check_signed(self.keys, checkpoint, note)
-        for policy in self.policies(checkpoint.size):
-            policy.check(checkpoint, note)
-        return checkpoint
+        return checkpoint, note
 
     def cosignatures(self, data: bytes) -> dict[str, int]:
         """Who cosigned a checkpoint that `check_checkpoint` accepts: witness to seconds."""

@@ -13,7 +13,7 @@ from ledger.errors import Malformed
 from ledger.note import is_name
 
 from .app import Witness, build_app
-from .config import STATE, Logs, add_log, create, load_cosigners
+from .config import STATE, Logs, add_log, create, drop_log, load_cosigners
 from .state import State
 
 DEFAULT_LISTEN = "127.0.0.1:8490"
@@ -48,6 +48,16 @@ def add_commands(commands: Any) -> None:
     )
     add.add_argument("vkey", help="NAME+HASH+BASE64; its name is the log's origin")
     add.set_defaults(run=run_add_log)
+    drop = verbs.add_parser(
+        "drop-log",
+        help="know a key of a log no longer",
+        description="Have the witness know a key no longer. After a rotation, whoever has the\n"
+        "retired key could otherwise have it cosign another history, never again the true one.",
+        epilog="example:\n  certledger witness drop-log VKEY --folder w",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    drop.add_argument("vkey", help="NAME+HASH+BASE64, as it was added")
+    drop.set_defaults(run=run_drop_log)
     run = verbs.add_parser(
         "run",
         help="answer until a signal comes",
@@ -59,7 +69,7 @@ def add_commands(commands: Any) -> None:
         "--listen", default=DEFAULT_LISTEN, metavar="HOST:PORT", help=f"default {DEFAULT_LISTEN}"
     )
     run.set_defaults(run=run_run)
-    for verb in (init, add, run):
+    for verb in (init, add, drop, run):
         verb.add_argument(
             "--folder", type=Path, required=True, metavar="DIR", help="the witness's own folder"
         )
@@ -78,6 +88,13 @@ def run_add_log(args: argparse.Namespace, env: Any) -> int:
     """certledger witness add-log"""
     load_cosigners(args.folder)
     add_log(args.folder, args.vkey)
+    return 0
+
+
+def run_drop_log(args: argparse.Namespace, env: Any) -> int:
+    """certledger witness drop-log"""
+    load_cosigners(args.folder)
+    drop_log(args.folder, args.vkey)
     return 0
 
 

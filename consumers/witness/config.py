@@ -47,12 +47,24 @@ def add_log(folder: Path, vkey: str) -> None:
     """Have the witness know one more key of a log, whose origin is the key's name."""
     key = parse_checkpoint_key(vkey)
     logs = read_logs(folder)
-    if str(key) in map(str, logs):
-        return
+    if str(key) not in map(str, logs):
+        _write_logs(folder, (*logs, key))
+
+
+def drop_log(folder: Path, vkey: str) -> None:
+    """Have the witness know a key no longer, such as a retired one; one it never knew is fine."""
+    key = parse_checkpoint_key(vkey)
+    logs = read_logs(folder)
+    kept = tuple(known for known in logs if str(known) != str(key))
+    if kept != logs:
+        _write_logs(folder, kept)
+
+
+def _write_logs(folder: Path, logs: tuple[VerifierKey | CosignerKey, ...]) -> None:
     path = folder / "logs"
     draft = path.with_name(path.name + ".new")
     with draft.open("wb") as file:
-        file.write(format_policy(Policy((*logs, key), (), {}, NONE)))
+        file.write(format_policy(Policy(logs, (), {}, NONE)))
         file.flush()
         os.fsync(file.fileno())
     draft.rename(path)

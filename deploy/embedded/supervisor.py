@@ -68,6 +68,7 @@ class _Child:
     failures: int = 0  # exits before it was ever ready
     pause: float = FIRST_PAUSE_SECONDS
     not_before: float = 0.0
+    ending: str = ""  # why it is being ended
     last_exit: str = ""
 
 
@@ -193,7 +194,7 @@ class Supervisor:
                 self.on_change(self.state())
             elif time.monotonic() - child.started > program.ready_seconds:
                 self._signal(child, signal.SIGKILL)
-                child.last_exit = f"was not ready after {program.ready_seconds:g} s"
+                child.ending = f"was not ready after {program.ready_seconds:g} s"
         if child.ready and now - child.started > STEADY_SECONDS:
             child.pause = FIRST_PAUSE_SECONDS
 
@@ -220,7 +221,6 @@ class Supervisor:
         child.started = time.monotonic()
         child.born = born(child.process.pid)
         child.starts += 1
-        child.last_exit = ""
         self.on_change(self.state())
 
     def _log(self, name: str) -> Path:
@@ -241,7 +241,7 @@ class Supervisor:
         code = child.process.wait()
         child.process = None
         child.ready = False
-        child.last_exit = child.last_exit or _exit_words(code)
+        child.last_exit, child.ending = child.ending or _exit_words(code), ""
         child.not_before = time.monotonic() + child.pause
         child.pause = min(child.pause * 2, LONGEST_PAUSE_SECONDS)
         if not child.was_ready:

@@ -6,10 +6,11 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -87,13 +88,19 @@ def drill(name: str, folder: Path) -> None:
 
 def settle(folder: Path) -> None:
     """Wait until everything signed is published."""
+    wait_for(folder, lambda status: status["tree_size"] == status["signed_size"])
+
+
+def wait_for(folder: Path, is_so: Callable[[dict[str, Any]], object]) -> None:
+    """Wait until something is so in what `certledger status` says."""
     end = time.monotonic() + 60
-    while True:
-        status = json.loads(shell(".venv/bin/certledger status --json --data town", folder))
-        if status["tree_size"] == status["signed_size"]:
-            return
+    while not is_so(status := stack_status(folder)):
         assert time.monotonic() < end, status
         time.sleep(0.2)
+
+
+def stack_status(folder: Path) -> dict[str, Any]:
+    return dict(json.loads(shell(".venv/bin/certledger status --json --data town", folder)))
 
 
 def evidence(folder: Path, name: str) -> dict[str, Any]:
@@ -140,6 +147,33 @@ def test_one_witness_keeps_its_state_outside(folder: Path) -> None:
         assert witness.stat().st_mode & 0o077 == 0
 
 
+def test_status_says_when_the_quorum_is_missing_and_only_then(folder: Path) -> None:
+    programs = stack_status(folder)["programs"]
+    pids = [programs[f"witness-{number}"]["pid"] for number in (1, 2)]
+    publisher = None
+    try:
+        os.kill(pids[0], signal.SIGSTOP)
+        shell(".venv/bin/python publish.py 川A-000201", folder)  # two of three are a quorum
+        wait_for(folder, lambda status: status["witnesses"][0]["problem"])
+        assert stack_status(folder)["quorum"]
+        assert "NOT PUBLISHED" not in shell(".venv/bin/certledger status --data town", folder)
+        os.kill(pids[1], signal.SIGSTOP)
+        publisher = subprocess.Popen(
+            [sys.executable, "publish.py", "川A-000202"],
+            cwd=folder,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )
+        wait_for(folder, lambda status: not status["quorum"])
+        assert "NOT PUBLISHED" in shell(".venv/bin/certledger status --data town", folder)
+        assert publisher.poll() is None  # its receipt waits for the quorum
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+        if publisher is not None:
+            assert publisher.wait(180) == 0
+    wait_for(folder, lambda status: status["quorum"])
+
+
 def test_rotating_the_ledger_s_key(folder: Path) -> None:
     drill("rotate-ledger-key", folder)
     before, after = (evidence(folder, f"{n}.evidence.json") for n in ("before", "after"))
@@ -155,12 +189,24 @@ def test_rotating_the_ledger_s_key(folder: Path) -> None:
     # A department's publisher takes receipts under the new keys.
     shell(".venv/bin/python publish.py 川A-000125", folder)
     shell(".venv/bin/certledger verify 川A-000125 --data town", folder)
-    old = folder / "town" / "keys" / "checkpoint.key.old"
-    assert old.stat().st_mode & 0o077 == 0
+    assert not list((folder / "town" / "keys").glob("*.old"))
+    witnesses_know_the_present_keys_only(folder, trust)
+
+
+def witnesses_know_the_present_keys_only(folder: Path, trust: dict[str, Any]) -> None:
+    for number in ("1", "2", "3"):
+        logs = (folder / "town" / "witnesses" / number / "logs").read_text()
+        for key in trust["checkpoint_keys"]:
+            assert (key["vkey"] in logs) == (key["until_size"] is None)
 
 
 def test_revoking_a_department_s_key(folder: Path) -> None:
     drill("revoke-department-key", folder)
+
+
+def test_starting_with_other_witnesses(folder: Path) -> None:
+    drill("signing-stops", folder)
+    shell(".venv/bin/python publish.py 川A-000126", folder)
 
 
 def test_an_older_folder_does_not_sign(folder: Path) -> None:
@@ -177,6 +223,7 @@ def test_an_older_folder_does_not_sign(folder: Path) -> None:
     assert {"witness-1", "witness-2", "witness-3"} <= status["programs"].keys()
     trust = json.loads((town / "trust.json").read_text())
     assert len(trust["quorums"]) == 1
+    witnesses_know_the_present_keys_only(folder, trust)
     shell(".venv/bin/python publish.py 川A-000127", folder)
     shell(f"{tool} down --data town", folder)
     for place, kept in places:

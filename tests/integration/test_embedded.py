@@ -364,6 +364,8 @@ def test_supervisor_restarts_with_growing_pauses(tmp_path: Path) -> None:
     pauses = [later - earlier for earlier, later in pairwise(times)]
     assert pauses == sorted(pauses)
     assert pauses[2] > 0.8  # the third pause
+    (state,) = supervisor.state().values()
+    assert state["last_exit"]  # still said when it runs again
 
 
 def test_what_ignores_sigterm_is_killed_and_order_is_reversed(tmp_path: Path) -> None:

@@ -12,11 +12,13 @@ from pathlib import Path
 import pytest
 
 from ledger.checkpoint import Checkpoint
+from ledger.cosignature import COSIGNATURE_V1, Cosigner
 from ledger.evidence import Since, format_evidence, parse_evidence
 from ledger.misbehaviour import check_misbehaviour, parse_misbehaviour
 from ledger.note import sign
+from ledger.policy import Witness, simple_policy
 from ledger.proving import prove_since
-from ledger.trust import format_trust
+from ledger.trust import TrustedQuorum, format_trust
 from tests import world
 from tests.ledger_builder import LedgerBuilder
 from tests.log_serving import History, Server, log_serving
@@ -116,6 +118,20 @@ def test_the_proof_is_read_from_the_log(case: Case, server: Server) -> None:
     code, answer = case.verify("--log", server.url)
     assert (code, answer["reason"]) == (4, "evidence-refused")
     assert not list(case.folder.glob("*.misbehaviour.json")), "the tiles are not signed"
+
+
+def test_a_gossiped_checkpoint_serves_though_no_witness_cosigned_it(case: Case) -> None:
+    """`certledger.log.v1` carries checkpoints as the ledger signed them, before the witnesses."""
+    shown = replace(case.evidence, since=prove_since(case.new, case.old.size))
+    case.write("a.evidence.json", format_evidence(shown))
+    witness = Witness("w", Cosigner("witness.example/w", COSIGNATURE_V1, bytes(32)).key, "")
+    quorum = TrustedQuorum(simple_policy([witness], 1), 0, case.old.size + 1)
+    case.write("trust.json", format_trust(replace(case.ledger.trust(), quorums=(quorum,))))
+    code, answer = case.verify()
+    assert code == 0, answer
+    forged = Checkpoint(world.ORIGIN, case.old.size, bytes(32)).text()
+    case.write("seen", sign(forged, [world.signer(world.ORIGIN, "x")]))
+    assert case.verify()[0] == 4
 
 
 def test_two_histories_are_proven(case: Case, server: Server) -> None:

@@ -531,8 +531,8 @@ def test_a_damaged_state_is_no_fresh_one(tmp_path: Path) -> None:
         witness.stop(signal.SIGKILL)
 
 
-def test_a_log_s_new_key_counts_without_a_restart(tmp_path: Path) -> None:
-    from consumers.witness.config import add_log
+def test_a_log_s_keys_change_without_a_restart(tmp_path: Path) -> None:
+    from consumers.witness.config import add_log, drop_log
 
     witness = RunningWitness(tmp_path / "w", "witness.example/w")
     witness.start()
@@ -542,5 +542,12 @@ def test_a_log_s_new_key_counts_without_a_restart(tmp_path: Path) -> None:
         assert witness.post(format_request(0, [], note))[0] == 403
         add_log(witness.folder, str(new.key))
         assert witness.post(format_request(0, [], note))[0] == 200
+        # A retired one, which may have been stolen, moves it no further.
+        for _ in range(2):
+            drop_log(witness.folder, str(world.CHECKPOINT.key))
+        assert witness.post(request(5, 9))[0] == 403
+        assert witness.post(request(0, 5))[0] == 403
+        drop_log(witness.folder, str(new.key))
+        assert witness.post(format_request(5, [], note))[0] == 404
     finally:
         witness.stop(signal.SIGKILL)
