@@ -15,6 +15,7 @@ from ledger.verdict import (
     LISTED,
     NOT_FOUND,
     NOT_VALID,
+    NOT_YET_VALID,
     NOTHING_BOUND,
     PASSED,
     REFUSED,
@@ -155,10 +156,10 @@ def _rests_on(answer: Answer | HolderAnswer) -> list[str]:
 
 
 def _since(answer: Answer) -> str:
-    found = answer.found
-    if found is None or found.answer != answer.answer or found.since is None:
+    if answer.turn is None:
         return ""
-    return f", since {format_instant(found.since)}"
+    word = "begins" if answer.reason == NOT_YET_VALID else "since"
+    return f", {word} {format_instant(answer.turn)}"
 
 
 def _particulars(answer: Answer) -> list[str]:

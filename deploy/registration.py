@@ -10,6 +10,7 @@ from typing import Any
 from deploy.witnesses import write_trust
 from ledger import keys, registry
 from ledger.errors import Malformed, Refused
+from ledger.event import FIELDS
 from ledger.identity import pseudonym_check
 from ledger.note import Signer, sign
 from ledger.postgres.connection import connect, transaction
@@ -287,7 +288,7 @@ def parse_names(items: Sequence[str]) -> dict[str, str]:
 
 
 def parse_grants(items: Sequence[str]) -> list[dict[str, Any]]:
-    """`DEPARTMENT:ACT,ACT…[:any]` or a JSON list to grants."""
+    """`DEPARTMENT:ACT,ACT…[:any]`, `all` for all acts, or a JSON list to grants."""
     if len(items) == 1 and items[0].startswith("["):
         try:
             return list(json.loads(items[0]))
@@ -299,7 +300,9 @@ def parse_grants(items: Sequence[str]) -> list[dict[str, Any]]:
         acts, _, scope = rest.partition(":")
         if not acts:
             raise Malformed("usage", f"{item!r}: write grants as DEPARTMENT:issued,renewed[:any]")
-        grants.append(
-            {"department": department, "acts": sorted(acts.split(",")), "scope": scope or "own"}
-        )
+        named = sorted(FIELDS if acts == "all" else acts.split(","))
+        for act in named:
+            if act not in FIELDS:
+                raise Malformed("usage", f"{act!r} is no event: all, or of {', '.join(FIELDS)}")
+        grants.append({"department": department, "acts": named, "scope": scope or "own"})
     return grants

@@ -168,7 +168,7 @@ def _add_type(commands: Any) -> None:
         action="append",
         required=True,
         metavar="DEPT:ACTS[:any]",
-        help="who may do what: acts separated by commas; `any` lets it act on other "
+        help="who may do what: acts separated by commas, or all; `any` lets it act on other "
         "departments' certificates; or one JSON list",
     )
     add.set_defaults(run=run_type_add)

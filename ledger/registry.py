@@ -16,7 +16,7 @@ from hashlib import sha256
 from itertools import pairwise
 from typing import Any
 
-from . import canonical, identity, merkle
+from . import canonical, identity, merkle, times
 from .bundle import MAX_LANES, bundle_key_name
 from .checkpoint_keys import TrustedKey, format_keys, parse_keys, rotate
 from .cosignature import ML_DSA_44, CosignerKey, parse_cosigner_key
@@ -133,6 +133,21 @@ def lane_record(department: str, lane: int, since: int, value: Mapping[str, Any]
         "since": since,
         "value": dict(value),
     }
+
+
+def next_silence(records: Iterable[Mapping[str, Any]], after: int) -> int | None:
+    """The first moment from `after` on at which a lane's silence reaches its department's limit, of
+    all records; None where no lane's ever does.
+    """
+    values = {str(record["name"]): record["value"] for record in records}
+    moments = []
+    for name, value in values.items():
+        if name.startswith("lane/") and value["signed_at"]:
+            department = name.split("/")[1]
+            limit = values[f"department/{department}"]["silence_limit_seconds"]
+            if limit is not None:
+                moments.append(times.parse_moment(value["signed_at"]) + limit * times.SECOND)
+    return min((moment for moment in moments if moment >= after), default=None)
 
 
 def leaves(records: Iterable[Mapping[str, Any]]) -> list[bytes]:

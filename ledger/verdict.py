@@ -36,6 +36,7 @@ OVER = "over"
 OVER_REASONS = frozenset({"revoked-annulled", "revoked-penalty", "revoked-deregistered"})
 OVER_REASONS_OF_A_VERSION = OVER_REASONS | {"superseded", "expired"}
 NOT_KNOWN_THEN = "not-known-then"
+NOT_YET_VALID = "not-yet-valid"
 
 # What the finding says: the checks that must have passed for it to become the answer.
 _PROOF = (EVENT_SIGNATURE, AUTHORITY, INCLUSION, CHECKPOINT, STATUS)
@@ -142,15 +143,20 @@ class Answer:
         """The first check that a refused file fails."""
         return next((c for c in self.checks if c.result == FAILED and c.name in PROVING), None)
 
+    @property
+    def turn(self) -> int | None:
+        """Since when the answer holds; what is not valid yet becomes so then."""
+        found = self.found
+        return found.since if found is not None and self.answer == found.answer else None
+
     def members(self) -> dict[str, Any]:
         """The JSON answer of the command line and the API."""
         found, question = self.found, self.question
-        decided = found is not None and self.answer == found.answer
         value: dict[str, Any] = {
             "answer": self.answer,
             "reason": self.reason,
             "why": self.why,
-            "since": _instant(found.since if found is not None and decided else None),
+            "since": None if self.reason == NOT_YET_VALID else _instant(self.turn),
             "certificate": self._certificate(),
             "checks": [check.members() for check in self.checks],
             "tree_size": self.tree_size,

@@ -65,6 +65,7 @@ class Sequencing:
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
+        self._silence: tuple[int, int | None] = (-1, None)  # as of a size: when a lane's begins
 
     def lead(self) -> bool:
         """Whether this session is now the one that sequences, until its connection ends."""
@@ -78,14 +79,22 @@ class Sequencing:
             return read_head(cursor)
 
     def has_news(self, head: Head) -> bool:
-        """Whether the log has entries above the head, or none came for 10 minutes."""
+        """Whether the log has entries above the head, a lane has been silent for its department's
+        limit since the last one, or none came for 10 minutes.
+        """
         with transaction(self.connection) as cursor:
             cursor.execute(sql("read_allocation"))
-            _, next_index, ledger_time, *_ = _one(cursor)
+            origin, next_index, ledger_time, *_ = _one(cursor)
             if next_index != head.size:
                 return True
+            if self._silence[0] != head.size:
+                records = registry_leaves_records(cursor, origin)
+                self._silence = head.size, registries.next_silence(records, ledger_time)
             cursor.execute("SELECT microseconds_now()")
-            return bool(_one(cursor)[0] - ledger_time >= STATUS_INTERVAL)
+            (clock,) = _one(cursor)
+            silence = self._silence[1]
+            due = ledger_time + STATUS_INTERVAL
+            return bool(clock >= (due if silence is None else min(due, silence + 1)))
 
     def append_status(self, maps: Maps | None = None) -> int:
         """Append a status entry, with the roots of `maps` if they are given: the new log size.

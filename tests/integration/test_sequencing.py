@@ -164,6 +164,25 @@ def test_a_status_entry_every_ten_minutes_without_news(ledger: StoredLedger) -> 
     check_tree(ledger)
 
 
+def test_a_status_entry_once_a_lane_has_been_silent_for_too_long(ledger: StoredLedger) -> None:
+    change = {**world.department_change("a"), "silence_limit_seconds": 1}
+    ledger.registrar.change("department/a", change, world.registry_signer("a"))
+    ledger.send(ledger.make([]))
+    ((signed_at,),) = ledger.rows("SELECT signing_time FROM lane WHERE department = 'a'")
+    rounds = sequencer(ledger)
+    assert rounds.round() is not None
+    deadline = time.monotonic() + 60
+    while True:
+        rounds.round()
+        ((ledger_time,),) = ledger.rows("SELECT ledger_time FROM allocation")
+        if ledger_time - signed_at > times.SECOND:
+            break
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    rest(rounds)
+    ledger.check()
+
+
 @pytest.mark.parametrize("seconds", [1, 4])
 def test_the_ledger_time_never_goes_back(ledger: StoredLedger, seconds: int) -> None:
     ledger.rows("UPDATE allocation SET ledger_time = ledger_time + %s", seconds * times.SECOND)

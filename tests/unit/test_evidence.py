@@ -941,6 +941,14 @@ def pairs_of(evidence: Evidence) -> list[bytes]:
     return [pairs[i : i + 64] for i in range(0, len(pairs), 64)]
 
 
+def test_what_has_not_begun_says_when_it_begins() -> None:
+    ledger = LedgerBuilder()
+    ledger.admit("issued", "N", valid_from="2030-01-01+08:00")
+    ledger.status()
+    assert "尚未生效, begins 2029-12-31T16:00:00Z" in describe(ask(ledger, "N"))
+    assert ask(ledger, "N").members()["since"] is None
+
+
 def test_an_old_but_true_event_of_a_since_revoked_certificate() -> None:
     ledger = plain_ledger()
     old = ledger.evidence("N")

@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 
+from deploy.registration import parse_grants
 from ledger import canonical, merkle
 from ledger.cosignature import COSIGNATURE_V1, ML_DSA_44, Cosigner
 from ledger.errors import LedgerError, Malformed, Refused
+from ledger.event import FIELDS
 from ledger.note import MAX_NOTE, MemorySigner, sign
 from ledger.records import parse_record
 from ledger.registry import (
@@ -570,3 +572,13 @@ def test_a_department_cannot_take_a_key_of_the_ledger() -> None:
         with pytest.raises(Refused) as refused:
             apply_note(book.registry, note, book.index)
         assert refused.value.code == "key-in-use"
+
+
+def test_grants_as_the_command_line_has_them() -> None:
+    one, all_, other = parse_grants(["a:revoked,issued", "b:all", "c:revoked:any"])
+    assert one == {"department": "a", "acts": ["issued", "revoked"], "scope": "own"}
+    assert all_["acts"] == sorted(FIELDS)
+    assert (other["department"], other["scope"]) == ("c", "any")
+    for item in ("a", "a:", "a:isued", "a:issued,,revoked"):
+        with pytest.raises(Malformed, match=r"is no event|write grants as"):
+            parse_grants([item])
