@@ -124,10 +124,10 @@ def fold(history: list[dict[str, str]], at: datetime) -> str:
             now = {"renewed": "valid" if now == "expired" else now, "reinstated": "valid"}.get(
                 act, act
             )
-    if now == "revoked" or (end is not None and end <= at) or now != "valid":
-        return "not-valid"
     if start is None and at < seen:
-        return "cannot-decide"
+        return "cannot-decide"  # even beyond its end: whether it had begun then nobody says
+    if now != "valid" or (end is not None and end <= at):
+        return "not-valid"
     return "valid"
 
 
