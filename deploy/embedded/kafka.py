@@ -133,6 +133,13 @@ def lock_jars() -> None:
     JARS.write_text(json.dumps(dict(sorted(hashes.items())), indent=2) + "\n", encoding="utf-8")
 
 
+def draw_cluster_id() -> str:
+    """Draw a cluster's id; as in Kafka itself, none that its tools would take for an option."""
+    while (text := urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode()).startswith("-"):
+        pass
+    return text
+
+
 def format_storage(folder: Path, port: int, controller_port: int) -> None:
     """Make an empty broker in `folder`, unless there is one already; about 1.6 s.
 
@@ -143,7 +150,7 @@ def format_storage(folder: Path, port: int, controller_port: int) -> None:
     if (folder / "log" / "meta.properties").is_file():
         return
     settings = _write_settings(folder, port, controller_port)
-    cluster = urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode()
+    cluster = draw_cluster_id()
     done = subprocess.run(
         [
             *_java(folder, "-XX:TieredStopAtLevel=1"),  # too short a run to optimise
