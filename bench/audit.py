@@ -13,8 +13,6 @@ from typing import Any
 from kafka import KafkaProducer
 
 from deploy.stack import worker_programs
-from ledger.postgres.connection import transaction
-from ledger.postgres.rows import read_registry
 
 from .end_to_end import published, send
 from .ledgers import fresh_ledger
@@ -41,15 +39,14 @@ def run(plan: Plan, runs: int, say: Callable[[str], None]) -> list[Result]:
         producer.close()
         published(ledger, len(records))
         say(f"{sum(r.events for r in records)} events are published")
-        with transaction(ledger.connection) as cursor:
-            value = read_registry(cursor, ledger.origin).value("ledger") or {}
+        data = ledger.settings.data_dir
         url = f"{ledger.stack.status()['url']}/log"
         found = []
         for _ in range(runs):
-            outside = _audit(ledger.settings.data_dir, url, "--vkey", value["checkpoint_vkey"])
-            state = ledger.settings.data_dir / "audit.state"
+            outside = _audit(data, url, "--trust", str(data / "trust.json"))
+            state = data / "audit.state"
             state.unlink(missing_ok=True)
-            lines = _audit(ledger.settings.data_dir, "embedded")
+            lines = _audit(data, "embedded")
             events = outside["checked"]["events"]
             found.append(Result(events, outside["seconds"], lines["seconds"]))
             say(
