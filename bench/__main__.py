@@ -32,7 +32,7 @@ STAGE_BUNDLES = 32
 SDK_EVENTS = 50_000
 AUDIT_BUNDLES = 300
 PARTS = (*(f"bundles-{size}" for size in SIZES), "stages", "maps", "audit", "sdk")
-MAP_CERTIFICATES, MAP_BUNDLES = 1_000_000, 300  # in the ledger; in one phase
+MAP_CERTIFICATES, MAP_BUNDLES = 1_000_000, 200  # in the ledger; in one phase
 
 
 class Bench:
