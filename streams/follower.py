@@ -10,20 +10,19 @@ from __future__ import annotations
 import logging
 import os
 import secrets
-import sys
 import threading
 import time
 from collections.abc import Callable
 
 from ledger import times
-from ledger.errors import CODES, LedgerError, Unavailable
 from ledger.keys import load_key
 from ledger.note import Signer
 from ledger.postgres.connection import connect
 from ledger.postgres.following import Following, ListRow
 
-from .sequencer import LEAD_WAIT_SECONDS, stop_on_signals
-from .settings import Settings, SettingsError
+from .ending import exit_with_reason, stop_on_signals
+from .sequencer import LEAD_WAIT_SECONDS
+from .settings import Settings
 
 log = logging.getLogger(__name__)
 
@@ -101,16 +100,8 @@ def main(clock: Clock = system_clock) -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     os.nice(NICENESS)
     stop = stop_on_signals()
-    try:
+    with exit_with_reason(log, "the follower stops"):
         run(Settings.from_environment(), stop, clock)
-    except SettingsError as err:
-        sys.exit(str(err))
-    except Unavailable as err:
-        log.warning("%s", err)
-        sys.exit(75)
-    except LedgerError as err:
-        log.log(logging.getLevelName(CODES[err.code].level), "the follower stops: %s", err)
-        sys.exit(70)
 
 
 if __name__ == "__main__":

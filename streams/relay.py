@@ -24,8 +24,8 @@ from ledger.postgres.connection import connect, transaction
 from ledger.postgres.rows import read_lanes
 from ledger.postgres.sequencing import Sequencing
 
+from .ending import stop_on_signals
 from .logwriter import SEND_TIMEOUT_SECONDS, make_producer
-from .sequencer import stop_on_signals
 from .settings import Settings, SettingsError
 
 log = logging.getLogger(__name__)

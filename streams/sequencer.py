@@ -7,8 +7,6 @@ never anything signed before the head is committed.
 from __future__ import annotations
 
 import logging
-import signal
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -17,7 +15,7 @@ from pathlib import Path
 from ledger import merkle, tiles
 from ledger.checkpoint import Checkpoint
 from ledger.checkpoint_keys import required
-from ledger.errors import CODES, LedgerError, ProofError, Unavailable
+from ledger.errors import ProofError
 from ledger.policy import NONE, Policy, parse_policy
 from ledger.postgres.connection import connect, transaction
 from ledger.postgres.maps import Maps
@@ -26,8 +24,9 @@ from ledger.postgres.rows import read_origin
 from ledger.postgres.sequencing import Head, Sequencing, read_head, tile_reader
 from ledger.sequencing import Cadence
 
+from .ending import exit_with_reason, stop_on_signals
 from .logwriter import LogWriter
-from .settings import Settings, SettingsError
+from .settings import Settings
 from .signing import KeyRing
 from .witnesses import Witnesses
 
@@ -237,24 +236,8 @@ def main(step: Step = no_step) -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     logging.getLogger("kafka").setLevel(logging.WARNING)
     stop = stop_on_signals()
-    try:
+    with exit_with_reason(log, "signing stops"):
         run(Settings.from_environment(), stop, step)
-    except SettingsError as err:
-        sys.exit(str(err))
-    except Unavailable as err:
-        log.warning("%s", err)
-        sys.exit(75)
-    except LedgerError as err:
-        log.log(logging.getLevelName(CODES[err.code].level), "signing stops: %s", err)
-        sys.exit(70)
-
-
-def stop_on_signals() -> threading.Event:
-    """An event that SIGTERM and SIGINT set."""
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
-    return stop
 
 
 if __name__ == "__main__":
