@@ -1,4 +1,4 @@
-"""Fixtures: a small ledger in a real PostgreSQL, filled through the real store."""
+"""Fixtures: a small ledger in a real PostgreSQL, filled through the real store; a whole stack."""
 
 import uuid
 from collections.abc import Iterator
@@ -7,6 +7,8 @@ import psycopg2
 import pytest
 from psycopg2.extensions import ISOLATION_LEVEL_AUTOCOMMIT, make_dsn, parse_dsn
 
+from deploy.embedded import postgres
+from tests.running_stack import RunningStack
 from tests.stored_ledger import StoredLedger, reset
 
 
@@ -34,3 +36,15 @@ def ledger(module_database_url: str) -> Iterator[StoredLedger]:
         yield made
     finally:
         made.close()
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
+    """A whole stack that the tests of one module share."""
+    data = tmp_path_factory.mktemp("stack")
+    made = RunningStack(data)
+    try:
+        yield made
+    finally:
+        made.close()
+        postgres.remove(data)

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 
 import pytest
 
-from deploy.embedded import postgres
 from tests import world
 from tests.running_stack import Department, Load, RunningStack
 
@@ -19,17 +18,6 @@ GOES_ON_SECONDS = 60
 
 # kafka-python forgets to close its socket when a connection is refused.
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
-
-
-@pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
-    data = tmp_path_factory.mktemp("kills")
-    made = RunningStack(data)
-    try:
-        yield made
-    finally:
-        made.close()
-        postgres.remove(data)
 
 
 @pytest.fixture(scope="module")

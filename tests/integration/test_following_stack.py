@@ -15,7 +15,6 @@ import jwt
 import pytest
 from kafka import KafkaConsumer, TopicPartition
 
-from deploy.embedded import postgres
 from ledger import identity, statuslist, times, topics
 from ledger.keys import load_key
 from ledger.trust import parse_trust
@@ -24,17 +23,6 @@ from tests.http_serving import Served, serving
 from tests.running_stack import ROOT, Department, RunningStack, wait_until
 
 DAY = 86_400  # seconds
-
-
-@pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
-    data = tmp_path_factory.mktemp("following")
-    made = RunningStack(data)
-    try:
-        yield made
-    finally:
-        made.close()
-        postgres.remove(data)
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,6 @@ from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.admin import KafkaAdminClient
 from psycopg2.extensions import ISOLATION_LEVEL_AUTOCOMMIT, make_dsn, parse_dsn
 
-from deploy.embedded import postgres
 from ledger import topics
 from ledger.bundle import format_record
 from ledger.checkpoint import parse_checkpoint
@@ -28,17 +27,6 @@ from streams.kafka_topics import create_topics
 from tests import world
 from tests.running_stack import Department, RunningStack, wait_until
 from tests.stored_ledger import sequence
-
-
-@pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
-    data = tmp_path_factory.mktemp("stack")
-    made = RunningStack(data)
-    try:
-        yield made
-    finally:
-        made.close()
-        postgres.remove(data)
 
 
 @pytest.fixture(scope="module")
