@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,7 +12,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from consumers.directory import ask, load_ledger
+from consumers import directory
+from consumers.asking import Asked, ambiguous, ask, find, moment
+from consumers.directory import load_ledger
 from consumers.since import load_seen
 from consumers.verifier import (
     EXIT_CODES,
@@ -26,16 +27,13 @@ from consumers.verifier import (
     in_colour,
     is_file,
     load_trust,
-    note_future,
     now,
     print_safely,
     show,
     show_since,
 )
 from consumers.words import describe_holder, plain, reason_words
-from ledger import times
-from ledger.checking import SILENT, check
-from ledger.entry import parse_entry
+from ledger.checking import check
 from ledger.errors import Conflict, Malformed, ProofError, Refused, Unavailable
 from ledger.evidence import CertificateId, Evidence, format_evidence
 from ledger.holder_checking import check_holder, undecided_holder
@@ -43,18 +41,13 @@ from ledger.holder_evidence import format_holder_evidence
 from ledger.identity import parse_pseudonym
 from ledger.lifecycle import effective
 from ledger.postgres.connection import connect
-from ledger.postgres.reader import HistoryStep, Looked, Reader, View
-from ledger.proving import prove_since
-from ledger.question import NOW, Question, format_instant, is_bare_date, parse_when
+from ledger.postgres.reader import HistoryStep, Reader, View
+from ledger.question import Question
 from ledger.receipt import parse_receipt
-from ledger.trust import Trust
 from ledger.verdict import NOT_FOUND, REFUSED, Answer, undecided
 
 # What keeps an answer from being given, while the question was a good one.
 _HINDERED = (Unavailable, ProofError, Conflict)
-MAX_ABSENT = 1000  # absences proven for one question
-_ANY_ZONE = "UTC"  # where no issuer is known
-_RANGE = re.compile(r"(.*[0-9])\s?(\.\.+|~|〜|–|—|至|到|-)\s?(.*[0-9])")
 _MAX_PSEUDONYMS = 64 * 80  # characters
 
 _VERIFY_EXAMPLES = """\
@@ -208,7 +201,7 @@ def _verify(args: Any, env: Env) -> int:
         raise Malformed("usage", "--as-asked and --number are for evidence files")
     if args.ledger is not None:
         other = load_ledger(args.directory or env.trust.with_name("ledgers.json"), args.ledger)
-        answer, evidence = ask(other, args, now())
+        answer, evidence = directory.ask(other, args, now())
         return show_since(answer, evidence, args, other.trust)
     answer, evidence = _ask(args, env)
     return show_since(answer, evidence, args, load_trust(args.trust or env.trust))
@@ -228,114 +221,23 @@ def _evidence(args: Any, env: Env) -> int:
 
 def _ask(args: Any, env: Env) -> tuple[Answer, Evidence | None]:
     """The answer from the ledger's store, checked as any evidence is, and its evidence."""
-    _question(args, _ANY_ZONE, None)  # what is no moment is said before anything is looked up
+    asked = Asked(
+        args.subject,
+        args.type,
+        args.issuer,
+        args.at,
+        args.known_at,
+        asked_version(args),
+        args.relied_at,
+    )
+    asked.check()  # what is no moment is said before anything is looked up
     try:
         with open_view(env) as view:
             trust = load_trust(args.trust or env.trust)
-            looked = find(args, view)
-            if len(looked.matches) > 1:
-                return _ambiguous(looked), None
-            if not looked.matches:
-                return _not_found(args, looked, view, trust)
-            certificate = looked.matches[0]
-            zone = view.zone(certificate.issuer)
-            question, relied_at = _question(args, zone, looked.version)
-            evidence = view.evidence(certificate, question)
-            if args.since is not None:
-                seen = load_seen(args.since, trust).checkpoint
-                evidence = replace(evidence, since=prove_since(view, seen.size))
-            notes = _notes(args, question, zone, view)
+            seen = None if args.since is None else load_seen(args.since, trust).checkpoint.size
+            return ask(view, asked, trust, now(), seen)
     except _HINDERED as err:
         return undecided(err.code, err.message), None
-    answer = check(evidence, trust, question.asked_at, relied_at)
-    answer = replace(answer, looked_up=looked.number, notes=notes)
-    return note_future(answer, question.asked_at), evidence
-
-
-def find(args: Any, view: View) -> Looked:
-    """What is looked up; Malformed `usage` for a range, which is no number that anybody has."""
-    looked = view.find(args.subject, args.type, args.issuer)
-    if not looked.matches and _is_range(looked.number):
-        raise Malformed(
-            "usage",
-            f"{looked.number!r} looks like a range: one question is about one certificate, "
-            "ask for each number by itself",
-        )
-    return looked
-
-
-def _is_range(number: str) -> bool:
-    match = _RANGE.fullmatch(number)
-    if match is None:
-        return False
-    # A hyphen may belong to a number: only digits that ascend are a range with one.
-    first, sign, last = match.groups()
-    return sign != "-" or (first.isdecimal() and last.isdecimal() and int(first) < int(last))
-
-
-def _notes(args: Any, question: Question, zone: str | None, view: View) -> tuple[str, ...]:
-    """What a person should know about how the question was understood."""
-    notes = [
-        f"{text} was read as 00:00 of that day in {zone}, the issuer's time zone"
-        for text in dict.fromkeys((args.at, args.known_at, args.relied_at))
-        if text is not None and is_bare_date(text)
-    ]
-    if question.known_at is not None:
-        began = times.parse_moment(str(parse_entry(view.entry(0))["time"]))
-        if question.known_at < began:
-            notes.append(f"the ledger began at {format_instant(began)}: before, it knew nothing")
-    return tuple(notes)
-
-
-def _question(args: Any, zone: str | None, version: int | None) -> tuple[Question, int | None]:
-    asked = asked_version(args)
-    version = version if asked is None else asked
-    question = Question(now(), _moment(args.at, zone), _moment(args.known_at, zone), version)
-    return question, _moment(args.relied_at, zone)
-
-
-def _moment(text: str | None, zone: str | None) -> int | None:
-    return None if text is None or text == NOW else parse_when(text, zone)
-
-
-def _ambiguous(looked: Looked) -> Answer:
-    matches = tuple(
-        {"type": m.type_code, "issuer": m.issuer, "number": m.number} for m in looked.matches
-    )
-    why = "say which one by --type and --issuer:"
-    return undecided(
-        "ambiguous", why, number=looked.number, matches=matches, looked_up=looked.number
-    )
-
-
-def _not_found(
-    args: Any, looked: Looked, view: View, trust: Trust
-) -> tuple[Answer, Evidence | None]:
-    """The answer that none is found, proven of all that could have been meant; the evidence where
-    that is one.
-    """
-    count = len(looked.absent)
-    said: dict[str, Any] = {"near_misses": looked.near, "looked_up": looked.number}
-    if count > MAX_ABSENT:
-        why = f"{count} types and issuers can be meant: say which by --type and --issuer"
-        return undecided("ambiguous", why, number=looked.number, **said), None
-    zone = view.zone(looked.absent[0].issuer) if count == 1 else None
-    question, relied_at = _question(args, zone or _ANY_ZONE, looked.version)
-    made = [view.evidence(certificate, question) for certificate in looked.absent]
-    answers = [check(evidence, trust, question.asked_at, relied_at) for evidence in made]
-    silent = {a.issuer for a in answers if a.reason == SILENT}
-    fresh = [a for a in answers if a.reason != SILENT] or answers
-    answer = next((a for a in fresh if a.answer != NOT_FOUND), fresh[0])
-    if answer.answer == NOT_FOUND:
-        why = f"looked up as {looked.number!r}"
-        if count > 1:
-            why += f" under {count} types and issuers; --type and --issuer give evidence to keep"
-        if silent:
-            why += f"; too long silent to be sure of: {', '.join(sorted(map(str, silent)))}"
-        answer = replace(answer, why=why)
-    if count > 1:
-        answer = replace(answer, type_code=None, issuer=None, number=looked.number)
-    return replace(answer, **said), made[0] if count == 1 else None
 
 
 # --- holder ---
@@ -347,18 +249,18 @@ def _holder(args: Any, env: Env) -> int:
         pseudonyms = sys.stdin.read(_MAX_PSEUDONYMS).split()
     for pseudonym in pseudonyms:
         parse_pseudonym(pseudonym)
-    _moment(args.at, _ANY_ZONE)  # what is no moment is said before anything is looked up
-    moment = now()
+    Asked("", at=args.at).check()  # what is no moment is said before anything is looked up
+    asked_at = now()
     present: dict[CertificateId, Answer] = {}
     try:
         with open_view(env) as view:
             trust = load_trust(args.trust or env.trust)
-            evidence = view.holder_evidence(pseudonyms, moment)
-            answer = check_holder(evidence, trust, moment)
+            evidence = view.holder_evidence(pseudonyms, asked_at)
+            answer = check_holder(evidence, trust, asked_at)
             for certificate in answer.certificates:
-                at = _moment(args.at, view.zone(certificate.issuer))
-                shown = view.evidence(certificate, Question(moment, at))
-                present[certificate] = check(shown, trust, moment)
+                at = moment(args.at, view.zone(certificate.issuer))
+                shown = view.evidence(certificate, Question(asked_at, at))
+                present[certificate] = check(shown, trust, asked_at)
     except (*_HINDERED, Refused) as err:
         answer = undecided_holder(err.code, err.message)
         return show(answer, args.json)
@@ -391,10 +293,10 @@ def _present(answer: Answer) -> dict[str, Any]:
 
 def _history(args: Any, env: Env) -> int:
     with open_view(env) as view:
-        looked = find(args, view)
+        looked = find(view, Asked(args.subject, args.type, args.issuer))
         if len(looked.matches) != 1:
             answer = (
-                _ambiguous(looked)
+                ambiguous(looked)
                 if looked.matches
                 else undecided(
                     "not-found",

@@ -9,7 +9,8 @@ from typing import Any
 from ledger import statuslist
 from ledger.errors import Malformed, Refused
 
-from .commands import Env, find, open_view, write_file
+from .asking import Asked, find
+from .commands import Env, open_view, write_file
 from .verifier import print_safely
 from .words import plain
 
@@ -65,7 +66,7 @@ def run(args: Any, env: Env) -> int:
 
 def _show(args: Any, env: Env) -> int:
     with open_view(env) as view:
-        looked = find(args, view)
+        looked = find(view, Asked(args.subject, args.type, args.issuer))
         if not looked.matches:
             raise Refused("not-found", f"the ledger holds no certificate {looked.number!r}")
         if len(looked.matches) > 1:
