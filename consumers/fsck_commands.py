@@ -22,7 +22,7 @@ class Environment(Protocol):
     @property
     def data(self) -> Any: ...
     @property
-    def postgres_url(self) -> str: ...
+    def auditor_url(self) -> str: ...
     @property
     def kafka(self) -> str | None: ...
 
@@ -49,7 +49,7 @@ def run(args: argparse.Namespace, env: Environment) -> int:
     progress = Progress() if sys.stderr.isatty() and not args.json else None
     begun = time.monotonic()
     try:
-        connection = connect(env.postgres_url, "fsck")
+        connection = connect(env.auditor_url, "fsck")
         try:
             found = check(
                 connection,

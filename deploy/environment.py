@@ -12,7 +12,7 @@ from typing import Any
 from deploy.errors import StackError
 from deploy.locating import find_targets
 from deploy.registration import Registration
-from deploy.stack import Stack
+from deploy.stack import Stack, stated_roles
 from ledger.errors import LedgerError, Unavailable
 from ledger.postgres.connection import connect
 from ledger.postgres.reader import Reader
@@ -48,8 +48,20 @@ class Environment:
 
     @property
     def postgres_url(self) -> str:
-        """The ledger's database: CERTLEDGER_POSTGRES, else that of the running stack."""
-        return os.environ.get("CERTLEDGER_POSTGRES") or self._running.postgres
+        """The ledger's database, to read all but its secrets."""
+        return self.postgres_of("reader")
+
+    @property
+    def auditor_url(self) -> str:
+        """The ledger's database, to read all of it."""
+        return self.postgres_of("auditor")
+
+    def postgres_of(self, role: str) -> str:
+        """The database's address for a role: CERTLEDGER_POSTGRES_ROLE, else CERTLEDGER_POSTGRES,
+        else that of the running stack.
+        """
+        stated = stated_roles(os.environ).get(role) or os.environ.get("CERTLEDGER_POSTGRES")
+        return stated or self._running.postgres_of(role)
 
     @cached_property
     def _running(self) -> Any:
@@ -78,7 +90,7 @@ class Environment:
 
     def registration(self) -> Registration:
         """The registry, open for changes."""
-        return Registration(self.postgres_url, self.data)
+        return Registration(self.postgres_of("admission"), self.data)
 
     def register(
         self, departments: Sequence[Mapping[str, Any]], types: Sequence[Mapping[str, Any]]

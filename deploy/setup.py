@@ -18,8 +18,9 @@ from ledger import keys, statuslist, topics
 from ledger.cosignature import Cosigner
 from ledger.errors import LedgerError, Unavailable
 from ledger.note import MemorySigner
-from ledger.postgres.connection import connect, transaction
+from ledger.postgres.connection import connect, transaction, user_of
 from ledger.postgres.migrate import migrate
+from ledger.postgres.roles import MIGRATOR, PROGRAMS, grant_privileges
 from ledger.postgres.rows import read_registry
 from ledger.postgres.store import create_ledger, read_genesis
 from ledger.registry import operator_key_name
@@ -38,9 +39,17 @@ def prepare(settings: Settings) -> None:
 
 def _prepare(settings: Settings) -> None:
     data = settings.data_dir
-    connection = connect(settings.postgres, "setup")
+    connection = connect(settings.postgres_of(MIGRATOR), "setup")
     try:
         migrate(connection)
+        grant_privileges(
+            connection,
+            {
+                role: user_of(settings.postgres_of(role))
+                for role in PROGRAMS
+                if role in settings.roles
+            },
+        )
         create_topics(
             settings.kafka, int(os.environ.get("CERTLEDGER_PARTITIONS") or DEFAULT_PARTITIONS)
         )

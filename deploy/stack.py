@@ -18,7 +18,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -28,11 +28,20 @@ from deploy.embedded.files import LOOPBACK, free_port, is_free, read_json, write
 from deploy.embedded.supervisor import Program, Step, Supervisor, born
 from deploy.errors import StackError
 from deploy.witnesses import witness_programs
+from ledger.postgres.roles import MIGRATOR, PROGRAMS
 
 _MARKER = "stack.json"
 _LOCK = "lock"
 _GONE_SECONDS = 120  # the longest that a stop may take: each part has its own, shorter limit
 _PORTS = ("kafka", "kafka_controller", "postgres", "http")
+_ROLE_PREFIX = "CERTLEDGER_POSTGRES_"
+_ROLES = {  # of our programs, by their names before a number; others get no database
+    "worker": "admission",
+    "sequencer": "sequencer",
+    "relay": "relay",
+    "follower": "follower",
+    "http": "reader",
+}
 _ANSWER_SECONDS = 5  # for one question to our HTTP program whether it is ready
 
 
@@ -41,15 +50,20 @@ class Settings:
     """Where everything is; what the set-up step is called with."""
 
     kafka: str  # host:port, comma-separated
-    postgres: str  # libpq URL
+    postgres: str  # libpq URL of the administrator, used where no role has one of its own
     data_dir: Path
     http: str = ""  # host:port at which our HTTP program listens
+    roles: Mapping[str, str] = field(default_factory=dict)  # libpq URLs, see ledger.postgres.roles
 
-    def environment(self) -> dict[str, str]:
-        """Return the variables by which our programs find the servers."""
+    def postgres_of(self, role: str) -> str:
+        """Return the database's address for a role."""
+        return self.roles.get(role) or self.postgres
+
+    def environment(self, role: str | None) -> dict[str, str]:
+        """Return the variables by which a program finds the servers; None = it has no database."""
         return {
             "CERTLEDGER_KAFKA": self.kafka,
-            "CERTLEDGER_POSTGRES": self.postgres,
+            "CERTLEDGER_POSTGRES": "" if role is None else self.postgres_of(role),
             "CERTLEDGER_DATA": str(self.data_dir),
             "CERTLEDGER_HTTP_LISTEN": self.http,
         }
@@ -63,6 +77,16 @@ def worker_programs(workers: int = 1) -> list[Program]:
         Program(name, [sys.executable, "-m", f"streams.{module}"], env={})
         for name, module in names.items()
     ]
+
+
+def stated_roles(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the roles' addresses that CERTLEDGER_POSTGRES_ROLE variables give."""
+    stated = {role: environ.get(_ROLE_PREFIX + role.upper()) for role in (MIGRATOR, *PROGRAMS)}
+    return {role: url for role, url in stated.items() if url}
+
+
+def _role_of(program: str) -> str | None:
+    return _ROLES.get(program.partition("-")[0])
 
 
 def http_program(settings: Settings) -> Program:
@@ -184,7 +208,8 @@ class Stack:
                 f"nothing runs on {self.data_dir}: start it with "
                 f"`certledger up --detach --data {self.data_dir}`"
             )
-        return Settings(state["kafka"], state["postgres"], self.data_dir)
+        roles = state.get("postgres_roles", {})
+        return Settings(state["kafka"], state["postgres"], self.data_dir, roles=roles)
 
     # The folder and its lock
 
@@ -268,6 +293,7 @@ class Stack:
             "ready": False,
             "kafka": settings.kafka,
             "postgres": settings.postgres,
+            "postgres_roles": dict(settings.roles),
             "url": f"http://{settings.http}" if self.http else None,
             "ports": ports,
             "programs": {},
@@ -318,9 +344,12 @@ class Stack:
 
     def _servers(self, ports: dict[str, int]) -> tuple[Settings, list[Program]]:
         servers = []
-        if not (postgres_url := self._environ.get("CERTLEDGER_POSTGRES")):
+        if postgres_url := self._environ.get("CERTLEDGER_POSTGRES"):
+            addresses = stated_roles(self._environ)
+        else:
             self.progress("preparing PostgreSQL …")
             program, postgres_url = postgres_program(self.data_dir, ports["postgres"])
+            addresses = postgres.role_dsns(postgres.prepare(self.data_dir), ports["postgres"])
             servers.append(program)
         if not (bootstrap := self._environ.get("CERTLEDGER_KAFKA")):
             self.progress("preparing Kafka …")
@@ -329,7 +358,7 @@ class Stack:
             )
             servers.append(program)
         listen = self._environ.get("CERTLEDGER_HTTP_LISTEN") or f"{LOOPBACK}:{ports['http']}"
-        return Settings(bootstrap, postgres_url, self.data_dir, listen), servers
+        return Settings(bootstrap, postgres_url, self.data_dir, listen, addresses), servers
 
     def _steps(self, settings: Settings, servers: Sequence[Program]) -> list[Step]:
         setup = self.setup
@@ -345,7 +374,11 @@ class Stack:
         return [
             replace(
                 program,
-                env={**self._environ, **(program.env or {}), **settings.environment()},
+                env={
+                    **{k: v for k, v in self._environ.items() if not k.startswith(_ROLE_PREFIX)},
+                    **(program.env or {}),
+                    **settings.environment(_role_of(program.name)),
+                },
                 after=[
                     *first,
                     *(names if program.name == "sequencer" else ()),

@@ -43,7 +43,9 @@ def add_commands(commands: Any) -> None:
         help="start Kafka, PostgreSQL and the ledger in a folder",
         description="Runs until Ctrl-C, or in the background with --detach. Everything listens on "
         "the\nloopback address only. CERTLEDGER_KAFKA and CERTLEDGER_POSTGRES replace the "
-        "embedded servers,\nCERTLEDGER_HTTP_LISTEN (HOST:PORT) the address for HTTP.",
+        "embedded servers,\nCERTLEDGER_HTTP_LISTEN (HOST:PORT) the address for HTTP. "
+        "CERTLEDGER_POSTGRES_ADMISSION, _SEQUENCER,\n_RELAY, _FOLLOWER, _READER, _AUDITOR and "
+        "_MIGRATOR give the roles accounts of their own\n(deploy/postgres-roles.sql).",
         epilog="examples:\n  certledger up\n  certledger up --detach --data town --workers 2\n"
         "  CERTLEDGER_POSTGRES=postgresql://… CERTLEDGER_KAFKA=host:9092 certledger up",
         formatter_class=argparse.RawDescriptionHelpFormatter,

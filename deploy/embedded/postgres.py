@@ -27,6 +27,7 @@ from psycopg2.extensions import ISOLATION_LEVEL_AUTOCOMMIT
 
 from deploy.embedded.files import LOOPBACK, is_listening, read_json, write_json, write_private
 from deploy.errors import StackError
+from ledger.postgres import roles
 
 SUPERUSER = "postgres"
 DATABASE = "certledger"
@@ -328,8 +329,24 @@ def clear_stale_pid(home: Home) -> None:
 
 def dsn(home: Home, port: int, database: str = DATABASE) -> str:
     """Return the superuser's address as a libpq URL; the password stays in its file."""
-    query = urllib.parse.urlencode({"passfile": str(home.passfile)}, quote_via=urllib.parse.quote)
-    return f"postgresql://{SUPERUSER}@{LOOPBACK}:{port}/{urllib.parse.quote(database)}?{query}"
+    return _url(SUPERUSER, home.passfile, port, database)
+
+
+def role_dsns(home: Home, port: int) -> dict[str, str]:
+    """Return the addresses of the ledger's roles; each has a password file of its own."""
+    return {
+        role: _url(f"certledger_{role}", _role_passfile(home, role), port, DATABASE)
+        for role in (roles.MIGRATOR, *roles.PROGRAMS)
+    }
+
+
+def _role_passfile(home: Home, role: str) -> Path:
+    return home.keep / f"{role}.passfile"
+
+
+def _url(user: str, passfile: Path, port: int, database: str) -> str:
+    query = urllib.parse.urlencode({"passfile": str(passfile)}, quote_via=urllib.parse.quote)
+    return f"postgresql://{user}@{LOOPBACK}:{port}/{urllib.parse.quote(database)}?{query}"
 
 
 def is_ready(dsn: str) -> bool:
@@ -349,11 +366,28 @@ def is_ready(dsn: str) -> bool:
 
 
 def is_local_ready(home: Home, port: int) -> bool:
-    """Like is_ready for our own server; makes the ledger's database if it is not there yet."""
+    """Like is_ready for our own server; makes the ledger's database if it is not there yet, and
+    gives its roles their passwords.
+    """
     if not is_listening(port) or not is_ready(dsn(home, port, "postgres")):
         return False
     ensure_database(dsn(home, port, "postgres"), DATABASE)
+    _ensure_roles(home, port)
     return True
+
+
+def _ensure_roles(home: Home, port: int) -> None:
+    passwords = {}
+    for role in (roles.MIGRATOR, *roles.PROGRAMS):
+        path = _role_passfile(home, role)
+        if not path.exists():
+            write_private(path, f"*:*:*:certledger_{role}:{secrets.token_urlsafe(24)}\n")
+        passwords[role] = path.read_text().strip().rpartition(":")[2]
+    connection = psycopg2.connect(dsn(home, port), connect_timeout=5)
+    try:
+        roles.make_role_users(connection, passwords)
+    finally:
+        connection.close()
 
 
 def ensure_database(server: str, name: str) -> None:

@@ -10,6 +10,7 @@ import psycopg2
 from psycopg2 import errors
 from psycopg2.extensions import connection as Connection
 from psycopg2.extensions import cursor as Cursor
+from psycopg2.extensions import parse_dsn
 
 from ..errors import Malformed, Unavailable
 from .statements import sql
@@ -55,6 +56,17 @@ def connect(
         raise Unavailable("unreachable", f"PostgreSQL: {str(err).strip()}") from err
     except psycopg2.ProgrammingError as err:
         raise Malformed("usage", f"not the address of a PostgreSQL: {str(err).strip()}") from err
+
+
+def user_of(url: str) -> str:
+    """The account that an address names; Malformed `usage` where it names none."""
+    try:
+        user = parse_dsn(url).get("user")
+    except psycopg2.ProgrammingError as err:
+        raise Malformed("usage", f"not the address of a PostgreSQL: {str(err).strip()}") from err
+    if not user:
+        raise Malformed("usage", "the address of a role must name its user: postgresql://USER@…")
+    return str(user)
 
 
 @contextmanager

@@ -295,7 +295,7 @@ def reword(index: int, old: str, new: str) -> str:
 
 @dataclass(frozen=True)
 class Env:
-    postgres_url: str
+    auditor_url: str
     kafka: str | None = None
     data: Any = None
 

@@ -22,6 +22,7 @@ from ledger import topics
 from ledger.bundle import format_record
 from ledger.checkpoint import parse_checkpoint
 from ledger.postgres.connection import connect
+from ledger.postgres.roles import MIGRATOR, PROGRAMS
 from ledger.postgres.sequencing import Sequencing
 from streams.kafka_topics import create_topics
 from tests import world
@@ -71,6 +72,33 @@ def test_publish_and_receipt(stack: RunningStack, department: Department) -> Non
     department.settle()
     assert time.monotonic() - begun < 5
     stack.check()
+
+
+def test_each_program_works_as_its_own_role(stack: RunningStack) -> None:
+    def found() -> dict[str, Any]:
+        return dict(
+            stack.rows(
+                "SELECT DISTINCT application_name, usename FROM pg_stat_activity"
+                " WHERE application_name LIKE 'certledger-%' AND application_name NOT LIKE '%test%'"
+            )
+        )
+
+    wanted = {
+        f"certledger-{program}": f"certledger_{role}"
+        for program, role in (
+            ("worker", "admission"),
+            ("sequencer", "sequencer"),
+            ("relay", "relay"),
+            ("follower", "follower"),
+        )
+    }
+    end = time.monotonic() + 30
+    while not wanted.items() <= found().items():
+        assert time.monotonic() < end, found()
+        time.sleep(0.1)
+    for role in (MIGRATOR, *PROGRAMS):
+        path = stack.data / "postgres" / f"{role}.passfile"
+        assert path.stat().st_mode & 0o777 == 0o600
 
 
 def test_poison_does_not_stop_the_partition(stack: RunningStack, department: Department) -> None:

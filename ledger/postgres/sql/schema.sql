@@ -305,6 +305,17 @@ CREATE TABLE witness (
     problem text  -- why it did not cosign the last one it was asked for
 );
 
+-- Ends the session that holds the turn while PostgreSQL waits for its bytes for 3 s, for roles that may
+-- not end sessions: its owner is a member of those that take the turn.
+CREATE FUNCTION end_frozen_turn() RETURNS bigint LANGUAGE sql VOLATILE
+SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
+    SELECT count(pg_terminate_backend(pid))
+    FROM pg_stat_activity
+    WHERE backend_xid = (SELECT xmax FROM allocation)
+        AND wait_event = 'ClientRead'
+        AND query_start < clock_timestamp() - interval '3 s'
+$$;
+
 CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON entry
     FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
 CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON lines
