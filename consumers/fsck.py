@@ -24,6 +24,7 @@ from ledger.postgres.scan import Row, Scan, scan
 from ledger.registry import first_keys
 
 from .fsck_accounting import check_accounting, check_outbox, check_positions
+from .fsck_catalogues import check_catalogues
 from .fsck_fold import Fold
 from .fsck_following import check_following
 from .fsck_report import Finding, Report
@@ -102,6 +103,7 @@ def _check(tables: Scan, report: Report, topics: Topics | None) -> None:
     check_outbox(tables, report, fold.registry, next_outbox)
     check_positions(tables, report, tree.size, next_outbox)
     check_following(tables, report, origin)
+    check_catalogues(tables, report, fold.registry)
     if topics is not None:
         check_topics(tables, report, topics, fold, tree, keys, next_outbox)
 

@@ -49,6 +49,7 @@ KINDS: dict[str, str] = {
     "status-place": "a certificate has no status list place, shares one or is remembered wrongly",
     "status-list": "a signed status list says other than the log, or is not signed as it must be",
     "expiry-notice": "a notice of an end is missing, added, never sent or not what the log gives",
+    "catalogue": "a published catalogue's file is missing, added or of another root",
     "position": "a relay's or the log topic's remembered place lies beyond what there is",
     "intake-record": "a Kafka record is not what it was accounted for, or was passed over",
     "log-topic": "certledger.log.v1 says other than this ledger",

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from deploy.witnesses import write_trust
-from ledger import keys, registry
+from ledger import catalogue, keys, registry
 from ledger.errors import Malformed, Refused
 from ledger.event import FIELDS
 from ledger.identity import pseudonym_check
@@ -209,6 +209,40 @@ class Registration:
                 return None
         return self._change(current, f"type/{code}", change, [self._operator()])
 
+    def publish_catalogue(self, data: bytes) -> int | None:
+        """Publish a catalogue's file: the root of its version becomes an entry, the file is kept;
+        the log index, None when this version is published already.
+
+        Malformed `malformed-catalogue` where the file is none or names departments and certificate
+        types that the registry lacks; Refused where it does not follow the last version.
+        """
+        made = catalogue.parse_catalogue(data)
+        current = self.read()
+        known = (current.value(made.record_name) or {"versions": []})["versions"]
+        if made.version <= len(known):
+            if known[made.version - 1]["root"] != made.root.hex():
+                raise Refused(
+                    "registry-refused",
+                    f"version {made.version} of {made.record_name} was published with another "
+                    f"content: the next one is {len(known) + 1}",
+                )
+            self._store.keep_catalogue(made.record_name, made.version, data)
+            return None
+        if made.version != len(known) + 1 or (
+            known and made.replaces != bytes.fromhex(known[-1]["root"])
+        ):
+            last = f'"replaces": "{known[-1]["root"]}"' if known else '"replaces": null'
+            raise Refused(
+                "registry-refused",
+                f'the next version of {made.record_name} says "version": {len(known) + 1}, {last}',
+            )
+        problems = catalogue.find_unknown(made, data, set(current.records))
+        if problems:
+            raise Malformed("malformed-catalogue", "\n".join(map(str, problems)))
+        owner = keys.load_key(department_folder(self._data, made.publisher) / "registry.key")
+        change = {"version": made.version, "root": made.root.hex(), "size": len(made.leaves)}
+        return self._change(current, made.record_name, change, [owner], data)
+
     def register(
         self, departments: Sequence[Mapping[str, Any]], types: Sequence[Mapping[str, Any]]
     ) -> list[str]:
@@ -259,12 +293,17 @@ class Registration:
         return self._change(self.read(), f"key/{key_id}", change, [signer])
 
     def _change(
-        self, current: Registry, name: str, change: Mapping[str, Any], signers: Sequence[Signer]
+        self,
+        current: Registry,
+        name: str,
+        change: Mapping[str, Any],
+        signers: Sequence[Signer],
+        catalogue: bytes | None = None,
     ) -> int:
         record = current.records.get(name)
         replaces = registry.NO_RECORD if record is None else registry.record_hash(record)
         text = registry.note_text(current.origin, name, replaces, change)
-        index = self._store.change_registry(sign(text, signers))
+        index = self._store.change_registry(sign(text, signers), catalogue)
         if index is None:
             raise Refused("registry-refused", f"{name} says this already")
         return index

@@ -78,6 +78,7 @@ CODES: dict[str, Code] = {
     "malformed-receipt": _row("Not a receipt.", Malformed, 400, 2),
     "malformed-mapping": _row("The mapping file cannot be used.", Malformed, 400, 2),
     "unmapped-row": _row("The mapping gives no event for this row.", Malformed, 400, 2),
+    "malformed-catalogue": _row("Not a catalogue of public services.", Malformed, 400, 2),
     "malformed-status-list": _row("Not a status list of ours.", Malformed, 400, 2),
     # a record that never becomes an entry: dead letters
     "lines-do-not-match-note": _row(
@@ -136,6 +137,10 @@ CODES: dict[str, Code] = {
     "registry-refused": _row("The registry's rules do not allow this change.", Refused, 422),
     "key-in-use": _row("This public key is registered already.", Refused, 409),
     "not-yet-supported": _row("This form exists, its behaviour does not yet.", Refused, 501),
+    # catalogues
+    "unknown-catalogue": _row("The registry knows no such catalogue.", Refused, 404, 2, "INFO"),
+    "unknown-service": _row("The catalogue has no such public service.", Refused, 404, 2, "INFO"),
+    "catalogue-missing": _row("The catalogue's file is not kept here.", Unavailable, 503, 4),
     # proofs and evidence
     "proof-failed": _row("The proof does not lead to the root.", ProofError, 422, 4),
     "signature-unsupported": _row(

@@ -70,6 +70,18 @@ def _is_versions(value: Any) -> bool:
     )
 
 
+def _is_catalogue_versions(value: Any) -> bool:
+    return type(value) is list and all(
+        type(item) is dict
+        and item.keys() == {"version", "root", "size", "from"}
+        and _is_count(item["version"])
+        and _is_text(item["root"])
+        and _is_count(item["size"])
+        and _is_count(item["from"])
+        for item in value
+    )
+
+
 _RECORDS: dict[str, dict[str, Callable[[Any], bool]]] = {
     "key": {
         "vkey": _is_text,
@@ -88,4 +100,5 @@ _RECORDS: dict[str, dict[str, Callable[[Any], bool]]] = {
     },
     "lane": {"signed_at": _is_text},
     "pseudonyms": {"versions": _is_versions},
+    "catalogue": {"versions": _is_catalogue_versions},
 }

@@ -34,6 +34,7 @@ SCOPES = ("own", "any")
 PSEUDONYMS = "pseudonyms"  # the record that names all versions of the pseudonym secret
 MAX_VERSION = 999_999
 _MAX_VERSIONS = 64
+_MAX_CATALOGUE_VERSIONS = 1024  # its record has to fit into evidence
 _ACTS = tuple(FIELDS)
 _ZONE = re.compile(r"[A-Za-z0-9_+-]{1,32}(?:/[A-Za-z0-9_+-]{1,32}){0,2}")
 _LANGUAGE = re.compile(r"[a-z]{2}")
@@ -262,6 +263,7 @@ def apply_note(registry: Registry, note_bytes: bytes, index: int) -> Change | No
         "department": _department,
         "key": _key,
         "type": _type,
+        "catalogue": _catalogue,
         "ledger": _ledger,
         PSEUDONYMS: _pseudonyms,
     }
@@ -481,6 +483,32 @@ def _pseudonyms(
         raise Refused("registry-refused", "versions ascend, and none is ever taken back")
     if len(known) == _MAX_VERSIONS:
         raise Refused("registry-refused", f"there are {_MAX_VERSIONS} versions already")
+    return {"versions": [*known, {**change, "from": index}]}, 0
+
+
+def _catalogue(
+    registry: Registry, note: Note, rest: str, change: dict[str, Any], index: int
+) -> tuple[dict[str, Any], int]:
+    """One more version of a department's catalogue of public services."""
+    department, found, code = rest.partition("/")
+    if not found or registry.value(f"department/{department}") is None:
+        raise Refused("unknown-department", f"no department {department[:63]!r}")
+    identity.check_type(code)
+    _check_members(change, "version root size")
+    version, root, size = change["version"], change["root"], change["size"]
+    if type(root) is not str or not _HASH.fullmatch(root):
+        raise Malformed("malformed-note", "root is 64 hex digits")
+    if type(size) is not int or not 1 <= size <= canonical.MAX_INTEGER:
+        raise Malformed("malformed-note", "size is a number of leaves from 1")
+    _need_department(registry, note, department, index)
+    known = (registry.value(f"catalogue/{rest}") or {"versions": []})["versions"]
+    if type(version) is not int or version != len(known) + 1:
+        raise Refused("registry-refused", f"the next version is {len(known) + 1}")
+    if version > _MAX_CATALOGUE_VERSIONS:
+        raise Refused(
+            "registry-refused",
+            f"a catalogue has at most {_MAX_CATALOGUE_VERSIONS} versions: go on under a new code",
+        )
     return {"versions": [*known, {**change, "from": index}]}, 0
 
 

@@ -17,6 +17,7 @@ from psycopg2.extensions import connection as Connection
 from psycopg2.extensions import cursor as Cursor
 
 from .. import canonical, identity, merkle, registry, statusmap, tiles
+from ..catalogue import Catalogue, parse_catalogue
 from ..checkpoint import format_proof
 from ..entry import map_heads, parse_entry
 from ..errors import LedgerError, Malformed, ProofError, Refused, Unavailable
@@ -31,7 +32,13 @@ from ..statusmap import MapHead, Membership, group_range
 from .connection import transaction
 from .following import read_list, read_lists, read_places
 from .map_reading import map_tile_reader, pairs_at
-from .rows import read_origin, read_registry_snapshot, registry_leaves_records, unpack_lines
+from .rows import (
+    read_catalogue,
+    read_origin,
+    read_registry_snapshot,
+    registry_leaves_records,
+    unpack_lines,
+)
 from .sequencing import tile_reader
 from .statements import sql
 
@@ -313,6 +320,46 @@ class View:
                 ) from err
             self.cached = (index, records)
         return self.cached[1]
+
+    def catalogues(self) -> dict[str, list[dict[str, Any]]]:
+        """The published versions of every catalogue by `DEPARTMENT/CODE`, ascending: `version`,
+        `root` (hex), `size`, `from` (log index).
+        """
+        records = self.records()
+        return {
+            name.removeprefix("catalogue/"): value["versions"]
+            for name in records.places
+            if name.startswith("catalogue/") and (value := records.value(name)) is not None
+        }
+
+    def catalogue(self, name: str, version: int | None = None) -> tuple[Catalogue, bytes]:
+        """A published version of catalogue `DEPARTMENT/CODE`, by default the last, and its file.
+
+        Refused `unknown-catalogue`; ProofError where the file is not the one that was published.
+        """
+        known = {item["version"]: item for item in self.catalogues().get(name, ())}
+        if not known or (version is not None and version not in known):
+            raise Refused(
+                "unknown-catalogue",
+                f"no catalogue {name[:200]!r}"
+                + (
+                    f" of version {version}: there is {', '.join(map(str, known))}" if known else ""
+                ),
+            )
+        wanted = known[max(known) if version is None else version]
+        try:
+            data = read_catalogue(self._cursor, f"catalogue/{name}", wanted["version"])
+            catalogue = None if data is None else parse_catalogue(data)
+        except (Malformed, cramjam.DecompressionError) as err:
+            raise ProofError("stored-bytes-damaged", f"the file of catalogue {name}") from err
+        if data is None or catalogue is None:
+            raise Unavailable(
+                "catalogue-missing",
+                f"the file of {name} version {wanted['version']} is not here: publish it again",
+            )
+        if catalogue.root.hex() != wanted["root"]:
+            raise ProofError("stored-bytes-damaged", f"catalogue {name} has another root")
+        return catalogue, data
 
     # --- what is asked for ---
 

@@ -43,6 +43,19 @@ def registry_leaves_records(cursor: Cursor, origin: str) -> list[dict[str, objec
     return records
 
 
+def keep_catalogue(cursor: Cursor, name: str, version: int, data: bytes) -> None:
+    """Keep the file of a published catalogue, unless it is kept already."""
+    packed = bytes(cramjam.zstd.compress(data, level=3))
+    cursor.execute(sql("insert_catalogue"), {"name": name, "version": version, "data": packed})
+
+
+def read_catalogue(cursor: Cursor, name: str, version: int) -> bytes | None:
+    """The file of a version of a catalogue, None where it is not kept here."""
+    cursor.execute(sql("read_catalogue"), {"name": name, "version": version})
+    row = cursor.fetchone()
+    return None if row is None else bytes(cramjam.zstd.decompress(bytes(row[0])))
+
+
 def write_registry_snapshot(
     cursor: Cursor, log_index: int, records: Iterable[Mapping[str, object]]
 ) -> None:

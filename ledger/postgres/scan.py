@@ -31,6 +31,7 @@ _WITH_BODIES = frozenset(
         "scan_outbox",
         "scan_accounted_records",
         "scan_expiry_notices",
+        "scan_catalogues",
     }
 )
 

@@ -24,7 +24,13 @@ from ..registry import Registry, apply_note, format_record, genesis_records
 from ..topics import lane_key
 from .connection import transaction, turn
 from .copying import bigint, copy, copy_packed, integer
-from .rows import pack_lines, read_blinding_secret, read_origin, read_registry
+from .rows import (
+    keep_catalogue,
+    pack_lines,
+    read_blinding_secret,
+    read_origin,
+    read_registry,
+)
 from .statements import sql
 
 # Rows of binary COPY: the number of fields, then each field behind its length.
@@ -254,10 +260,11 @@ class Store:
 
     # --- the registry ----------------------------------------------------------------------------
 
-    def change_registry(self, note: bytes) -> int | None:
+    def change_registry(self, note: bytes, catalogue: bytes | None = None) -> int | None:
         """Apply a registry note in a turn of its own: its log index, None when in force already.
 
-        Refused, Malformed or ProofError as `registry.apply_note` says; nothing is written then.
+        A note that publishes a catalogue comes with that file, which is kept with it. Refused,
+        Malformed or ProofError as `registry.apply_note` says; nothing is written then.
         """
         with turn(self.connection) as (cursor, row):
             origin, index, ledger_time, _, next_outbox, clock = row
@@ -272,6 +279,9 @@ class Store:
                 sql("upsert_registry_record"),
                 {"name": name, "data": format_record(change.record), "log_index": index},
             )
+            if catalogue is not None:
+                version = change.record["value"]["versions"][-1]["version"]
+                keep_catalogue(cursor, name, version, catalogue)
             for lane in range(change.opens_lanes):
                 cursor.execute(
                     sql("insert_lane"),
@@ -294,6 +304,11 @@ class Store:
             )
             _check_one(cursor, "allocation")
         return int(index)
+
+    def keep_catalogue(self, name: str, version: int, data: bytes) -> None:
+        """Keep the file of a published version of a catalogue, unless it is kept already."""
+        with transaction(self.connection) as cursor:
+            keep_catalogue(cursor, name, version, data)
 
 
 def create_ledger(

@@ -15,6 +15,7 @@ ROOMS = ("ledger", "streams", "producers", "consumers", "deploy")
 FORMATS = {  # what producers/ may use of ledger/: formats, no store, no admission
     "bundle",
     "canonical",
+    "catalogue",
     "checkpoint",
     "checkpoint_keys",
     "entry",

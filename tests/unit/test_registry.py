@@ -18,6 +18,7 @@ from ledger.records import parse_record
 from ledger.registry import (
     BUNDLE_ROLE,
     NO_RECORD,
+    RECORD_FORM,
     REGISTRY_ROLE,
     Registry,
     apply_note,
@@ -95,6 +96,19 @@ def with_versions(book: Book, *versions: int) -> Book:
     return book
 
 
+def catalogue_change(version: Any, size: Any = 9) -> dict[str, Any]:
+    return {"version": version, "root": f"{int(version):064x}", "size": size}
+
+
+def with_catalogues(book: Book, count: int) -> Book:
+    """The book with `count` versions of a catalogue, as if they had been published."""
+    name = "catalogue/a/town"
+    versions = [{**catalogue_change(n), "from": n} for n in range(1, count + 1)]
+    record = {"form": RECORD_FORM, "name": name, "since": 1, "value": {"versions": versions}}
+    book.registry = Registry(ORIGIN, {**book.registry.records, name: record})
+    return book
+
+
 NAME = f"{ORIGIN}/registry/department/c"
 FORM = "certledger registry v1"
 NONE = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="
@@ -167,6 +181,55 @@ REFUSED: dict[str, tuple[str, Callable[[Book], bytes]]] = {
     "versions without end": (
         "registry-refused",
         lambda b: version_note(with_versions(b, *range(1, 65)), 65),
+    ),
+    # catalogues
+    "catalogue of no department": (
+        "unknown-department",
+        lambda b: b.note("catalogue/z/town", catalogue_change(1), OWNER),
+    ),
+    "catalogue without a code": (
+        "unknown-department",
+        lambda b: b.note("catalogue/a", catalogue_change(1), OWNER),
+    ),
+    "catalogue of a bad code": (
+        "malformed-number",
+        lambda b: b.note("catalogue/a/b/c", catalogue_change(1), OWNER),
+    ),
+    "catalogue by another": (
+        "registry-signature",
+        lambda b: b.note("catalogue/a/town", catalogue_change(1), OTHER),
+    ),
+    "catalogue by a bundle key": (
+        "registry-signature",
+        lambda b: b.note("catalogue/a/town", catalogue_change(1), BUNDLER),
+    ),
+    "catalogue that begins with 2": (
+        "registry-refused",
+        lambda b: b.note("catalogue/a/town", catalogue_change(2), OWNER),
+    ),
+    "catalogue of version true": (
+        "registry-refused",
+        lambda b: b.note("catalogue/a/town", catalogue_change(True), OWNER),
+    ),
+    "catalogue of the same version": (
+        "registry-refused",
+        lambda b: with_catalogues(b, 1).note("catalogue/a/town", catalogue_change(1, 2), OWNER),
+    ),
+    "catalogue of too many versions": (
+        "registry-refused",
+        lambda b: with_catalogues(b, 1024).note("catalogue/a/town", catalogue_change(1025), OWNER),
+    ),
+    "catalogue with a short root": (
+        "malformed-note",
+        lambda b: b.note("catalogue/a/town", {**catalogue_change(1), "root": "0" * 63}, OWNER),
+    ),
+    "catalogue without leaves": (
+        "malformed-note",
+        lambda b: b.note("catalogue/a/town", catalogue_change(1, 0), OWNER),
+    ),
+    "catalogue with more": (
+        "malformed-note",
+        lambda b: b.note("catalogue/a/town", {**catalogue_change(1), "from": 1}, OWNER),
     ),
     # departments
     "department of a bad name": (
@@ -435,6 +498,21 @@ def test_versions_of_the_pseudonym_secret_are_added_and_never_forgotten() -> Non
             {"version": 7, "check": f"{7:064x}", "from": first + 1},
         ]
     }
+
+
+def test_versions_of_a_catalogue_follow_each_other_and_are_all_kept() -> None:
+    book = make_book()
+    first = book.index
+    book.change("catalogue/a/town", catalogue_change(1), OWNER)
+    book.change("catalogue/a/town", catalogue_change(2), OWNER)
+    assert book.registry.value("catalogue/a/town") == {
+        "versions": [
+            {**catalogue_change(1), "from": first},
+            {**catalogue_change(2), "from": first + 1},
+        ]
+    }
+    full = with_catalogues(book, 1024).registry.records["catalogue/a/town"]
+    assert parse_record(format_record(full)) == full
 
 
 def test_a_types_record_always_fits_into_evidence() -> None:

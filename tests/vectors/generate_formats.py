@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import re
 import sys
 from collections.abc import Mapping, Sequence
@@ -30,6 +31,7 @@ from ledger import (
 )
 from ledger.admission import LoggedBundle, Opened, open_record
 from ledger.bundle import note_hash
+from ledger.catalogue import FORM, parse_catalogue, prove_service
 from ledger.checkpoint import Checkpoint, format_proof
 from ledger.entry import (
     Source,
@@ -119,6 +121,7 @@ def make_examples() -> dict[str, str]:
     logged = _bundle(out, view, entries)
     _status(out, book, view, entries, logged)
     _following(out)
+    _catalogue(out)
     out["holder-evidence"] = _holder_evidence()
     return out
 
@@ -183,6 +186,66 @@ def _registry(out: dict[str, str], book: Book) -> None:
         f"{format_record(record).decode()}" for _, record in sorted(book.registry.records.items())
     )
     out["registry-hash"] = record_hash(book.registry.records[f"department/{DEPARTMENT}"]).hex()
+
+
+def _catalogue(out: dict[str, str]) -> None:
+    value = {
+        "format": FORM,
+        "code": "town",
+        "publisher": DEPARTMENT,
+        "version": 1,
+        "replaces": None,
+        "names": {"zh": "办事目录"},
+        "public_organisations": [
+            {"code": "market", "names": {"zh": "市场监督管理局"}, "department": DEPARTMENT},
+            {"code": "hotel-office", "names": {"zh": "旅馆业管理办公室"}, "channels": ["counter"]},
+        ],
+        "evidence_types": [
+            {
+                "code": "licence",
+                "names": {"zh": "营业执照"},
+                "source": "issued",
+                "issuers": ["market"],
+                "certificate_type": TYPE,
+                "facts": ["registered-company"],
+            },
+            {"code": "permit", "names": {"zh": "旅馆业许可证"}, "source": "issued"},
+            {"code": "extract", "names": {"zh": "企业登记档案"}, "facts": ["registered-company"]},
+        ],
+        "public_services": [
+            {
+                "code": "hotel",
+                "names": {"zh": "旅馆业许可"},
+                "competent_authority": "hotel-office",
+                "legal_resources": ["旅馆业治安管理办法"],
+                "requirements": [
+                    {
+                        "code": "registered",
+                        "names": {"zh": "主体资格"},
+                        "evidence_type_lists": [
+                            [{"evidence_type": "licence", "paper_copies": 1}],
+                            [{"evidence_type": "extract", "max_age_days": 30}],
+                        ],
+                    }
+                ],
+                "outputs": ["permit"],
+            }
+        ],
+    }
+    text = json.dumps(value, ensure_ascii=False, indent=1)
+    made = parse_catalogue(text.encode())
+    out["catalogue"] = text
+    index, leaf, path = prove_service(made, "hotel")
+    change = {"version": 1, "root": made.root.hex(), "size": len(made.leaves)}
+    out["catalogue-tree"] = _rows(
+        {
+            "leaves": str(len(made.leaves)),
+            f"leaf {index}": leaf.decode(),
+            "its path": ", ".join(value.hex() for value in path),
+            "root": made.root.hex(),
+            "change": canonical.format(change).decode(),
+        }
+    )
 
 
 def _bundle(out: dict[str, str], view: MemoryView, entries: list[bytes]) -> LoggedBundle:

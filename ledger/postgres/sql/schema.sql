@@ -169,6 +169,15 @@ CREATE TABLE registry_record (
     log_index bigint NOT NULL
 );
 
+-- The files of published catalogues; the registry holds the root of each.
+CREATE TABLE catalogue (
+    name text NOT NULL,  -- of the registry record
+    version integer NOT NULL CHECK (version > 0),
+    data bytea NOT NULL,  -- the file as it was published, zstd
+    PRIMARY KEY (name, version)
+);
+ALTER TABLE catalogue ALTER COLUMN data SET STORAGE EXTERNAL;
+
 -- Where status entries stand, to find the last one known at a time.
 CREATE TABLE status (
     log_index bigint PRIMARY KEY,
@@ -343,4 +352,6 @@ CREATE TRIGGER append_only BEFORE DELETE OR TRUNCATE ON checkpoint
 CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON expiry_notice
     FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
 CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON status_secret
+    FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
+CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON catalogue
     FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
