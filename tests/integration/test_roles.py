@@ -32,7 +32,7 @@ WRITES: Mapping[str, Mapping[str, Mapping[str, set[str]]]] = {
             table: {"INSERT": ALL}
             for table in (
                 *("entry", "lines", "delta", "transition", "holder_act", "lane_note"),
-                *("equivocation", "accounting", "outbox"),
+                *("equivocation", "accounting", "outbox", "catalogue"),
             )
         },
         **{
