@@ -78,6 +78,7 @@ class Topics:
                 bootstrap_servers=bootstrap.split(","),
                 enable_auto_commit=False,
                 auto_offset_reset="none",
+                isolation_level="read_committed",
                 max_partition_fetch_bytes=4 * 1024 * 1024,
             )
             for name, parts in self.parts.items():
@@ -104,7 +105,7 @@ class Topics:
     def read(
         self, part: Part, end: int | None = None
     ) -> Iterator[tuple[int, bytes | None, bytes | None]]:
-        """(offset, key, value) of a partition's records below `end`, aborted ones included."""
+        """(offset, key, value) of a partition's records below `end`, without aborted ones."""
         stop = part.end if end is None else min(end, part.end)
         place = TopicPartition(part.topic, part.partition)
         try:
@@ -424,7 +425,7 @@ class _Partition:
     def _check_record(self, value: bytes | None, row: Row) -> None:
         _, outcome, index, entry, code, kept = row
         if outcome == SKIPPED:
-            return
+            raise Refused("proof-failed", "skipped, the topic holds a record there")
         if outcome == LOGGED:
             self._check_logged(parse_record(value or b""), index, entry)
             return

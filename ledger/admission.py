@@ -61,6 +61,11 @@ class DeadLetter:
     bundle: Bundle | None = None  # where the record was one; nothing about it is proven
 
 
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """An offset that nobody is given a record for: a transaction's marker, or what was aborted."""
+
+
 def open_record(
     value: bytes | None,
     registry: Registry,
@@ -267,13 +272,14 @@ class Turn:
         self._scopes: dict[tuple[str, str], str | None] = {}  # granted in it, by type and act
         self._transitions: dict[bytes, tuple[Transition, ...]] = {}  # of this turn, by certificate
 
-    def take(self, source: Source, record: Opened | DeadLetter) -> Accounted:
+    def take(self, source: Source, record: Opened | DeadLetter | Skipped) -> Accounted:
         """Account for one record; a logged bundle gets the next index."""
-        done = (
-            Accounted(source, DEAD_LETTER, record.code, record.message, bundle=record.bundle)
-            if isinstance(record, DeadLetter)
-            else self._take(source, record)
-        )
+        if isinstance(record, Opened):
+            done = self._take(source, record)
+        elif isinstance(record, DeadLetter):
+            done = Accounted(source, DEAD_LETTER, record.code, record.message, bundle=record.bundle)
+        else:
+            done = Accounted(source, SKIPPED)
         self.accounted.append(done)
         return done
 

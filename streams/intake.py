@@ -6,6 +6,7 @@ Decides nothing: `ledger.postgres.store.Store` checks every record and accounts 
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterable, Sequence
 from hashlib import sha256
 
@@ -13,7 +14,7 @@ from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import KafkaError
 
 from ledger import fast_json, topics
-from ledger.admission import MAX_FOLDED, Opened
+from ledger.admission import MAX_FOLDED, Opened, Skipped
 from ledger.errors import Conflict, Unavailable
 from ledger.event import CORRECTED
 from ledger.lifecycle import MAX_CORRECTABLE
@@ -27,6 +28,7 @@ log = logging.getLogger(__name__)
 
 MAX_EVENTS_PER_TURN = 8192
 MAX_RECORDS_PER_TURN = 256
+SKIP_SECONDS = 30  # to read again what was passed over
 # Transitions that the corrections of one turn may fold, at most: about half a second.
 MAX_FOLDED_PER_TURN = 2 * MAX_FOLDED
 
@@ -41,6 +43,7 @@ class Intake:
         connection = connect(settings.postgres, "worker", writes=True)
         self._store = Store(connection, fast_json.load, fast_json.dump)
         self._records = 1  # that the next turn takes at most
+        self._next: dict[int, int] = {}  # offset per partition, of what `apply` takes
 
     def positions(self, partitions: Iterable[int]) -> dict[int, int]:
         """Where to read on, per partition: PostgreSQL's next offset, checked against the topic.
@@ -52,7 +55,8 @@ class Intake:
         self._check_id(topic_id)
         offsets = self._store.offsets(topic_id, wanted)
         self._check_positions(offsets)
-        return {partition: offset for partition, (offset, _) in offsets.items()}
+        self._next |= {partition: offset for partition, (offset, _) in offsets.items()}
+        return {partition: self._next[partition] for partition in offsets}
 
     def _check_positions(self, offsets: dict[int, tuple[int, bytes | None]]) -> None:
         places = {TopicPartition(topics.EVENTS, p): value for p, value in offsets.items()}
@@ -61,6 +65,7 @@ class Intake:
                 bootstrap_servers=self._kafka.split(","),
                 enable_auto_commit=False,
                 auto_offset_reset="none",
+                isolation_level="read_committed",
                 max_partition_fetch_bytes=2 * 1024 * 1024,
             )
             try:
@@ -89,13 +94,15 @@ class Intake:
         for _ in range(20):
             for records in consumer.poll(timeout_ms=500, max_records=1).values():
                 if records[0].offset != offset:
-                    return  # the record itself is gone by now: a marker or retention
+                    return  # the record itself is gone by now, or there never was one
                 if sha256(records[0].value or b"").digest() != last:
                     raise Conflict(
                         "topic-changed",
                         f"partition {place.partition}: the record at {offset} is not the one taken",
                     )
                 return
+            if consumer.position(place) > offset:
+                return  # nothing but what is skipped
         raise Unavailable("unreachable", f"Kafka does not give the record at {offset}")
 
     def check_topic(self) -> None:
@@ -122,7 +129,7 @@ class Intake:
         The first turns are small: should one take longer than PostgreSQL allows and end this
         process, the next process gets on record by record.
         """
-        rest = list(batch)
+        rest = self._with_skipped(batch)
         while rest:
             part = rest[: turn_length(rest, self._records)]
             rest = rest[len(part) :]
@@ -132,6 +139,60 @@ class Intake:
             if unusual:
                 log.warning("records not logged: %s", unusual)
             log.debug("%s, %d admitted, %d refused", done.outcomes, done.admitted, done.refused)
+
+    def _with_skipped(self, batch: Sequence[Checked]) -> list[Checked]:
+        """The batch, and before each record what was passed over on the way to it.
+
+        Conflict `offset-jump` where anything but markers and aborted records was passed over.
+        """
+        filled: list[Checked] = []
+        for checked in batch:
+            partition, offset = checked.fetched.partition, checked.fetched.offset
+            want = self._next.get(partition, offset)
+            if offset > want:
+                self._check_skipped(partition, want, offset)
+                log.info("partition %d: skipping %d to %d", partition, want, offset - 1)
+                filled += [
+                    Checked(Fetched(partition, n, None), Skipped(), checked.registry_index)
+                    for n in range(want, offset)
+                ]
+            self._next[partition] = max(want, offset + 1)
+            filled.append(checked)
+        return filled
+
+    def _check_skipped(self, partition: int, begin: int, end: int) -> None:
+        """None when Kafka, asked again by another client, holds no committed record in between.
+
+        Between what is there and what is delivered lie only transactions' markers and what was
+        aborted; where records are missing because the topic lost them, it begins later than
+        `begin`, or does not pass over them.
+        """
+        place = TopicPartition(topics.EVENTS, partition)
+        jump = Conflict("offset-jump", f"partition {partition}: want offset {begin}, got {end}")
+        try:
+            consumer = KafkaConsumer(
+                bootstrap_servers=self._kafka.split(","),
+                enable_auto_commit=False,
+                auto_offset_reset="none",
+                isolation_level="read_committed",
+                max_partition_fetch_bytes=2 * 1024 * 1024,
+            )
+            try:
+                consumer.assign([place])
+                if consumer.beginning_offsets([place])[place] > begin:
+                    raise jump
+                consumer.seek(place, begin)
+                stop = time.monotonic() + SKIP_SECONDS
+                while consumer.position(place) < end:
+                    for record in consumer.poll(timeout_ms=500, max_records=1).get(place, ()):
+                        if record.offset < end:
+                            raise jump
+                    if time.monotonic() > stop:
+                        raise Unavailable("unreachable", f"Kafka gives nothing from {begin} on")
+            finally:
+                consumer.close()
+        except KafkaError as err:
+            raise Unavailable("unreachable", f"Kafka: {err}") from err
 
 
 def turn_length(batch: Sequence[Checked], records: int) -> int:

@@ -14,7 +14,16 @@ from psycopg2.extensions import connection as Connection
 from psycopg2.extensions import cursor as Cursor
 
 from .. import admission, canonical, identity, lifecycle, merkle, times
-from ..admission import Accounted, Certificate, DeadLetter, Lane, Opened, Recorded, Turn
+from ..admission import (
+    Accounted,
+    Certificate,
+    DeadLetter,
+    Lane,
+    Opened,
+    Recorded,
+    Skipped,
+    Turn,
+)
 from ..entry import Source, format_genesis, format_registry
 from ..errors import Conflict, Refused, Unavailable
 from ..event import CORRECTED, Event
@@ -53,7 +62,7 @@ class Checked:
     """A record after step 4, and which registry (log index of its last change) it was opened by."""
 
     fetched: Fetched
-    opened: Opened | DeadLetter
+    opened: Opened | DeadLetter | Skipped
     registry_index: int
 
 
@@ -144,7 +153,7 @@ class Store:
                 (
                     c.fetched,
                     c.opened
-                    if c.registry_index == registry_index
+                    if c.registry_index == registry_index or isinstance(c.opened, Skipped)
                     else admission.open_record(c.fetched.value, registry, *self._library),
                 )
                 for c in accepted

@@ -163,6 +163,37 @@ def test_a_repeat_gets_the_same_entry_again(stack: RunningStack, department: Dep
     stack.check()
 
 
+def test_what_a_transaction_aborted_is_skipped(stack: RunningStack, department: Department) -> None:
+    """Records of aborted transactions are not admitted, and neither they nor the markers of any
+    transaction stand in the way.
+    """
+    count = "SELECT count(*) FROM accounting WHERE outcome = 'skipped'"
+    producer: Any = KafkaProducer(
+        bootstrap_servers=stack.kafka, transactional_id="test", transaction_timeout_ms=5000
+    )
+    producer.init_transactions()
+    key = topics.lane_key(department.name, 0)
+    name, record = department.make([department.event("issued", "in a transaction")])
+    producer.begin_transaction()
+    offset = producer.send(topics.EVENTS, key=key, value=record).get(10).offset
+    producer.abort_transaction()
+    producer.begin_transaction()
+    producer.send(topics.EVENTS, key=key, value=record)
+    producer.commit_transaction()
+    producer.close()
+    department.settle()
+    (receipt,) = department.inbox.receipts[name]
+    assert stack.rows(
+        "SELECT record_offset FROM accounting WHERE outcome = 'logged' AND log_index = %s",
+        receipt.index,
+    ) == [(offset + 2,)]
+    assert stack.rows(count) == [(2,)]  # the first record and its marker
+    department.publish([])  # passes over the second marker
+    department.settle()
+    assert stack.rows(count) == [(3,)]
+    stack.check()
+
+
 def test_notices(stack: RunningStack, department: Department) -> None:
     lane = department.lanes[0]
     lines = [department.event("issued", "noticed")]
