@@ -19,10 +19,14 @@ from ledger.postgres.sequencing import read_published
 from .database import Database
 from .evidence import EvidenceEndpoint
 from .limits import Limits
+from .page.assets import PREFIX as PAGE_PREFIX
+from .page.assets import Assets
+from .page.endpoint import AssetEndpoint, Page
 from .problems import on_crash, on_http_error, on_ledger_error
 from .settings import LOG_PREFIX, Settings
 from .status_lists import StatusListApp
 from .tiles import TileApp
+from .trusting import TrustFile
 
 LISTS_PREFIX = "/v1/status-lists"
 _FRESH = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
@@ -31,6 +35,8 @@ _FRESH = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 def build_app(settings: Settings) -> Starlette:
     """The application; it connects to PostgreSQL when first asked."""
     database = Database(settings.postgres, settings.connections)
+
+    assets = Assets()
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -50,6 +56,8 @@ def build_app(settings: Settings) -> Starlette:
 
     app = Starlette(
         routes=[
+            Route("/", Page(database, TrustFile(settings.trust), assets).get),
+            Route(f"{PAGE_PREFIX}/{{version}}/{{path:path}}", AssetEndpoint(assets).get),
             Route("/healthz", healthz),
             Route("/readyz", readyz),
             Route("/v1/evidence", EvidenceEndpoint(database).get),

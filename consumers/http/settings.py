@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 DEFAULT_LISTEN = "127.0.0.1:8480"
 LOG_PREFIX = "/log"  # of the tile API
@@ -22,10 +23,13 @@ class Settings:
     host: str = "127.0.0.1"
     port: int = 8480
     connections: int = 4  # to PostgreSQL, at most; as many questions are worked on at once
+    trust: Path | None = None  # the trust file that answers are checked against
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] = os.environ) -> Settings:
-        """CERTLEDGER_POSTGRES, CERTLEDGER_HTTP_LISTEN (HOST:PORT), CERTLEDGER_HTTP_CONNECTIONS."""
+        """CERTLEDGER_POSTGRES, CERTLEDGER_HTTP_LISTEN (HOST:PORT), CERTLEDGER_HTTP_CONNECTIONS,
+        CERTLEDGER_TRUST (default: trust.json in CERTLEDGER_DATA).
+        """
         problems = []
         postgres = environ.get("CERTLEDGER_POSTGRES", "")
         if not postgres:
@@ -37,9 +41,13 @@ class Settings:
         connections = environ.get("CERTLEDGER_HTTP_CONNECTIONS") or "4"
         if not _is_number(connections, 64):
             problems.append(f"CERTLEDGER_HTTP_CONNECTIONS is {connections!r}: 1 to 64 is needed")
+        data = environ.get("CERTLEDGER_DATA")
+        trust = environ.get("CERTLEDGER_TRUST") or (f"{data}/trust.json" if data else None)
         if problems:
             raise SettingsError("\n".join(problems))
-        return cls(postgres, host.strip("[]"), int(port), int(connections))
+        return cls(
+            postgres, host.strip("[]"), int(port), int(connections), Path(trust) if trust else None
+        )
 
 
 def _is_number(text: str, limit: int) -> bool:

@@ -1,0 +1,61 @@
+"""What the page says, one file per language; the server and the browser read the same files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from functools import lru_cache
+from importlib.resources import files
+from typing import Any
+
+LANGUAGES = ("zh", "en")  # the first is for whom none is known of
+
+
+class Texts:
+    """The texts of one language by key."""
+
+    def __init__(self, language: str, texts: Mapping[str, Any]) -> None:
+        self.language = language
+        self.all = texts
+        self.months: list[str] = texts["months"]
+
+    def text(self, key: str) -> str:
+        """The text of a key that must be there."""
+        value = self.all[key]
+        assert isinstance(value, str)
+        return value
+
+    def optional(self, key: str) -> str:
+        """The text of a key, empty where there is none."""
+        return str(self.all.get(key, ""))
+
+    def forms(self, key: str) -> Mapping[str, str]:
+        """The forms of a text with a number: `one`, where the language has it, and `other`."""
+        value = self.all[key]
+        assert isinstance(value, dict)
+        return value
+
+
+@lru_cache(maxsize=len(LANGUAGES))
+def load_texts(language: str) -> Texts:
+    """The texts of one of LANGUAGES."""
+    data = files(__package__).joinpath("texts", f"{language}.json").read_bytes()
+    return Texts(language, json.loads(data))
+
+
+def choose_language(asked: str | None, remembered: str | None, accepted: str) -> str:
+    """The language of an answer: the one asked for, the one chosen before, or the browser's first
+    that the page has (Accept-Language, RFC 9110 section 12.5.4).
+    """
+    for language in (asked, remembered):
+        if language in LANGUAGES:
+            return str(language)
+    ranked = []
+    for place, part in enumerate(accepted.lower().split(",")[:20]):
+        name, _, weight = part.strip().partition(";q=")
+        try:
+            quality = float(weight or 1)
+        except ValueError:
+            quality = 0.0
+        ranked.append((-quality, place, name.strip().split("-", 1)[0]))
+    return next((name for q, _, name in sorted(ranked) if q and name in LANGUAGES), LANGUAGES[0])
