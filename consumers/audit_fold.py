@@ -30,6 +30,7 @@ from ledger.mapfold import StatusMap
 from ledger.misbehaviour import entry_fault
 from ledger.note import Note, parse_note
 from ledger.registry import Registry, apply_note, key_active
+from ledger.relying import Nothing
 
 from .fsck_report import Finding
 from .registry_tree import RegistryTree
@@ -66,6 +67,7 @@ class PublicFold:
         self.counts: dict[str, int] = {}
         self._pending: list[bytes] = []
 
+    relying = Nothing()  # no line is judged here
     blinding_secret = bytes(32)  # the ledger's is not public: holders' roots are not compared here
 
     @property

@@ -36,10 +36,13 @@ from ledger.lifecycle import Standing, Transition
 from ledger.note import Note, parse_note
 from ledger.postgres.scan import Row, Scan
 from ledger.registry import BUNDLE_ROLE, Registry, apply_note, key_active
+from ledger.reliance import Reliance
+from ledger.relying import Step
 from ledger.statusmap import MapHead
 
 from .fsck_lines import Beside, Lines, unpack
 from .fsck_map import AnyMap, Map, StoredTiles
+from .fsck_reliances import Reliances
 from .fsck_report import Merge, Report
 from .registry_tree import RegistryTree
 
@@ -92,13 +95,20 @@ class Fold:
         # map key of a certificate or holder to the record hash that the log last commits to
         self._tainted: dict[bytes, bytes | None] = {}
         self._lost_lanes: set[tuple[str, int]] = set()
-        self._histories: dict[bytes, list[Transition]] = {}
+        self._histories: dict[bytes, list[Step]] = {}
         self._snapshots = False
         self._tallies: Counter[str] = Counter()
         self._lines = Lines(self._merge("scan_lines", "lines"), beside)
         self._deltas = self._merge("scan_deltas", "delta")
         self._transitions = self._merge("scan_transitions", "transition")
         self._acts = self._merge("scan_holder_acts", "holder-act")
+        self.relying = Reliances(
+            scan,
+            report,
+            self._merge,
+            lambda key: self._certificates[key][0].count if key in self._certificates else 0,
+            lambda key: self._histories.get(key, ()),
+        )
         self._notes = self._merge("scan_lane_notes", "lane-note")
         self._equivocations = self._merge("scan_equivocations", "equivocation")
         self._accounted = self._merge("scan_accounted_entries", "accounting")
@@ -147,6 +157,7 @@ class Fold:
             "status": self._statuses.take(index),
             "registry-snapshot": self._registry_snapshots.take(index),
             "map-tile": self._map_tiles.take(index),
+            **self.relying.take(index),
         }
         for _, certificates, holders in rows["delta"]:
             self._maps["C"].take(certificates)
@@ -289,6 +300,7 @@ class Fold:
         for _, certificates, holders in rows["delta"]:
             self._tainted.update(_pairs(certificates))
             self._tainted.update(_pairs(holders))
+        self.relying.lose_rows(rows)
 
     # --- bundles ---------------------------------------------------------------------------------
 
@@ -298,6 +310,7 @@ class Fold:
         place = f"entry {index}"
         note = value["note"].encode()
         used = {"lines", "delta", "transition", "holder-act", "lane-note", "accounting"}
+        used |= self.relying.merges.keys()
         self._check_accounted(place, value["source"], "logged", rows["accounting"])
         try:
             parsed = parse_note(note)
@@ -455,12 +468,15 @@ class Fold:
             item = opened.events[position]
             if isinstance(item, Event):
                 self._tainted.setdefault(item.key, None)
+            elif isinstance(item, Reliance):
+                self.relying.lose(item.key)
         if not passed and not wrong and logged.entry != data:
             self._name_difference(place, value, logged)
         if self._tainted:
             self._taint_deltas(logged, rows["delta"], bool(passed or wrong))
         self._compare_transitions(place, logged, rows["transition"])
         self._compare_acts(place, logged, rows["holder-act"])
+        self.relying.compare(logged, turn.relying, rows)
         self._keep(turn, logged)
         lists = (
             b"".join(map(b"".join, logged.certificates)),
@@ -473,28 +489,43 @@ class Fold:
         for item in opened.events:
             if isinstance(item, Event) and item.kind == CORRECTED and item.key not in self._tainted:
                 self._read_history(item.key)
-        if not self._tainted:
-            return opened, 0
+            elif isinstance(item, Reliance):
+                self._read_relied(item)
         items = tuple(
-            code if isinstance(item, Event) and item.key in self._tainted else item
+            code if self._is_unknown(item) else item
             for item, code in zip(opened.events, recorded, strict=True)
         )
         passed = sum(a is not b for a, b in zip(items, opened.events, strict=True))
         self._report.count("events not judged", passed) if passed else None
         return replace(opened, events=items), passed
 
+    def _is_unknown(self, item: Event | Reliance | str) -> bool:
+        if isinstance(item, Reliance):
+            return self.relying.is_lost(item)
+        return isinstance(item, Event) and item.key in self._tainted
+
+    def _read_relied(self, item: Reliance) -> None:
+        """Read the histories of what a line relies on; one that nobody knows loses the reliance."""
+        for key, _, _ in item.certificates:
+            if key not in self._histories and key not in self._tainted:
+                self._read_history(key)
+            if key in self._tainted:
+                self.relying.lose(item.key)
+
     def _read_history(self, key: bytes) -> None:
-        """Read a history for a correction; its links must lead to the fold's own."""
+        """Read a history for a correction or a reliance; its links must lead to the fold's own."""
         kept = self._certificates.get(key)
         if kept is None:
             return
-        link, history = key, []
+        link: bytes = key
+        history: list[Step] = []
         try:
             for _, index, position, line_hash, data in self._scan.rows(
                 "scan_history", key=key, before=self._index
             ):
                 link = lifecycle.link(link, index, position, line_hash, data)
-                history.append(lifecycle.parse_transition(canonical.loads(data)))
+                t = lifecycle.parse_transition(canonical.loads(data))
+                history.append((index, position, t))
         except (LedgerError, ValueError):
             link = b""
         if link == kept[1]:
@@ -815,7 +846,7 @@ class Fold:
         )
 
     def history(self, key: bytes) -> Sequence[Transition]:
-        return self._histories.get(key, [])
+        return [t for _, _, t in self._histories.get(key, ())]
 
     def holder(self, key: bytes) -> tuple[int, bytes]:
         return self._holders.get(key, (0, b""))
@@ -835,6 +866,7 @@ class Fold:
             self._statuses,
             self._registry_snapshots,
             self._map_tiles,
+            self.relying,
         ):
             merge.rest()
         if self._tainted:
@@ -851,6 +883,7 @@ class Fold:
             self._check_holders()
             self._check_lanes()
             self._check_records()
+            self.relying.finish()
 
     def _check_tallies(self) -> None:
         if self.damaged or self._tainted:

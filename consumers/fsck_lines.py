@@ -25,11 +25,13 @@ from ledger.entry import BUNDLE, parse_entry
 from ledger.errors import LedgerError, Unavailable
 from ledger.event import Event
 from ledger.postgres.scan import Row
+from ledger.reliance import Reliance
 
 from .fsck_report import Merge
 
 GARBAGE_THRESHOLD = 200_000  # objects made and not yet freed
-Events = tuple[Event | str, ...]
+Events = tuple[Event | Reliance | str, ...]
+_KINDS: tuple[type[Event] | type[Reliance], ...] = (Event, Reliance)  # as they go through the pipe
 _MAX_BATCH, _MAX_BATCH_BYTES = 256, 256 * 1024  # entries, packed lines that go beside at once
 
 
@@ -144,7 +146,7 @@ class Beside:
         return [
             None
             if events is None
-            else tuple(e if type(e) is str else Event._make(e) for e in events)
+            else tuple(e if type(e) is str else _KINDS[e[0]]._make(e[1]) for e in events)
             for events in found
         ]
 
@@ -186,7 +188,9 @@ def _open(entry: bytes, chunks: Sequence[tuple[int, bytes]]) -> list[Any] | None
     if value["kind"] != BUNDLE:
         return None
     events = open_lines(value["note"].encode(), chunks, fast_json.load, fast_json.dump)
-    return None if events is None else [e if type(e) is str else tuple(e) for e in events]
+    if events is None:
+        return None
+    return [e if isinstance(e, str) else (_KINDS.index(type(e)), tuple(e)) for e in events]
 
 
 def main() -> None:

@@ -38,6 +38,8 @@ KINDS: dict[str, str] = {
     "certificate": "a current state is missing, added or not what the log gives",
     "holder": "a holder's record is missing, added or not what the log gives",
     "holder-act": "a row of a holder's acts is missing, added or not what the log gives",
+    "reliance": "what a case relies on is missing, added or not what the log gives",
+    "recall": "a recall is missing, added, never sent or not what the log gives",
     "lane": "a lane does not stand where the log says",
     "lane-note": "the note recorded for a lane number is missing, added or another",
     "equivocation": "a second note's row is missing, added or another",

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, Protocol
 
 from . import canonical, identity, lifecycle, merkle, times
 from . import event as events
+from . import reliance as reliances
 from .bundle import AHEAD, Bundle, Header, bundle_key_name, parse_record
 from .entry import (
     ADMITTED,
@@ -28,6 +29,8 @@ from .event import Event
 from .lifecycle import Standing, Transition
 from .note import Note, VerifierKey
 from .registry import BUNDLE_ROLE, Registry, granted, key_active
+from .reliance import Reliance
+from .relying import Relying, RelyingView
 
 LOGGED, REPEAT, OUT_OF_SEQUENCE, FENCED, EQUIVOCATION, DEAD_LETTER, SKIPPED = (
     "logged",
@@ -49,7 +52,7 @@ class Opened:
 
     bundle: Bundle
     key: VerifierKey
-    events: tuple[Event | str, ...]  # the code of its refusal where the line is no event
+    events: tuple[Event | Reliance | str, ...]  # the code of its refusal where the line is neither
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,15 +94,18 @@ def parse_lines(
     bundle: Bundle,
     load: Callable[[bytes], Any] = canonical.loads,
     dump: canonical.Dump = canonical.encode,
-) -> tuple[Event | str, ...]:
-    """The events of a bundle's lines; the code of its refusal where a line is no event."""
-    parsed: list[Event | str] = []
+) -> tuple[Event | Reliance | str, ...]:
+    """What a bundle's lines say; the code of its refusal where a line says nothing."""
+    parsed: list[Event | Reliance | str] = []
     for line, line_hash in zip(bundle.lines, bundle.line_hashes, strict=True):
         if len(line) > events.MAX_LINE:
             parsed.append("line-too-large")
             continue
         try:
-            parsed.append(events.parse_event(line, line_hash, load, dump))
+            if reliances.is_reliance(line):
+                parsed.append(reliances.parse_reliance(line, line_hash, load, dump))
+            else:
+                parsed.append(events.parse_event(line, line_hash, load, dump))
         except LedgerError as err:
             parsed.append(err.code)
     return tuple(parsed)
@@ -184,6 +190,8 @@ class View(Protocol):
     def registry(self) -> Registry: ...
     @property
     def blinding_secret(self) -> bytes: ...  # of the ledger, 32 bytes
+    @property
+    def relying(self) -> RelyingView: ...
     def lane(self, department: str, lane: int) -> Lane: ...
     def note_at(self, department: str, lane: int, epoch: int, seq: int) -> Recorded | None: ...
     def is_note_of_epoch(self, department: str, lane: int, epoch: int, note: bytes) -> bool: ...
@@ -264,6 +272,7 @@ class Turn:
         self.certificates: dict[bytes, tuple[Event, Certificate]] = {}
         self.records: dict[bytes, bytes] = {}  # of `certificates`, after their last bundle
         self.holders: dict[bytes, tuple[int, bytes]] = {}
+        self.relying = Relying(view.relying)
         self._equivocations: set[bytes] = set()
         self._folding = 0
         self._types: dict[str, Mapping[str, Any] | None] = {}
@@ -390,7 +399,10 @@ class Turn:
                 codes.append(item)
             else:
                 try:
-                    admitted.append(self._admit(opened, index, position, item, acts))
+                    if isinstance(item, Reliance):
+                        self._rely(opened, index, position, item)
+                    else:
+                        admitted.append(self._admit(opened, index, position, item, acts))
                 except LedgerError as err:
                     codes.append(err.code)
                 else:
@@ -494,7 +506,29 @@ class Turn:
         self._bind(certificate, item, index, position, acts)
         self.certificates[key] = (item, certificate)
         self._transitions[key] = (*self._transitions.get(key, ()), transition)
+        if item.kind != events.ISSUED:
+            self.relying.changed(key, index, position, transition)
         return Admitted(key, standing.count, position, item, data)
+
+    def _rely(self, opened: Opened, index: int, position: int, item: Reliance) -> None:
+        """Record one line about a reliance or raise with the code of its refusal."""
+        header = opened.bundle.header
+        self.relying.admit(
+            header.department,
+            self._lanes,
+            header.lane,
+            index,
+            position,
+            item,
+            lambda service: self.registry.value(f"service/{service}"),
+            self.registry.catalogue_roots.__contains__,
+            self._count_folded,
+        )
+
+    def _count_folded(self, transitions: int) -> None:
+        self._folding += transitions
+        if self._folding > MAX_FOLDED:
+            raise Refused("history-too-long")
 
     def _check_authority(self, department: str, item: Event, standing: Standing, index: int) -> str:
         """The scope in which the department may do this, *own* or *any*; Refused otherwise."""

@@ -67,6 +67,7 @@ CODES: dict[str, Code] = {
     "malformed-note": _row("Not a signed note of the expected form.", Malformed, 400),
     "malformed-record": _row("Not a bundle record.", Malformed, 400),
     "malformed-event": _row("Not an event line of the expected form.", Malformed, 400),
+    "malformed-reliance": _row("Not a reliance line of the expected form.", Malformed, 400),
     "malformed-entry": _row("Not a log entry of the expected form.", Malformed, 400),
     "malformed-deltas": _row("Not delta lists of the expected form.", Malformed, 400),
     "malformed-proof": _row("Not a proof of the expected form.", Malformed, 400),
@@ -130,6 +131,20 @@ CODES: dict[str, Code] = {
         "The certificate's history is too long for this, or a bundle's corrections are together.",
         Refused,
         422,
+    ),
+    # a reliance in a logged bundle that is refused
+    "unregistered-service": _row("The registry knows no such service.", Refused, 422),
+    "service-not-authorised": _row(
+        "The registry does not name this office as one of the service.", Refused, 403
+    ),
+    "unknown-case": _row("The office relies on nothing in this case.", Refused, 422),
+    "reliance-ended": _row("The office ended its reliance in this case before.", Refused, 409),
+    "unknown-checkpoint": _row("No checkpoint of the ledger has this many leaves.", Refused, 422),
+    "reliance-out-of-order": _row(
+        "The case relies on this certificate at a later checkpoint already.", Refused, 409
+    ),
+    "not-valid-then": _row(
+        "The certificate was not valid in this version at that checkpoint.", Refused, 422
     ),
     # the registry
     "registry-conflict": _row("The record changed since: read it and decide again.", Conflict, 409),

@@ -29,6 +29,7 @@ NOTE_FORM = "certledger registry v1"
 NO_RECORD = bytes(32)
 MAX_VALUE = 16 * 1024
 MAX_GRANTS = 192 * 1024  # bytes of a type's grants: its record has to fit into evidence
+MAX_OFFICES = 4096  # of a service, past ones included
 BUNDLE_ROLE, REGISTRY_ROLE = "bundle", "registry"
 SCOPES = ("own", "any")
 PSEUDONYMS = "pseudonyms"  # the record that names all versions of the pseudonym secret
@@ -95,6 +96,16 @@ class Registry:
         """The versions of the pseudonym secret; None while the registry names none."""
         value = self.value(PSEUDONYMS)
         return None if value is None else frozenset(v["version"] for v in value["versions"])
+
+    @cached_property
+    def catalogue_roots(self) -> frozenset[str]:
+        """The roots, in hex, of all published catalogues."""
+        return frozenset(
+            version["root"]
+            for name, record in self.records.items()
+            if name.startswith("catalogue/")
+            for version in record["value"]["versions"]
+        )
 
 
 def granted(type_value: Mapping[str, Any], department: str, act: str, index: int) -> str | None:
@@ -264,6 +275,7 @@ def apply_note(registry: Registry, note_bytes: bytes, index: int) -> Change | No
         "key": _key,
         "type": _type,
         "catalogue": _catalogue,
+        "service": _service,
         "ledger": _ledger,
         PSEUDONYMS: _pseudonyms,
     }
@@ -464,6 +476,37 @@ def _type(
             f"the type's grants, past ones included, would have {size} bytes, at most {MAX_GRANTS}",
         )
     return {"names": change["names"], "code": change["code"], "grants": kept}, 0
+
+
+def _service(
+    registry: Registry, note: Note, rest: str, change: dict[str, Any], index: int
+) -> tuple[dict[str, Any], int]:
+    """The offices that offer a service, and so may rely on certificates for it."""
+    identity.check_type(rest)
+    _check_members(change, "names offices")
+    _check_names(change["names"])
+    _need_operator(registry, note)
+    wanted = change["offices"]
+    if type(wanted) is not list or any(type(office) is not str for office in wanted):
+        raise Malformed("malformed-note", "offices is a list of department ids")
+    if any(one >= other for one, other in pairwise(wanted)):
+        raise Malformed("malformed-note", "offices ascend, each once")
+    for office in wanted:
+        if registry.value(f"department/{office}") is None:
+            raise Refused("unknown-department", f"no department {office[:63]!r}")
+    kept = []
+    for old in (registry.value(f"service/{rest}") or {"offices": []})["offices"]:
+        stays = old["until"] is not None or old["department"] in wanted
+        kept.append(old if stays else {**old, "until": index})
+    current = {old["department"] for old in kept if old["until"] is None}
+    kept += [
+        {"department": office, "from": index, "until": None}
+        for office in wanted
+        if office not in current
+    ]
+    if wanted and len(kept) > MAX_OFFICES:  # what takes offices away is never refused
+        raise Refused("registry-refused", f"over {MAX_OFFICES} offices, past ones included")
+    return {"names": change["names"], "offices": kept}, 0
 
 
 def _pseudonyms(

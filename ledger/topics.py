@@ -7,6 +7,7 @@ LANES = "certledger.lanes.v1"  # compacted: the last state of each lane
 DEAD_LETTERS = "certledger.dead-letters.v1"  # records that can never become an entry, and why
 
 EXPIRY = "certledger.expiry.v1"  # certificates that end soon or now, key the map key in hex
+RECALLS = "certledger.recalls.v1"  # what a case relies on has changed, key the office
 
 
 def lane_key(department: str, lane: int) -> bytes:

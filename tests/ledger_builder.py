@@ -85,6 +85,13 @@ class LedgerBuilder:
 
     def publish(self, lines: Sequence[bytes], department: str = "a", lane: int = 0) -> Accounted:
         """One bundle of a department, taken in a turn of its own."""
+        return self.take(self._record(lines, department, lane))
+
+    def publish_together(self, bundles: Sequence[tuple[str, int, Sequence[bytes]]]) -> None:
+        """Bundles by department and lane, all taken in one turn."""
+        self._take([self._record(lines, *place) for *place, lines in bundles])
+
+    def _record(self, lines: Sequence[bytes], department: Any, lane: Any) -> bytes:
         place = (department, lane)
         producer = self.producers.setdefault(
             place, world.Producer(department, lane, bytes(32), f"{len(self.producers):032x}")
@@ -93,15 +100,19 @@ class LedgerBuilder:
         header = producer.header(lines, self.now)
         producer.previous = note_hash(header.text())
         producer.sequence += 1
-        record = format_record(world.make_note(header, key), lines)
-        return self.take(record)
+        return format_record(world.make_note(header, key), lines)
 
     def take(self, record: bytes) -> Accounted:
         """One record, taken in a turn of its own."""
+        return self._take([record])[0]
+
+    def _take(self, records: Sequence[bytes]) -> list[Accounted]:
         self.view.next_index = len(self.entries)
         turn = self.view.turn(self.now)
-        source = Source(TOPIC, 0, len(self.entries))
-        done = turn.take(source, open_record(record, self.view.registry))
+        for n, record in enumerate(records):
+            source = Source(TOPIC, 0, len(self.entries) + n)
+            turn.take(source, open_record(record, self.view.registry))
+        done = turn.accounted
         self.view.commit(turn)
         self.entries += [entry for _, entry in turn.entries]
         for bundle in turn.logged:
@@ -157,6 +168,7 @@ class LedgerBuilder:
             heads = {kind: one.head for kind, one in state.items()}
         reflected = index if reflects is None else reflects
         self.entries.append(format_status(reflected, root, time, heads))
+        self.view.status_times[index] = self.now
         return index
 
     def fill(self, count: int) -> None:

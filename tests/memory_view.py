@@ -23,10 +23,14 @@ from ledger.event import CORRECTED, parse_event
 from ledger.lifecycle import Standing, Transition, parse_transition
 from ledger.note import parse_note
 from ledger.registry import Registry
+from ledger.reliance import Recall, is_recalled, recall_id
+from ledger.relying import Act, Case, Hold, Mark, Step
 
 
 class MemoryView:
-    """`admission.View`. Hands out its own objects, as a cache would: a turn may not change them."""
+    """`admission.View`, and its own `relying`. Hands out its own objects, as a cache would: a turn
+    may not change them.
+    """
 
     def __init__(self, registry: Registry, next_index: int, opened: bytes = bytes(32)) -> None:
         self.registry = registry
@@ -40,6 +44,13 @@ class MemoryView:
         self.holders: dict[bytes, tuple[int, bytes]] = {}
         self._notes: dict[tuple[str, int, int, int], Recorded] = {}
         self._equivocations: set[tuple[str, int, bytes]] = set()
+        self.relying = self
+        self.cases: dict[bytes, Case] = {}
+        self.reliance_acts: list[Act] = []
+        self.holds: dict[tuple[bytes, bytes, int, int], tuple[Hold, tuple[int, int] | None]] = {}
+        self.marks: list[Mark] = []
+        self.places: dict[bytes, list[tuple[int, int]]] = {}  # of the histories' transitions
+        self.status_times: dict[int, int] = {}  # by log index
         self.lanes = {
             (department, lane): Lane(0, None, 0, opened, 0, "", 0)
             for department in registry.departments()
@@ -69,9 +80,38 @@ class MemoryView:
                 history = self.histories.setdefault(admitted.key, [])
                 assert admitted.ordinal == len(history)
                 history.append(parse_transition(canonical.parse(admitted.transition, 65536)))
+                place = (bundle.index, admitted.position)
+                self.places.setdefault(admitted.key, []).append(place)
         for key, (_, certificate) in turn.certificates.items():
             self.certificates[key] = certificate
         self.holders.update(turn.holders)
+        done = turn.relying
+        self.cases.update(done.cases)
+        self.reliance_acts += done.acts
+        self.marks += done.marks
+        for key, certificate, hold in done.holds:
+            self.holds[key, certificate, hold.log_index, hold.position] = (hold, None)
+        for key, certificate, hold, index, position in done.closed:
+            where = (key, certificate, hold.log_index, hold.position)
+            assert self.holds[where] == (hold, None), "a hold ended twice"
+            self.holds[where] = (hold, (index, position))
+
+    def case(self, key: bytes) -> Case | None:
+        return self.cases.get(key)
+
+    def is_relied(self, certificate: bytes) -> bool:
+        return any(where[1] == certificate for where in self.holds)
+
+    def count(self, certificate: bytes) -> int:
+        return len(self.histories.get(certificate, []))
+
+    def steps(self, certificate: bytes) -> Sequence[Step]:
+        places = self.places.get(certificate, [])
+        history = self.histories.get(certificate, [])
+        return [(*place, t) for place, t in zip(places, history, strict=True)]
+
+    def status_time(self, index: int) -> int | None:
+        return self.status_times.get(index)
 
     def lane(self, department: str, lane: int) -> Lane:
         return self.lanes[department, lane]
@@ -96,6 +136,44 @@ class MemoryView:
 
     def holder(self, key: bytes) -> tuple[int, bytes]:
         return self.holders.get(key, (0, b""))
+
+
+def recalls(view: MemoryView) -> list[Recall]:
+    """The notices that follow from what a view keeps, in order, without their times."""
+    found = []
+    for mark in view.marks:
+        cause = (mark.cause_index, mark.cause_position)
+        (t,) = (
+            t
+            for place, t in zip(
+                view.places[mark.certificate], view.histories[mark.certificate], strict=True
+            )
+            if place == cause
+        )
+        for (key, certificate, *begin), (hold, end) in sorted(view.holds.items()):
+            if certificate != mark.certificate:
+                continue
+            if mark.reliance is None:
+                concerns = tuple(begin) < cause and (end is None or cause < end)
+            else:
+                concerns = (key, *begin) == (mark.reliance, mark.log_index, mark.position)
+            if concerns and is_recalled(hold.lasts, t.kind, t.revocation):
+                (item,) = {a.item.case: a.item for a in view.reliance_acts if a.key == key}.values()
+                found.append(
+                    Recall(
+                        recall_id(item.case, hold.act, hold.number, *cause),
+                        item.office,
+                        item.case,
+                        hold.act,
+                        hold.number,
+                        *cause,
+                        t.kind,
+                        t.revocation,
+                        t.reason,
+                        "",
+                    )
+                )
+    return found
 
 
 def check_log(view: MemoryView) -> None:

@@ -24,9 +24,11 @@ from ledger.registry import (
     operator_key_name,
     record_hash,
 )
+from ledger.reliance import format_reliance, hide_case, hide_clerk
 
 ORIGIN = "ledger.example/certificates"
 TYPE = "11100000000013338W011"
+SERVICE = "open-restaurant"
 START = times.parse_moment("2026-03-01T00:00:00Z")
 ALL_ACTS = tuple(sorted(FIELDS))
 
@@ -130,6 +132,11 @@ class Book:
             f"key/{bundler.key.key_id}", key_change(bundler, BUNDLE_ROLE, name), owner, bundler
         )
 
+    def set_service(self, name: str, *offices: str) -> None:
+        """A service with the offices that offer it."""
+        change = {"names": {"zh": "开办餐饮店"}, "offices": sorted(offices)}
+        self.change(f"service/{name}", change, self.operator)
+
     def set_type(self, grants: Sequence[tuple[str, Sequence[str], str]], name: str = TYPE) -> None:
         self.change(f"type/{name}", type_change(grants), self.operator)
 
@@ -159,6 +166,41 @@ def make_event(
             "certificate_number": number,
             **data,
         },
+    )
+
+
+def make_reliance(
+    kind: str,
+    case: str,
+    *numbers: str,
+    office: str = "office",
+    service: str = SERVICE,
+    change: str = "1",
+    reliance_id: str | None = None,
+    versions: Sequence[int] = (),
+    **data: Any,
+) -> bytes:
+    """A canonical reliance line; `data` must name the tree size of `relied`."""
+    key = sha256(f"test event ids {office}".encode()).digest()
+    if kind == "relied":
+        keys = sorted(
+            (identity.certificate_key(TYPE, "a", number), version)
+            for number, version in zip(numbers, versions or [1] * len(numbers), strict=True)
+        )
+        data = {
+            "certificates": [{"map_key": k.hex(), "version": version} for k, version in keys],
+            "clerk": hide_clerk(key, "ann"),
+            "lasts": "decision",
+            "use_for": "licence-application",
+            **data,
+        }
+    made = sha256(f"{office}/{service}/{case}/{kind}/{change}".encode()).hexdigest()[:32]
+    return format_reliance(
+        kind=kind,
+        reliance_id=made if reliance_id is None else reliance_id,
+        source=f"/departments/{office}",
+        time="2026-03-01T08:00:00+08:00",
+        data={"office": office, "service": service, "case": hide_case(key, service, case), **data},
     )
 
 

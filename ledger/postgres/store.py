@@ -24,7 +24,7 @@ from ..admission import (
     Skipped,
     Turn,
 )
-from ..entry import Source, format_genesis, format_registry
+from ..entry import ADMITTED, Source, format_genesis, format_registry
 from ..errors import Conflict, Refused, Unavailable
 from ..event import CORRECTED, Event
 from ..lifecycle import Transition, parse_transition
@@ -33,6 +33,7 @@ from ..registry import Registry, apply_note, format_record, genesis_records
 from ..topics import lane_key
 from .connection import transaction, turn
 from .copying import bigint, copy, copy_packed, integer
+from .relying import Reliances, write_reliances
 from .rows import (
     keep_catalogue,
     pack_lines,
@@ -182,7 +183,7 @@ class Store:
         outcomes: dict[str, int] = {}
         for done in taken.accounted:
             outcomes[done.outcome] = outcomes.get(done.outcome, 0) + 1
-        admitted = sum(len(b.admitted) for b in taken.logged)
+        admitted = sum(b.codes.count(ADMITTED) for b in taken.logged)
         refused = sum(len(b.codes) for b in taken.logged) - admitted
         return Applied(outcomes, admitted, refused, taken.next_index)
 
@@ -240,6 +241,7 @@ class Store:
         _copy_holders(cursor, taken)
         _copy_lanes(cursor, taken)
         _add_tallies(cursor, taken, view)
+        write_reliances(cursor, taken.relying)
         rows = []
         for done, fetched in accounted:
             number = None
@@ -379,6 +381,7 @@ class _View:
         if holders:
             holders |= {c.holder for c in self.certificates.values() if c.holder}
         self._holders = self._read_holders([identity.holder_key(h) for h in holders])
+        self.relying = Reliances(cursor, batch, self.certificates, library[0])
 
     def _read_certificates(self, keys: list[bytes]) -> dict[bytes, Certificate]:
         found: dict[bytes, Certificate] = {}
@@ -400,7 +403,7 @@ class _View:
         for opened in batch:
             folded = 0
             for event in opened.events:
-                if isinstance(event, str) or event.kind != CORRECTED:
+                if not isinstance(event, Event) or event.kind != CORRECTED:
                     continue
                 known = self.certificates.get(event.key)
                 if known is None or known.standing.count > lifecycle.MAX_CORRECTABLE:

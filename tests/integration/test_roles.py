@@ -32,13 +32,17 @@ WRITES: Mapping[str, Mapping[str, Mapping[str, set[str]]]] = {
             table: {"INSERT": ALL}
             for table in (
                 *("entry", "lines", "delta", "transition", "holder_act", "lane_note"),
-                *("equivocation", "accounting", "outbox", "catalogue"),
+                *("equivocation", "accounting", "outbox", "catalogue", "reliance_act", "recall"),
             )
         },
         **{
             table: {"INSERT": ALL, "UPDATE": ALL}
-            for table in ("certificate", "holder", "lane", "intake", "registry_record", "tally")
+            for table in (
+                *("certificate", "holder", "lane", "intake", "registry_record", "tally"),
+                "reliance",
+            )
         },
+        "reliance_hold": {"INSERT": ALL, "UPDATE": {"end_index", "end_position"}},
         "allocation": {"UPDATE": TURN},
     },
     "sequencer": {
@@ -81,10 +85,12 @@ HIDDEN = {
 RELAY_READS = {
     *("allocation", "head", "entry", "checkpoint", "tile", "lane", "outbox"),
     *("expiry_notice", "relay", "registry_record"),
+    *("reliance", "reliance_hold", "recall", "transition"),
 }
 APPEND_ONLY = {
     *("entry", "lines", "delta", "transition", "holder_act", "lane_note", "equivocation"),
     *("accounting", "outbox", "status", "blinding_secret", "expiry_notice", "status_secret"),
+    *("reliance_act", "recall"),
 }
 
 

@@ -44,6 +44,7 @@ from ledger.note import format_note, parse_note, parse_vkey, sign
 from ledger.policy import format_policy, parse_policy
 from ledger.receipt import format_lane, format_notice, format_receipt, parse_message, parse_receipt
 from ledger.registry import Registry, apply_note, genesis_records
+from ledger.reliance import parse_reliance
 from ledger.statusmap import MapHead
 from ledger.witnessing import format_request, parse_request, parse_size
 from tests.world import (
@@ -58,6 +59,7 @@ from tests.world import (
     make_header,
     make_note,
     make_record,
+    make_reliance,
     type_change,
 )
 
@@ -185,6 +187,10 @@ PARSERS: dict[str, tuple[Callable[[bytes], Any], bytes]] = {
     "record": (_same(_record), make_record([EVENT])),
     "open_record": (_opened, make_record([EVENT])),
     "event": (lambda d: parse_event(d, bytes(32)), EVENT),
+    "reliance": (
+        lambda d: parse_reliance(d, bytes(32)),
+        make_reliance("relied", "2026-1", "A-1", "B-2", tree_size=8),
+    ),
     "entry": (_same(lambda d: canonical.format(parse_entry(d))), ENTRY),
     "transition": (_same(_transition), TRANSITION),
     "lifecycle record": (

@@ -55,6 +55,15 @@ from ledger.registry import (
     record_hash,
     tree_root,
 )
+from ledger.reliance import (
+    Recall,
+    format_recall,
+    format_reliance,
+    hide_case,
+    hide_clerk,
+    parse_reliance,
+    recall_id,
+)
 from ledger.statusmap import (
     CERTIFICATES,
     HOLDERS,
@@ -122,6 +131,7 @@ def make_examples() -> dict[str, str]:
     _status(out, book, view, entries, logged)
     _following(out)
     _catalogue(out)
+    _relying(out)
     out["holder-evidence"] = _holder_evidence()
     return out
 
@@ -531,6 +541,34 @@ def _following(out: dict[str, str]) -> None:
     out["ends"] = "\n".join(
         expiry.format_notice(ORIGIN, certificate, end, step).decode() for step in (30, 0)
     )
+
+
+def _relying(out: dict[str, str]) -> None:
+    """What an office says that relies on the certificate of the other examples, and hears."""
+    key = identity.certificate_key(TYPE, DEPARTMENT, NUMBER)
+    office, service = "hn-mzj", "open-restaurant"
+    case = hide_case(EVENT_ID_KEY, service, "2026-000123")
+    common = {"office": office, "service": service, "case": case}
+    said = {
+        "certificates": [{"map_key": key.hex(), "version": 1}],
+        "clerk": hide_clerk(EVENT_ID_KEY, "ann"),
+        "lasts": "decision",
+        "tree_size": 8,
+        "use_for": "licence-application",
+    }
+    act, end = (_sha(kind.encode())[:32] for kind in ("relied", "ended"))
+    time, source = "2026-03-01T08:00:10+08:00", f"/departments/{office}"
+    lines = [
+        format_reliance(kind=kind, reliance_id=one, source=source, time=time, data=data)
+        for kind, one, data in (("relied", act, {**common, **said}), ("ended", end, common))
+    ]
+    key = parse_reliance(lines[0], merkle.leaf_hash(lines[0])).key
+    out["reliance"] = "\n".join(
+        (*(line.decode() for line in lines), f"key of the reliance: {key.hex()}")
+    )
+    told = (office, case, act, 0, 9, 0, "revoked", "annulled", "forged", _time(20))
+    recall = Recall(recall_id(case, act, 0, 9, 0), *told)
+    out["recall"] = format_recall(ORIGIN, recall).decode()
 
 
 def _unbase64(part: bytes) -> str:

@@ -1,0 +1,215 @@
+"""Reliances in the turn: what the batch needs is read at once, what it did is written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from psycopg2.extensions import cursor as Cursor
+
+from ..admission import MAX_FOLDED, Certificate, Opened
+from ..errors import Conflict
+from ..event import ISSUED, Event
+from ..lifecycle import parse_transition
+from ..reliance import Reliance
+from ..relying import Case, Hold, Relying, Step
+from .copying import bigint, copy, integer
+from .statements import sql
+
+
+class Reliances:
+    """`relying.RelyingView` over the open transaction."""
+
+    def __init__(
+        self,
+        cursor: Cursor,
+        batch: Sequence[Opened],
+        certificates: Mapping[bytes, Certificate],
+        load: Callable[[bytes], Any],
+    ) -> None:
+        """`certificates` are the current ones of the batch's events."""
+        self._cursor = cursor
+        self._load = load
+        items = [e for opened in batch for e in opened.events if isinstance(e, Reliance)]
+        changed = {
+            event.key
+            for opened in batch
+            for event in opened.events
+            if isinstance(event, Event) and event.kind != ISSUED and event.key in certificates
+        }
+        self._relied = self._read_relied(changed)
+        self._cases: dict[bytes, Case] = {}
+        self._counts: dict[bytes, int] = {}
+        self._steps: dict[bytes, list[Step]] = {}
+        self._times: dict[int, int] = {}
+        if items:
+            self._cases = self._read_cases(sorted({item.key for item in items}))
+            self._counts = self._read_counts(
+                {key for item in items for key, _, _ in item.certificates}
+            )
+            self._read_steps(self._judged(batch))
+            self._times = self._read_times(sorted({item.tree_size - 1 for item in items}))
+
+    def case(self, key: bytes) -> Case | None:
+        return self._cases.get(key)
+
+    def is_relied(self, certificate: bytes) -> bool:
+        return certificate in self._relied
+
+    def count(self, certificate: bytes) -> int:
+        return self._counts.get(certificate, 0)
+
+    def steps(self, certificate: bytes) -> Sequence[Step]:
+        return self._steps.get(certificate, ())
+
+    def status_time(self, index: int) -> int | None:
+        return self._times.get(index)
+
+    def _rows(self, name: str, keys: Iterable[bytes]) -> list[tuple[Any, ...]]:
+        listed = list(keys)
+        if not listed:
+            return []
+        # one value, which the statement cuts: literals by the thousand are slow to parse
+        self._cursor.execute(sql(name), {"keys": b"".join(listed), "count": len(listed)})
+        return [
+            tuple(bytes(v) if isinstance(v, memoryview) else v for v in row)
+            for row in self._cursor.fetchall()
+        ]
+
+    def _read_relied(self, changed: set[bytes]) -> set[bytes]:
+        return {key for (key,) in self._rows("read_relied_certificates", changed)}
+
+    def _read_cases(self, keys: list[bytes]) -> dict[bytes, Case]:
+        found = {
+            key: Case(acts, is_ended) for key, acts, is_ended in self._rows("read_reliances", keys)
+        }
+        for key, event_id, line_hash in self._rows("read_reliance_ids", found):
+            found[key].event_ids[event_id.hex()] = line_hash
+        for key, certificate, event_id, *rest in self._rows("read_open_holds", found):
+            found[key].holds[certificate] = Hold(event_id.hex(), *rest)
+        return found
+
+    def _read_counts(self, keys: set[bytes]) -> dict[bytes, int]:
+        return dict(self._rows("read_history_lengths", keys))
+
+    def _judged(self, batch: Sequence[Opened]) -> set[bytes]:
+        """The certificates relied on, as far as the batch's bundles may fold histories."""
+        found: set[bytes] = set()
+        for opened in batch:
+            folded = 0
+            for item in opened.events:
+                if isinstance(item, Reliance):
+                    for key, _, _ in item.certificates:
+                        folded += self.count(key)
+                        if folded <= MAX_FOLDED:
+                            found.add(key)
+        return found
+
+    def _read_steps(self, keys: set[bytes]) -> None:
+        for key, index, position, data in self._rows("read_steps", keys):
+            step = (index, position, parse_transition(self._load(data)))
+            self._steps.setdefault(key, []).append(step)
+
+    def _read_times(self, indexes: list[int]) -> dict[int, int]:
+        self._cursor.execute(sql("read_status_times"), {"indexes": indexes})
+        return dict(self._cursor.fetchall())
+
+
+def write_reliances(cursor: Cursor, done: Relying) -> None:
+    """Write what a turn did to reliances, in its transaction."""
+    if done.acts:
+        _write_acts(cursor, done)
+    if done.marks:
+        cursor.execute(sql("read_next_recall"))
+        ((number,),) = cursor.fetchall()
+        copy(
+            cursor,
+            "recall",
+            "number, log_index, position, certificate, cause_index, cause_position, reliance_key",
+            (
+                (
+                    bigint(number + n),
+                    bigint(mark.log_index),
+                    integer(mark.position),
+                    mark.certificate,
+                    bigint(mark.cause_index),
+                    integer(mark.cause_position),
+                    mark.reliance,
+                )
+                for n, mark in enumerate(done.marks)
+            ),
+        )
+
+
+def _write_acts(cursor: Cursor, done: Relying) -> None:
+    first = {act.key: act.item for act in done.acts}
+    rows = [
+        (key, item.office, item.service, bytes.fromhex(item.case), done.cases[key])
+        for key, item in first.items()
+    ]
+    cursor.execute(
+        sql("upsert_reliances"),
+        {
+            "keys": [row[0] for row in rows],
+            "offices": [row[1] for row in rows],
+            "services": [row[2] for row in rows],
+            "cases": [row[3] for row in rows],
+            "acts": [row[4].acts for row in rows],
+            "ended": [row[4].ended for row in rows],
+        },
+    )
+    _check_all(cursor, len(rows))
+    copy(
+        cursor,
+        "reliance_act",
+        "reliance_key, ordinal, log_index, position, event_id, line_hash",
+        (
+            (
+                act.key,
+                integer(act.ordinal),
+                bigint(act.log_index),
+                integer(act.position),
+                bytes.fromhex(act.item.id),
+                act.item.line_hash,
+            )
+            for act in done.acts
+        ),
+    )
+    copy(
+        cursor,
+        "reliance_hold",
+        "certificate, reliance_key, log_index, position, number, version, tree_size, lasts,"
+        " event_id",
+        (
+            (
+                certificate,
+                key,
+                bigint(hold.log_index),
+                integer(hold.position),
+                integer(hold.number),
+                bigint(hold.version),
+                bigint(hold.tree_size),
+                hold.lasts.encode(),
+                bytes.fromhex(hold.act),
+            )
+            for key, certificate, hold in done.holds
+        ),
+    )
+    if done.closed:
+        cursor.execute(
+            sql("end_holds"),
+            {
+                "certificates": [certificate for _, certificate, _, _, _ in done.closed],
+                "keys": [key for key, _, _, _, _ in done.closed],
+                "indexes": [hold.log_index for _, _, hold, _, _ in done.closed],
+                "positions": [hold.position for _, _, hold, _, _ in done.closed],
+                "end_indexes": [index for _, _, _, index, _ in done.closed],
+                "end_positions": [position for _, _, _, _, position in done.closed],
+            },
+        )
+        _check_all(cursor, len(done.closed))
+
+
+def _check_all(cursor: Cursor, count: int) -> None:
+    if cursor.rowcount != count:
+        raise Conflict("registry-conflict", f"reliances: {cursor.rowcount} rows, {count} expected")

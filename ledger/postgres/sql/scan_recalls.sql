@@ -1,0 +1,4 @@
+-- Streams recalls by what made them (sorts the whole table).
+SELECT log_index, position, number, certificate, cause_index, cause_position, reliance_key
+FROM recall
+ORDER BY log_index, number
