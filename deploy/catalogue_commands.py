@@ -6,20 +6,35 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from consumers.lint_report import format_json, format_sarif, format_text, is_failing
 from deploy.environment import Environment
 from ledger.catalogue import Catalogue, PublicService, parse_catalogue, read_catalogue
 from ledger.errors import Malformed, Refused
+from ledger.lint import ERROR, NOTE, RULES, WARNING, lint, name_of
+from ledger.positions import Positions
 from ledger.postgres.connection import connect
 from ledger.postgres.reader import Reader
+from ledger.revision import REVISION_CODES, compare
+from ledger.sharing import rank_gains
+
+_LANGUAGES = ("en", "zh")
 
 _CATALOGUE = """\
 Public services and what each demands, in the words of CCCEV and CPSV-AP: a service has
 requirements, a requirement is met by any one of its evidence type lists, a list by everything in
 it. A catalogue is a JSON file, described in ledger/FORMATS.md; each published version's root is an
 entry of the log, so that what was demanded when can be proven."""
+_LINT = """\
+Find what is absurd in a catalogue, each finding with its line, in English and Chinese. With
+--against, find what a new version demands that an earlier one did not. Exit 0, 1 with findings
+(--fail-on), 2 when the file is no catalogue.
+
+rules (the last six are the reasons of 2018 to cancel a proof, 六个一律):
+"""
 
 
 def add_commands(commands: Any) -> None:
@@ -28,6 +43,7 @@ def add_commands(commands: Any) -> None:
         "catalogue", help="what public services demand", description=_CATALOGUE
     )
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    _add_simulation(commands)
     check = _add(
         verbs,
         "check",
@@ -65,6 +81,51 @@ def add_commands(commands: Any) -> None:
     show.add_argument("--service", metavar="CODE", help="only this service")
     show.add_argument("--json", action="store_true", help="the file as published, or the list")
     show.set_defaults(run=run_show)
+    linting = _add(
+        verbs,
+        "lint",
+        "find absurd and circular demands",
+        _LINT + "".join(f"  {rule.code:<27} {rule.en}\n" for rule in RULES.values()),
+        "certledger catalogue lint town.json",
+        "certledger catalogue lint town.json --only circular-demand,own-evidence --json",
+        "certledger catalogue lint town.json --sarif > town.sarif",
+        "certledger catalogue lint town-2.json --against town-1.json",
+    )
+    linting.add_argument("file", type=Path)
+    linting.add_argument(
+        "--against",
+        type=Path,
+        metavar="OLD",
+        help="show instead what FILE demands and this earlier version did not; exit 1 if anything",
+    )
+    linting.add_argument("--only", metavar="CODES", help="rules, separated by commas")
+    linting.add_argument(
+        "--fail-on",
+        choices=(ERROR, WARNING, NOTE, "never"),
+        default=ERROR,
+        help="exit 1 when there is a finding of this level or above (default: error)",
+    )
+    form = linting.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="findings as JSON")
+    form.add_argument("--sarif", action="store_true", help="findings as SARIF 2.1.0")
+    linting.set_defaults(run=run_lint)
+
+
+def _add_simulation(commands: Any) -> None:
+    parser = _add(
+        commands,
+        "simulate-sharing",
+        "which demands would fall if an office published what it issues",
+        "For every evidence type that is no certificate of the ledger yet: if its office\n"
+        "published it, how many demands of how many services would fall, the largest first. A\n"
+        "demand falls when one of its lists can be had whole from the ledger.",
+        "certledger simulate-sharing town.json",
+        "certledger simulate-sharing town.json --top 5 --json",
+    )
+    parser.add_argument("file", type=Path)
+    parser.add_argument("--top", type=int, default=20, help="how many (default 20)")
+    parser.add_argument("--json", action="store_true", help="as JSON on standard output")
+    parser.set_defaults(run=run_simulate_sharing)
 
 
 def _add(
@@ -157,6 +218,61 @@ def run_publish(args: argparse.Namespace, env: Environment) -> int:
     return 0
 
 
+def run_lint(args: argparse.Namespace, env: Environment) -> int:
+    """certledger catalogue lint"""
+    made = load_catalogue(args.file)
+    if args.against is None:
+        findings = lint(made)
+    else:
+        old = load_catalogue(args.against)
+        if old.record_name != made.record_name or old.version >= made.version:
+            raise Refused(
+                "usage",
+                f"{args.against} is {old.record_name} version {old.version}, no earlier version of "
+                f"{made.record_name} version {made.version}",
+            )
+        findings = compare(old, made)
+    if args.only is not None:
+        wanted = args.only.split(",")
+        unknown = [code for code in wanted if code not in RULES and code not in REVISION_CODES]
+        if unknown:
+            raise Malformed("usage", f"no rule {unknown[0]!r}: the rules are {', '.join(RULES)}")
+        findings = [finding for finding in findings if finding.code in wanted]
+    positions = Positions(read_file(args.file).decode())
+    if args.json:
+        print(format_json(findings, str(args.file), positions))
+    elif args.sarif:
+        print(format_sarif(findings, str(args.file), positions))
+    else:
+        for line in format_text(findings, str(args.file), positions):
+            print(line)
+    return 1 if any(is_failing(finding, args.fail_on) for finding in findings) else 0
+
+
+def run_simulate_sharing(args: argparse.Namespace, env: Environment) -> int:
+    """certledger simulate-sharing"""
+    made = load_catalogue(args.file)
+    gains = rank_gains(made)[: max(0, args.top)]
+    if args.json:
+        print(json.dumps([asdict(gain) for gain in gains], ensure_ascii=False, indent=1))
+        return 0
+    total = made.requirement_count
+    print(f"{made.code}: {total:,} demands of {len(made.services):,} services")
+    print("demands  services  freed  paper copies  if")
+    for gain in gains:
+        office = (
+            "whoever issues it (not stated)"
+            if gain.organisation is None
+            else name_of(made.organisations[gain.organisation].names, *_LANGUAGES)
+        )
+        what = name_of(made.evidence_types[gain.evidence_type].names, *_LANGUAGES)
+        print(
+            f"{gain.demands:>7,}  {gain.services:>8,}  {gain.freed:>5,}  {gain.copies:>12,}  "
+            f"{office} published “{what}”"
+        )
+    return 0
+
+
 def run_show(args: argparse.Namespace, env: Environment) -> int:
     """certledger catalogue show"""
     connection = connect(env.postgres_url, "catalogue")
@@ -195,16 +311,16 @@ def _list(found: dict[str, list[dict[str, Any]]], as_json: bool) -> int:
 
 
 def _tell(made: Catalogue, service: PublicService) -> list[str]:
-    authority = name_of(made.organisations[service.competent_authority].names)
-    lines = [f"\n{service.code}  {name_of(service.names)}  ({authority})"]
+    authority = name_of(made.organisations[service.competent_authority].names, *_LANGUAGES)
+    lines = [f"\n{service.code}  {name_of(service.names, *_LANGUAGES)}  ({authority})"]
     if not service.stated:
         lines.append("  what it demands is not stated")
     for requirement in service.requirements:
-        lines.append(f"  {requirement.code}  {name_of(requirement.names)}")
+        lines.append(f"  {requirement.code}  {name_of(requirement.names, *_LANGUAGES)}")
         for number, one in enumerate(requirement.lists):
             names = []
             for material in one:
-                said = name_of(made.evidence_types[material.evidence_type].names)
+                said = name_of(made.evidence_types[material.evidence_type].names, *_LANGUAGES)
                 if material.paper_copies:
                     said += f", {material.paper_copies} on paper"
                 if material.max_age_days is not None:
@@ -214,8 +330,3 @@ def _tell(made: Catalogue, service: PublicService) -> list[str]:
         if requirement.commitment:
             lines.append("    or a written commitment")
     return lines
-
-
-def name_of(names: Any) -> str:
-    """A name in one language: English, else Chinese, else the first."""
-    return str(names.get("en") or names.get("zh") or next(iter(names.values())))
