@@ -6,12 +6,14 @@ import base64
 import json
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import pytest
+
+from ledger.errors import LedgerError
 
 HERE = Path(__file__).resolve().parent
 VERIFIER = HERE.parent / "consumers" / "http" / "page" / "verifier"
@@ -22,6 +24,14 @@ needs_node = pytest.mark.skipif(NODE is None, reason="node is not installed")
 def encode(data: bytes) -> str:
     """Bytes as tasks have them."""
     return base64.b64encode(data).decode()
+
+
+def outcome(examine: Callable[[], Any]) -> dict[str, Any]:
+    """What Python says, in the form of a task's result."""
+    try:
+        return {"result": json.loads(json.dumps(examine()))}
+    except LedgerError as err:
+        return {"kind": type(err).__name__, "code": err.code, "message": err.message}
 
 
 class Node:
@@ -38,7 +48,8 @@ class Node:
     def perform(self, tasks: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         """What each task gives: `result`, or `kind`, `code` and `message` of what was refused."""
         process = self._process
-        assert process.stdin is not None and process.stdout is not None
+        assert process.stdin is not None
+        assert process.stdout is not None
         process.stdin.write(json.dumps(list(tasks)) + "\n")
         process.stdin.flush()
         line = process.stdout.readline()

@@ -113,7 +113,9 @@ def unassigned_edges() -> str:
     for part in unassigned._RANGES.split():
         ends = [int(end, 16) for end in part.split("-")]
         edges += (ends[0], ends[-1] + 1)
-    return " ".join(_base36(edge - before) for before, edge in zip([0, *edges], edges, strict=False))
+    return " ".join(
+        _base36(edge - before) for before, edge in zip([0, *edges], edges, strict=False)
+    )
 
 
 def _base36(number: int) -> str:

@@ -499,7 +499,9 @@ export class Examination {
     const name = treePlace({ name: `department/${this.evidence.certificate.issuer}` });
     const { records, registrySize } = this.evidence;
     const places = new Map([[-1, ""], [registrySize, "\u{10ffff}"]]);
-    for (const { index, value } of records) places.set(index, treePlace(value));
+    for (const { index, value, data } of records) {
+      places.set(index, treePlace(parseRecord(value, data.length)));
+    }
     return records.length > 0 && [...places].some(([index, before]) =>
       places.has(index + 1) && byCodePoints(before, name) < 0 &&
       byCodePoints(name, places.get(index + 1)) < 0);

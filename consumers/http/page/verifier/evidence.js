@@ -271,8 +271,9 @@ function parseBundle(short, origin) {
 /** Gives the lines of a bundle that are shown their paths. */
 function linePaths(bundle, history, events) {
   const own = events.filter(({ ordinal }) => history[ordinal].index === bundle.index);
-  if (!own.length && !bundle.joined.length) return;
   const hashes = new Map(own.map(({ ordinal }) => [history[ordinal].position, history[ordinal].lineHash]));
+  if (hashes.size < own.length) throw bad("a line is shown for two elements of the history");
+  if (!own.length && !bundle.joined.length) return;
   const paths = splitPaths(hashes, bundle.header.count, bundle.joined);
   for (const event of own) event.path = paths.get(history[event.ordinal].position);
 }

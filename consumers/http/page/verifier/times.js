@@ -112,7 +112,7 @@ function zoneOffset(text, wall, zone) {
   }
   let clock;
   try {
-    clock = new Intl.DateTimeFormat("en-u-ca-iso8601-nu-latn", {
+    clock = new Intl.DateTimeFormat("en-u-ca-gregory-nu-latn", {
       timeZone: zone,
       hourCycle: "h23",
       era: "short",
