@@ -12,7 +12,7 @@ from hashlib import sha256
 from typing import Protocol
 
 _TAG = b"certledger bucket v1\n"
-MEAN, _GROUP, _TILE = 16, 2, 8  # records a bucket at most; levels below and of a tile
+MEAN, _GROUP, _TILE = 8, 2, 8  # records a bucket at most; levels below and of a tile
 _SMALL = 64  # pairs of a bucket that is hashed whole
 
 

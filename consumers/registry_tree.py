@@ -15,7 +15,7 @@ class RegistryTree:
     def __init__(self) -> None:
         self.registry = Registry("", {})
         self.lanes: dict[tuple[str, int], Lane] = {}
-        self._leaves: dict[bytes, bytes] = {}  # name to leaf hash
+        self._leaves: dict[bytes, bytes] = {}  # place in the tree's order to leaf hash
         self._sorted: list[bytes] = []
         self._moved: set[tuple[str, int]] = set()
 
@@ -32,7 +32,7 @@ class RegistryTree:
         """Take a new or changed record."""
         name = record["name"]
         self.registry = Registry(self.registry.origin, {**self.registry.records, name: record})
-        self._put_leaf(name, registry.record_hash(record))
+        self._put_leaf(record)
 
     def open_lanes(self, department: str, count: int, index: int, leaf: bytes) -> None:
         """Open a department's lanes, numbered from 0, by entry `index` with this leaf hash."""
@@ -49,14 +49,14 @@ class RegistryTree:
         for department, number in self._moved:
             lane = self.lanes[department, number]
             record = registry.lane_record(department, number, lane.index, lane.value())
-            self._put_leaf(record["name"], registry.record_hash(record))
+            self._put_leaf(record)
         self._moved.clear()
         if not self._sorted:
             self._sorted = sorted(self._leaves)
-        return merkle.root([self._leaves[name] for name in self._sorted])
+        return merkle.root([self._leaves[place] for place in self._sorted])
 
-    def _put_leaf(self, name: str, leaf: bytes) -> None:
-        key = name.encode()
-        if key not in self._leaves:
+    def _put_leaf(self, record: dict[str, Any]) -> None:
+        place = registry.tree_place(record)
+        if place not in self._leaves:
             self._sorted = []
-        self._leaves[key] = leaf
+        self._leaves[place] = registry.record_hash(record)

@@ -24,7 +24,7 @@ from ledger.checkpoint_keys import TrustedKey
 from ledger.cosignature import parse_cosigner_key
 from ledger.entry import parse_entry
 from ledger.errors import LedgerError
-from ledger.note import VerifierKey
+from ledger.note import VerifierKey, parse_vkey
 from ledger.policy import Policy, Witness, format_policy, parse_policy, simple_policy
 from ledger.postgres.connection import transaction
 from ledger.postgres.rows import read_origin, read_registry
@@ -120,8 +120,10 @@ def write_trust(
     """
     origin, genesis = read_genesis(connection)
     with transaction(connection) as cursor:
-        keys = read_registry(cursor, read_origin(cursor)).checkpoint_keys
+        registry = read_registry(cursor, read_origin(cursor))
+        keys = registry.checkpoint_keys
         keys = tuple(replace(key, until_time=_end(cursor, key)) for key in keys)
+        operator = registry.value("operator")
         published = read_published(cursor)
     path = data / "trust.json"
     before = parse_trust(path.read_bytes()) if path.exists() else None
@@ -136,6 +138,7 @@ def write_trust(
         status_list_keys=tuple(status_list_keys)
         or (() if before is None else before.status_list_keys),
         quorums=_with_policy(quorums, wanted, size),
+        operator=None if operator is None else parse_vkey(operator["vkey"]),
     )
     write_atomically(path, format_trust(trust))
 

@@ -21,7 +21,7 @@ from .cosignature import short_name
 from .entry import format_registry, parse_entry
 from .errors import LedgerError, Malformed, ProofError, Unavailable
 from .event import CORRECTED, ISSUED, TRANSFERRED_IN, parse_event
-from .evidence import CertificateId, Evidence, Shown, ShownEvent, Step, parse_evidence
+from .evidence import Beginning, CertificateId, Evidence, Shown, ShownEvent, Step, parse_evidence
 from .finding import INCOMPLETE, UNCLEAR, find
 from .lifecycle import Standing, Transition, make_transition
 from .note import Note, VerifierKey, parse_note, parse_vkey
@@ -36,6 +36,7 @@ from .registry import (
     key_active,
     key_name,
     registration_text,
+    tree_place,
 )
 from .statusmap import CERTIFICATES, check_membership
 from .trust import Trust
@@ -399,8 +400,8 @@ class Examination:
                 is_theirs = said["department"] == department and key_active(said, index)
                 if is_theirs and is_signed_by(note, parse_vkey(said["vkey"])):
                     return other
-        operator = parse_vkey(self.entries[0]["operator_vkey"])
-        if role != REGISTRY_ROLE or not is_signed_by(note, operator):
+        operator = self.trust.operator
+        if operator is None or role != REGISTRY_ROLE or not is_signed_by(note, operator):
             raise ProofError("proof-failed", f"nobody vouches for {name[:68]} in entry {index}")
         return OPERATOR
 
@@ -462,7 +463,7 @@ class Examination:
     def _checkpoint(self) -> Check:
         evidence = self.evidence
         return judge_checkpoint(
-            evidence.origin, evidence.checkpoint, evidence.entry(0), evidence.status, self.trust
+            evidence.origin, evidence.checkpoint, evidence.genesis, evidence.status, self.trust
         )
 
     def _status(self) -> Check:
@@ -646,10 +647,9 @@ class Examination:
 
     def _is_unregistered(self) -> bool:
         """Whether neighbours in the registry, which is ascending, leave no place for the issuer."""
-        name = f"department/{self.evidence.certificate.issuer}".encode()
+        name = tree_place({"name": f"department/{self.evidence.certificate.issuer}"})
         shown = {
-            record.index: parse_record(record.data)["name"].encode()
-            for record in self.evidence.records
+            record.index: tree_place(parse_record(record.data)) for record in self.evidence.records
         }
         places = {-1: b"", self.evidence.registry_size: b"\xff", **shown}
         return bool(shown) and any(
@@ -748,7 +748,7 @@ def judge(examine: Mapping[str, Callable[[], Check]]) -> tuple[Check, ...]:
 
 
 def judge_checkpoint(
-    origin: str, signed: bytes, genesis: Shown | None, status: Shown, trust: Trust
+    origin: str, signed: bytes, genesis: Beginning, status: Shown, trust: Trust
 ) -> Check:
     """Check 4, of the signed checkpoint of evidence of the ledger `origin`: the ledger's signatures
     and the witnesses' quorum as the trust file asks for them, and the ledger's beginning.
@@ -759,9 +759,9 @@ def judge_checkpoint(
         return Check(CHECKPOINT, NOT_CHECKED, err.message, {}, err.code)
     if origin != checkpoint.origin:
         raise ProofError("checkpoint-refused", "evidence and checkpoint name two ledgers")
-    if genesis is None or merkle.leaf_hash(genesis.data) != trust.genesis:
+    if genesis.leaf_hash != trust.genesis:
         raise ProofError("checkpoint-refused", "this is no ledger that began as the trusted one")
-    _check_logged(genesis, checkpoint)
+    merkle.check_inclusion(genesis.leaf_hash, 0, checkpoint.size, genesis.path, checkpoint.root)
     until = trust.until_time(checkpoint.size)
     if until is not None:
         time = times.parse_moment(read_status_entry(status, checkpoint)["time"])

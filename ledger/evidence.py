@@ -1,28 +1,46 @@
-"""The evidence file, `certledger evidence v1`: everything a verifier needs but the trust file.
+"""The evidence file, `certledger evidence v2`: everything a verifier needs but the trust file.
 
-Canonical JSON. Proof hashes stand once in `nodes`, in the order of their first use; a proof is a
-list of numbers into it and, expanded, exactly what `checkpoint.format_proof` prints. Nothing in a
-parsed file is proven yet: `checking.check` does that. FORMATS.md, section 13.
+Canonical JSON. What follows from the rest is left out: of entries and keys' records what
+`short_forms` makes again, of proofs the hashes that the leaves shown beside them give. A parsed
+file has it all again, every leaf with the whole path that C2SP tlog-proof has. Nothing in it is
+proven yet: `checking.check` does that. FORMATS.md, section 13.
 """
 
 from __future__ import annotations
 
-import base64
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
-from . import canonical, identity, times
+from . import canonical, identity, merkle, times
 from .bundle import MAX_EVENTS as MAX_BUNDLE_EVENTS
-from .checkpoint import format_proof
+from .bundle import Header
+from .checkpoint import format_proof, parse_checkpoint
+from .entry import format_registry
 from .errors import LedgerError, Malformed
-from .lifecycle import Transition, parse_transition
-from .note import decode_base64, decode_hash
+from .event import parse_event
+from .lifecycle import Transition, make_transition, parse_transition
+from .note import format_lines, parse_note
 from .question import Question, format_instant
-from .statusmap import Membership, Part
+from .short_forms import (
+    RegisteredKey,
+    decode,
+    decode_hashes,
+    encode,
+    encode_hashes,
+    expand_bundle,
+    expand_record,
+    expand_signatures,
+    expand_status,
+    registered_key,
+    shorten_bundle,
+    shorten_record,
+    shorten_signatures,
+    shorten_status,
+)
+from .statusmap import MAX_K, PAIR, Membership, Part
 
-FORM = "certledger evidence v1"
+FORM = "certledger evidence v2"
 MAX_EVIDENCE = 4 * 1024 * 1024
 MAX_PATH = 63  # hashes: a tree of 2^63 leaves
 MAX_EVENTS = 256  # shown in full
@@ -74,6 +92,14 @@ class Shown:
 
 
 @dataclass(frozen=True, slots=True)
+class Beginning:
+    """The leaf hash of entry 0, which the trust file knows, with its path."""
+
+    leaf_hash: bytes
+    path: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Since:
     """That the log under the checkpoint begins with the one of `size` leaves: the consistency proof
     (RFC 9162 section 2.1.4) for who saw that one.
@@ -104,7 +130,8 @@ class Evidence:
     question: Question
     history: tuple[Step, ...]  # complete, in ledger order; none for an absent certificate
     events: tuple[ShownEvent, ...]  # ascending ordinals
-    entries: tuple[Shown, ...]  # ascending log indexes: entry 0, those of the events
+    genesis: Beginning
+    entries: tuple[Shown, ...]  # ascending log indexes: the bundles of the events
     bucket: Membership  # of the certificate's map key under the status entry
     registry_size: int
     records: tuple[Shown, ...]  # ascending places in the registry's tree
@@ -114,10 +141,6 @@ class Evidence:
     checkpoint: bytes
     since: Since | None = None
 
-    def entry(self, index: int) -> Shown | None:
-        """The shown entry at a log index."""
-        return next((e for e in self.entries if e.index == index), None)
-
     def proof(self, shown: Shown) -> bytes:
         """The C2SP tlog-proof of a shown log entry."""
         return format_proof(shown.index, shown.path, self.checkpoint)
@@ -126,93 +149,152 @@ class Evidence:
 # --- printing ------------------------------------------------------------------------------------
 
 
-class Nodes:
-    """Hashes by their number, in the order of first use."""
-
-    def __init__(self) -> None:
-        self.numbers: dict[bytes, int] = {}
-
-    def path(self, hashes: Iterable[bytes]) -> list[int]:
-        """A path as numbers of nodes."""
-        return [self.numbers.setdefault(value, len(self.numbers)) for value in hashes]
-
-    def text(self) -> str:
-        """All nodes, joined."""
-        return base64.b64encode(b"".join(self.numbers)).decode()
-
-
 def format_evidence(evidence: Evidence) -> bytes:
-    """The evidence file's bytes."""
-    nodes = Nodes()
+    """The evidence file's bytes. Malformed where no file says this: what is left out of files does
+    not follow from the rest.
+    """
+    try:
+        data = _print(evidence)
+        told = parse_evidence(data)
+    except LedgerError as err:
+        raise Malformed("malformed-evidence", f"no file can say this: {err.message}") from err
+    if told != evidence:
+        raise Malformed("malformed-evidence", "no file can say this")
+    return data
+
+
+def _print(evidence: Evidence) -> bytes:
     question = evidence.question
-    keys: dict[str, int] = {}
-    for step in evidence.history:
-        keys.setdefault(step.transition.key, len(keys))
-    then = evidence.status_then
-    value = {
+    size = parse_checkpoint(evidence.checkpoint)[0].size
+    shown = {event.ordinal: event for event in evidence.events}
+    keys = _Keys(evidence)
+    log = {0: evidence.genesis.path, evidence.status.index: evidence.status.path}
+    log |= {entry.index: entry.path for entry in evidence.entries}
+    log |= {each.index: each.path for each in evidence.registrations}
+    value: dict[str, Any] = {
         "format": FORM,
-        "origin": evidence.origin,
         "certificate": evidence.certificate.members(),
         "question": {
             "asked_at": format_instant(question.asked_at),
-            "at": _optional(question.at),
-            "known_at": _optional(question.known_at),
-            "version": question.version,
+            **({} if question.at is None else {"at": format_instant(question.at)}),
+            **(
+                {} if question.known_at is None else {"known_at": format_instant(question.known_at)}
+            ),
+            **({} if question.version is None else {"version": question.version}),
         },
-        "keys": list(keys),
         "history": [
-            {
-                "index": step.index,
-                "position": step.position,
-                "line": base64.b64encode(step.line_hash).decode(),
-                "transition": {**step.transition.members(), "key": keys[step.transition.key]},
-            }
-            for step in evidence.history
+            _step_members(step, keys.number(step.transition.key), shown.get(ordinal))
+            for ordinal, step in enumerate(evidence.history)
         ],
-        "events": [
-            {"ordinal": e.ordinal, "line": canonical.loads(e.line), "path": nodes.path(e.path)}
-            for e in evidence.events
-        ],
-        "entries": [shown_members(e, nodes) for e in evidence.entries],
-        "bucket": bucket_members(evidence.bucket, nodes),
-        "registry_size": evidence.registry_size,
-        "records": [shown_members(r, nodes) for r in evidence.records],
-        "registrations": [
-            {
-                "index": r.index,
-                "time": r.time,
-                "signatures": r.signatures.decode(),
-                "path": nodes.path(r.path),
-            }
-            for r in evidence.registrations
-        ],
-        "status": shown_members(evidence.status, nodes),
-        "status_then": then and shown_members(then, nodes),
+        "bundles": [_bundle_members(evidence, entry) for entry in evidence.entries],
+        "keys": keys.members(),
+        "registry": {
+            "size": evidence.registry_size,
+            "records": [
+                {"place": record.index, **shorten_record(record.data)}
+                for record in evidence.records
+                if record.index not in keys.places
+            ],
+            "path": encode_hashes(
+                merkle.join_paths(
+                    {record.index: record.path for record in evidence.records},
+                    evidence.registry_size,
+                )
+                if evidence.records
+                else ()
+            ),
+        },
+        "bucket": _bucket_members(evidence.bucket),
+        "status": shorten_status(evidence.status.data),
         "checkpoint": evidence.checkpoint.decode(),
+        "genesis": encode(evidence.genesis.leaf_hash),
     }
+    if (then := evidence.status_then) is not None:
+        value["status_then"] = {"index": then.index, **shorten_status(then.data)}
+        log[then.index] = then.path
     if (since := evidence.since) is not None:
-        value["since"] = {"size": since.size, "path": nodes.path(since.path)}
-    value["nodes"] = nodes.text()
+        value["since"] = {"size": since.size, "path": encode_hashes(since.path)}
+    value["log"] = encode_hashes(merkle.join_paths(log, size))
     return canonical.format(value)
 
 
-def _optional(moment: int | None) -> str | None:
-    return None if moment is None else format_instant(moment)
+class _Keys:
+    """The keys of a file: those that the history names, in the order of their first use, then the
+    others that are shown, in the registry's order.
+    """
+
+    def __init__(self, evidence: Evidence) -> None:
+        self._origin = evidence.origin
+        self._shown: dict[str, tuple[int, RegisteredKey]] = {}
+        for record in evidence.records:
+            found = registered_key(record.data, evidence.origin)
+            if found is not None:
+                self._shown[found.key(evidence.origin).key_id] = (record.index, found)
+        self.places = {place for place, _ in self._shown.values()}
+        ids = dict.fromkeys(step.transition.key for step in evidence.history)
+        ids |= dict.fromkeys(self._shown)
+        self._numbers = {key_id: number for number, key_id in enumerate(ids)}
+        self._registrations = {each.index: each for each in evidence.registrations}
+
+    def number(self, key_id: str) -> int:
+        """The number of a key in the list."""
+        return self._numbers[key_id]
+
+    def members(self) -> list[Any]:
+        """The list: keys that are shown, ids of those that are not."""
+        return [self._member(key_id) for key_id in self._numbers]
+
+    def _member(self, key_id: str) -> Any:
+        if key_id not in self._shown:
+            return encode(bytes.fromhex(key_id))
+        place, key = self._shown[key_id]
+        value: dict[str, Any] = {
+            "public": encode(key.public),
+            "department": key.department,
+            "role": key.role,
+            "place": place,
+            "from": key.since,
+        }
+        if key.revoked is not None:
+            value["revoked"] = key.revoked
+        registration = self._registrations.get(key.since)
+        if registration is not None:
+            note = parse_note(key.text(self._origin) + b"\n" + registration.signatures)
+            value["time"] = registration.time
+            value["signatures"] = shorten_signatures(note.signatures, self._origin, key.department)
+        return value
 
 
-def shown_members(shown: Shown, nodes: Nodes) -> dict[str, Any]:
-    """A leaf with its path, as a file has it."""
-    data = canonical.loads(shown.data)
-    return {"index": shown.index, "data": data, "path": nodes.path(shown.path)}
+def _step_members(step: Step, key: int, shown: ShownEvent | None) -> dict[str, Any]:
+    place = {"entry": step.index, "position": step.position, "key": key}
+    if shown is not None:
+        line = canonical.loads(shown.line)
+        return {**place, "version": step.transition.version, "line": line}
+    return {**step.transition.members(), **place, "hash": encode(step.line_hash)}
 
 
-def bucket_members(bucket: Membership, nodes: Nodes) -> dict[str, Any]:
-    """What a status map says of a key, as a file has it."""
-    pairs = base64.b64encode(bucket.bucket).decode()
-    value: dict[str, Any] = {"pairs": pairs, "path": nodes.path(bucket.path)}
-    if bucket.part is not None:
-        value["count"], value["first"] = bucket.part.count, bucket.part.first
-        value["paths"] = [nodes.path(path) for path in bucket.part.paths]
+def _bundle_members(evidence: Evidence, entry: Shown) -> dict[str, Any]:
+    value = shorten_bundle(entry.data, evidence.origin)
+    paths = {
+        evidence.history[event.ordinal].position: event.path
+        for event in evidence.events
+        if evidence.history[event.ordinal].index == entry.index
+    }
+    path = merkle.join_paths(paths, value["note"][1]) if paths else []
+    return {"index": entry.index, **value, "path": encode_hashes(path)}
+
+
+def _bucket_members(bucket: Membership) -> dict[str, Any]:
+    value: dict[str, Any] = {
+        "pairs": encode(bucket.bucket),
+        "path": encode_hashes(bucket.path),
+    }
+    if (part := bucket.part) is not None:
+        places = range(part.first, part.first + len(part.paths))
+        value["count"], value["first"] = part.count, part.first
+        value["inner"] = encode_hashes(
+            merkle.join_paths(dict(zip(places, part.paths, strict=True)), part.count)
+        )
     return value
 
 
@@ -221,14 +303,15 @@ def bucket_members(bucket: Membership, nodes: Nodes) -> dict[str, Any]:
 
 def parse_evidence(data: bytes) -> Evidence:
     """The evidence in `data`, which must be what `format_evidence` prints, a newline at its end
-    allowed; Malformed `malformed-evidence` otherwise. Shared nodes cost nothing twice.
+    allowed; Malformed `malformed-evidence` otherwise.
     """
     data = data.removesuffix(b"\n")
     try:
         evidence = _evidence(canonical.parse(data, MAX_EVIDENCE))
+        same = _print(evidence) == data
     except LedgerError as err:
         raise Malformed("malformed-evidence", err.message) from err
-    if format_evidence(evidence) != data:
+    if not same:
         raise Malformed("malformed-evidence", "not printed as an evidence file is")
     return evidence
 
@@ -237,46 +320,166 @@ def _evidence(value: Any) -> Evidence:
     if type(value) is not dict or value.get("format") != FORM:
         raise Malformed("malformed-evidence", f"an evidence file says format {FORM!r}")
     parse_members(
-        {name: member for name, member in value.items() if name != "since"},
-        "format origin certificate question keys history events entries bucket "
-        "registry_size records registrations status status_then checkpoint nodes",
+        value,
+        "format certificate question keys history bundles registry bucket status checkpoint "
+        "genesis log",
+        "status_then since",
     )
-    nodes = parse_nodes(value["nodes"])
-    keys = [parse_text(key) for key in parse_list(value["keys"])]
-    history = tuple(_step(step, keys) for step in parse_list(value["history"]))
-    events = tuple(_event(event, nodes) for event in parse_list(value["events"]))
-    entries = tuple(parse_shown(entry, nodes) for entry in parse_list(value["entries"]))
-    records = tuple(parse_shown(record, nodes) for record in parse_list(value["records"]))
-    registrations = tuple(_registration(each, nodes) for each in parse_list(value["registrations"]))
-    for numbers in (
-        [event.ordinal for event in events],
-        [entry.index for entry in entries],
-        [record.index for record in records],
-        [registration.index for registration in registrations],
-    ):
-        if any(a >= b for a, b in pairwise(numbers)):
-            raise Malformed("malformed-evidence", "what is shown of each kind is ascending")
-    if len(events) > MAX_EVENTS:
+    signed = parse_text(value["checkpoint"]).encode()
+    checkpoint = parse_checkpoint(signed)[0]
+    origin, last = checkpoint.origin, checkpoint.size - 1
+    bundles = {b.index: b for b in (_bundle(each, origin) for each in parse_list(value["bundles"]))}
+    keys = [_key(each, origin) for each in parse_list(value["keys"])]
+    told = [_step(each, keys, bundles) for each in parse_list(value["history"])]
+    history = tuple(step for step, _ in told)
+    lines = {ordinal: line for ordinal, (_, line) in enumerate(told) if line is not None}
+    if len(lines) > MAX_EVENTS:
         raise Malformed("malformed-evidence", f"at most {MAX_EVENTS} events are shown in full")
-    if any(event.ordinal >= len(history) for event in events):
-        raise Malformed("malformed-evidence", "an event is not in the history")
-    then = value["status_then"]
+    statuses = {last: expand_status(parse_members(value["status"], *_STATUS), last)}
+    then = None
+    if "status_then" in value:
+        parse_members(value["status_then"], f"index {_STATUS[0]}", _STATUS[1])
+        then = parse_count(value["status_then"]["index"])
+        statuses[then] = expand_status(value["status_then"], then)
+    genesis = decode(value["genesis"], merkle.HASH_SIZE)
+    logged = {index: bundle.data for index, bundle in bundles.items()} | statuses
+    logged |= {key.since: key.entry for key in keys if key.entry is not None}
+    leaves = {index: merkle.leaf_hash(data) for index, data in logged.items()} | {0: genesis}
+    paths = merkle.split_paths(leaves, checkpoint.size, decode_hashes(value["log"]))
+    events = {n: p for b in bundles.values() for n, p in _line_paths(b, history, lines).items()}
+    size, records = _registry(value["registry"], keys)
     return Evidence(
-        origin=parse_text(value["origin"]),
+        origin=origin,
         certificate=parse_certificate(value["certificate"]),
         question=_question(value["question"]),
         history=history,
-        events=events,
-        entries=entries,
-        bucket=parse_bucket(value["bucket"], nodes),
-        registry_size=parse_count(value["registry_size"]),
+        events=tuple(ShownEvent(n, line, events[n]) for n, line in lines.items()),
+        genesis=Beginning(genesis, paths[0]),
+        entries=tuple(Shown(index, b.data, paths[index]) for index, b in sorted(bundles.items())),
+        bucket=_bucket(value["bucket"]),
+        registry_size=size,
         records=records,
-        registrations=registrations,
-        status=parse_shown(value["status"], nodes),
-        status_then=None if then is None else parse_shown(then, nodes),
-        checkpoint=parse_text(value["checkpoint"]).encode(),
-        since=_since(value["since"], nodes) if "since" in value else None,
+        registrations=tuple(
+            Registration(key.since, key.time, key.signatures, paths[key.since])
+            for key in sorted(keys, key=lambda key: key.since)
+            if key.entry is not None
+        ),
+        status=Shown(last, statuses[last], paths[last]),
+        status_then=None if then is None else Shown(then, statuses[then], paths[then]),
+        checkpoint=signed,
+        since=_since(value["since"]) if "since" in value else None,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Bundle:
+    """A bundle's entry as a file has it."""
+
+    index: int
+    data: bytes
+    header: Header
+    path: list[bytes]  # of its lines that are shown, joined
+
+
+@dataclass(frozen=True, slots=True)
+class _Key:
+    """A key as a file has it: shown at a place in the registry, or nothing but its id."""
+
+    key_id: str
+    place: int = -1
+    record: bytes = b""
+    since: int = -1
+    entry: bytes | None = None  # that registered it
+    time: str = ""
+    signatures: bytes = b""
+
+
+_BUNDLE = "index note outcome source time deltas path"
+_STATUS = "registry_root time", "maps"
+
+
+def _bundle(value: Any, origin: str) -> _Bundle:
+    parse_members(value, _BUNDLE)
+    data, header = expand_bundle(value, origin)
+    return _Bundle(parse_count(value["index"]), data, header, decode_hashes(value["path"]))
+
+
+def _key(value: Any, origin: str) -> _Key:
+    if type(value) is str:
+        return _Key(decode(value, merkle.HASH_SIZE).hex())
+    parse_members(value, "public department role place from", "revoked time signatures")
+    key = RegisteredKey(
+        decode(value["public"], 32),
+        parse_text(value["department"]),
+        parse_text(value["role"]),
+        parse_count(value["from"]),
+        parse_count(value["revoked"]) if "revoked" in value else None,
+    )
+    entry, time, signatures = None, "", b""
+    if "time" in value or "signatures" in value:
+        parse_members(value, "public department role place from time signatures", "revoked")
+        time = parse_text(value["time"])
+        signatures = format_lines(expand_signatures(value["signatures"], origin, key.department))
+        entry = format_registry(key.text(origin) + b"\n" + signatures, time)
+    key_id, place = key.key(origin).key_id, parse_count(value["place"])
+    return _Key(key_id, place, key.record(origin), key.since, entry, time, signatures)
+
+
+def _step(
+    value: Any, keys: list[_Key], bundles: Mapping[int, _Bundle]
+) -> tuple[Step, bytes | None]:
+    """(an element of the history, its line where it is shown)."""
+    if type(value) is not dict or not {"entry", "position", "key"} <= value.keys():
+        raise Malformed("malformed-evidence", "an element of a history has a place and a key")
+    index, position = parse_count(value["entry"]), parse_count(value["position"])
+    number = parse_count(value["key"])
+    if position >= MAX_BUNDLE_EVENTS:
+        raise Malformed("malformed-evidence", f"a bundle has at most {MAX_BUNDLE_EVENTS} events")
+    if number >= len(keys):
+        raise Malformed("malformed-evidence", "an element of a history names no key of the list")
+    key_id = keys[number].key_id
+    if "line" not in value:
+        members = {n: v for n, v in value.items() if n not in ("entry", "position", "hash")}
+        transition = parse_transition({**members, "key": key_id})
+        line_hash = decode(value.get("hash"), merkle.HASH_SIZE)
+        return Step(index, position, line_hash, transition), None
+    parse_members(value, "entry position key version line")
+    bundle = bundles.get(index)
+    if bundle is None:
+        raise Malformed("malformed-evidence", f"no bundle is shown at entry {index}")
+    line = canonical.format(value["line"])
+    line_hash = merkle.leaf_hash(line)
+    event = parse_event(line, line_hash)
+    version = parse_count(value["version"])
+    transition = make_transition(event, bundle.header.department, key_id, version)
+    return Step(index, position, line_hash, transition), line
+
+
+def _line_paths(
+    bundle: _Bundle, history: Sequence[Step], lines: Mapping[int, bytes]
+) -> dict[int, tuple[bytes, ...]]:
+    """The paths of a bundle's lines that are shown, by their place in the history."""
+    ordinals = {history[n].position: n for n in lines if history[n].index == bundle.index}
+    if not ordinals and not bundle.path:
+        return {}
+    hashes = {position: history[n].line_hash for position, n in ordinals.items()}
+    paths = merkle.split_paths(hashes, bundle.header.count, bundle.path)
+    return {ordinals[position]: path for position, path in paths.items()}
+
+
+def _registry(value: Any, keys: list[_Key]) -> tuple[int, tuple[Shown, ...]]:
+    """(number of records in the registry, those that are shown)."""
+    parse_members(value, "size records path")
+    size, joined = parse_count(value["size"]), decode_hashes(value["path"])
+    leaves = {key.place: key.record for key in keys if key.record}
+    for each in parse_list(value["records"]):
+        parse_members(each, "place name since value", "note")
+        leaves[parse_count(each["place"])] = expand_record(each)
+    if not leaves and not joined:
+        return size, ()
+    hashes = {place: merkle.leaf_hash(data) for place, data in leaves.items()}
+    paths = merkle.split_paths(hashes, size, joined)
+    return size, tuple(Shown(place, leaves[place], path) for place, path in paths.items())
 
 
 def parse_certificate(value: Any) -> CertificateId:
@@ -289,100 +492,50 @@ def parse_certificate(value: Any) -> CertificateId:
 
 
 def _question(value: Any) -> Question:
-    parse_members(value, "asked_at at known_at version")
-    version = value["version"]
+    parse_members(value, "asked_at", "at known_at version")
     return Question(
         asked_at=times.parse_moment(parse_text(value["asked_at"])),
-        at=_moment(value["at"]),
-        known_at=_moment(value["known_at"]),
-        version=None if version is None else parse_count(version),
+        at=_moment(value, "at"),
+        known_at=_moment(value, "known_at"),
+        version=parse_count(value["version"]) if "version" in value else None,
     )
 
 
-def _moment(value: Any) -> int | None:
-    return None if value is None else times.parse_moment(parse_text(value))
+def _moment(value: Mapping[str, Any], name: str) -> int | None:
+    return times.parse_moment(parse_text(value[name])) if name in value else None
 
 
-def _step(value: Any, keys: list[str]) -> Step:
-    parse_members(value, "index position line transition")
-    members = value["transition"]
-    if type(members) is not dict or "key" not in members:
-        raise Malformed("malformed-evidence", "not a transition")
-    number, position = parse_count(members["key"]), parse_count(value["position"])
-    if position >= MAX_BUNDLE_EVENTS:
-        raise Malformed("malformed-evidence", f"a bundle has at most {MAX_BUNDLE_EVENTS} events")
-    if number >= len(keys):
-        raise Malformed("malformed-evidence", "a transition names no key of the list")
-    return Step(
-        index=parse_count(value["index"]),
-        position=position,
-        line_hash=parse_hash(value["line"]),
-        transition=parse_transition({**members, "key": keys[number]}),
-    )
-
-
-def _event(value: Any, nodes: tuple[bytes, ...]) -> ShownEvent:
-    parse_members(value, "ordinal line path")
-    return ShownEvent(
-        parse_count(value["ordinal"]),
-        canonical.format(value["line"]),
-        parse_path(value["path"], nodes),
-    )
-
-
-def _registration(value: Any, nodes: tuple[bytes, ...]) -> Registration:
-    parse_members(value, "index time signatures path")
-    signatures = parse_text(value["signatures"]).encode()
-    path = parse_path(value["path"], nodes)
-    return Registration(parse_count(value["index"]), parse_text(value["time"]), signatures, path)
-
-
-def parse_shown(value: Any, nodes: tuple[bytes, ...]) -> Shown:
-    """What `shown_members` made."""
-    parse_members(value, "index data path")
-    data = canonical.format(value["data"])
-    return Shown(parse_count(value["index"]), data, parse_path(value["path"], nodes))
-
-
-def _since(value: Any, nodes: tuple[bytes, ...]) -> Since:
+def _since(value: Any) -> Since:
     parse_members(value, "size path")
-    return Since(parse_count(value["size"]), parse_path(value["path"], nodes))
+    path = tuple(decode_hashes(value["path"]))
+    if len(path) > 2 * MAX_PATH:
+        raise Malformed("malformed-evidence", f"a proof has at most {2 * MAX_PATH} hashes")
+    return Since(parse_count(value["size"]), path)
 
 
-def parse_nodes(value: Any) -> tuple[bytes, ...]:
-    """What `Nodes.text` made."""
-    joined = decode_base64(parse_text(value), "malformed-evidence")
-    nodes = tuple(joined[n : n + 32] for n in range(0, len(joined), 32))
-    if len(joined) % 32 or len(set(nodes)) != len(nodes):
-        raise Malformed("malformed-evidence", "nodes are of 32 bytes, and none stands twice")
-    return nodes
-
-
-def parse_bucket(value: Any, nodes: tuple[bytes, ...]) -> Membership:
-    """What `bucket_members` made."""
+def _bucket(value: Any) -> Membership:
+    parse_members(value, "pairs path", "count first inner")
+    pairs, path = decode(value["pairs"]), tuple(decode_hashes(value["path"]))
     part = None
-    if type(value) is dict and "count" in value:
-        parse_members(value, "pairs path count first paths")
-        paths = tuple(parse_path(path, nodes) for path in parse_list(value["paths"]))
-        part = Part(parse_count(value["count"]), parse_count(value["first"]), paths)
-    else:
-        parse_members(value, "pairs path")
-    pairs = decode_base64(parse_text(value["pairs"]), "malformed-evidence")
-    return Membership(pairs, parse_path(value["path"], nodes), part)
+    if len(path) > MAX_K or len(pairs) % PAIR:
+        raise Malformed("malformed-evidence", "a bucket is pairs with a path of a map")
+    if value.keys() & {"count", "first", "inner"}:
+        parse_members(value, "pairs path count first inner")
+        count, first = parse_count(value["count"]), parse_count(value["first"])
+        leaves = {
+            first + n: merkle.leaf_hash(pairs[n * PAIR : (n + 1) * PAIR])
+            for n in range(len(pairs) // PAIR)
+        }
+        paths = merkle.split_paths(leaves, count, decode_hashes(value["inner"]))
+        part = Part(count, first, tuple(paths[place] for place in leaves))
+    return Membership(pairs, path, part)
 
 
-def parse_path(value: Any, nodes: tuple[bytes, ...]) -> tuple[bytes, ...]:
-    """The hashes that a list of numbers of nodes means."""
-    numbers = [parse_count(number) for number in parse_list(value)]
-    if len(numbers) > MAX_PATH or any(number >= len(nodes) for number in numbers):
-        raise Malformed("malformed-evidence", "a path is at most 63 numbers of nodes")
-    return tuple(nodes[number] for number in numbers)
-
-
-def parse_members(value: Any, names: str) -> Mapping[str, Any]:
-    """An object of exactly these members, named in one string."""
-    if type(value) is not dict or value.keys() != set(names.split()):
-        raise Malformed("malformed-evidence", f"the members here are: {names}")
+def parse_members(value: Any, names: str, optional: str = "") -> Mapping[str, Any]:
+    """An object of exactly these members, named in one string, and of some of the optional ones."""
+    needed = set(names.split())
+    if type(value) is not dict or not needed <= value.keys() <= needed | set(optional.split()):
+        raise Malformed("malformed-evidence", f"the members here are: {names} {optional}".strip())
     return value
 
 
@@ -405,8 +558,3 @@ def parse_count(value: Any) -> int:
     if type(value) is not int or value < 0:
         raise Malformed("malformed-evidence", "a number from 0 is expected")
     return value
-
-
-def parse_hash(value: Any) -> bytes:
-    """The 32 bytes of a base64 hash."""
-    return decode_hash(parse_text(value), "malformed-evidence")

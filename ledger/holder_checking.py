@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from . import lifecycle, times
+from . import lifecycle, merkle, times
 from .checking import (
     check_records,
     judge,
@@ -23,7 +23,7 @@ from .checking import (
 from .checkpoint import Checkpoint, parse_checkpoint
 from .entry import map_heads
 from .errors import LedgerError, ProofError
-from .evidence import CertificateId
+from .evidence import Beginning, CertificateId
 from .holder_evidence import Held, HolderEvidence, parse_holder_evidence
 from .identity import holder_key
 from .question import format_instant, parse_when
@@ -202,7 +202,11 @@ class _Examination:
     def _checkpoint(self) -> Check:
         evidence = self.evidence
         return judge_checkpoint(
-            evidence.origin, evidence.checkpoint, evidence.genesis, evidence.status, self.trust
+            evidence.origin,
+            evidence.checkpoint,
+            Beginning(merkle.leaf_hash(evidence.genesis.data), evidence.genesis.path),
+            evidence.status,
+            self.trust,
         )
 
     def _status(self) -> Check:

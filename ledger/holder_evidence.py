@@ -17,23 +17,18 @@ from . import canonical, identity, times
 from .bundle import MAX_EVENTS as MAX_BUNDLE_EVENTS
 from .errors import LedgerError, Malformed
 from .evidence import (
+    MAX_PATH,
     CertificateId,
-    Nodes,
     Shown,
-    bucket_members,
-    parse_bucket,
     parse_certificate,
     parse_count,
-    parse_hash,
     parse_list,
     parse_members,
-    parse_nodes,
-    parse_shown,
     parse_text,
-    shown_members,
 )
+from .note import decode_base64, decode_hash
 from .question import format_instant
-from .statusmap import Membership
+from .statusmap import Membership, Part
 
 FORM = "certledger holder evidence v1"
 MAX_HOLDER_EVIDENCE = 64 * 1024 * 1024
@@ -98,7 +93,7 @@ def is_holder_evidence(data: bytes) -> bool:
 
 def format_holder_evidence(evidence: HolderEvidence) -> bytes:
     """The file's bytes."""
-    nodes = Nodes()
+    nodes = _Nodes()
     keys: dict[bytes, int] = {}
     pseudonyms = [
         {
@@ -112,7 +107,7 @@ def format_holder_evidence(evidence: HolderEvidence) -> bytes:
                 }
                 for act in held.acts
             ],
-            "bucket": bucket_members(held.membership, nodes),
+            "bucket": _bucket_members(held.membership, nodes),
         }
         for held in evidence.pseudonyms
     ]
@@ -123,9 +118,9 @@ def format_holder_evidence(evidence: HolderEvidence) -> bytes:
         "certificates": [_certificate(evidence.certificates.get(key), key) for key in keys],
         "pseudonyms": pseudonyms,
         "registry_size": evidence.registry_size,
-        "records": [shown_members(record, nodes) for record in evidence.records],
-        "genesis": shown_members(evidence.genesis, nodes),
-        "status": shown_members(evidence.status, nodes),
+        "records": [_shown_members(record, nodes) for record in evidence.records],
+        "genesis": _shown_members(evidence.genesis, nodes),
+        "status": _shown_members(evidence.status, nodes),
         "checkpoint": evidence.checkpoint.decode(),
         "nodes": nodes.text(),
     }
@@ -158,18 +153,18 @@ def _evidence(value: Any) -> HolderEvidence:
         "format origin asked_at certificates pseudonyms registry_size records genesis status "
         "checkpoint nodes",
     )
-    nodes = parse_nodes(value["nodes"])
+    nodes = _parse_nodes(value["nodes"])
     certificates: dict[bytes, CertificateId] = {}
     keys: list[bytes] = []
     for item in parse_list(value["certificates"]):
         if type(item) is str:
-            keys.append(parse_hash(item))
+            keys.append(_parse_hash(item))
         else:
             certificate = parse_certificate(item)
             keys.append(certificate.key)
             certificates[certificate.key] = certificate
     pseudonyms = tuple(_held(item, keys, nodes) for item in parse_list(value["pseudonyms"]))
-    records = tuple(parse_shown(record, nodes) for record in parse_list(value["records"]))
+    records = tuple(_parse_shown(record, nodes) for record in parse_list(value["records"]))
     if not pseudonyms:
         raise Malformed("malformed-evidence", "a holder has at least one pseudonym")
     _check_ascending(held.version for held in pseudonyms)
@@ -183,8 +178,8 @@ def _evidence(value: Any) -> HolderEvidence:
         certificates=certificates,
         registry_size=parse_count(value["registry_size"]),
         records=records,
-        genesis=parse_shown(value["genesis"], nodes),
-        status=parse_shown(value["status"], nodes),
+        genesis=_parse_shown(value["genesis"], nodes),
+        status=_parse_shown(value["status"], nodes),
         checkpoint=parse_text(value["checkpoint"]).encode(),
     )
 
@@ -200,7 +195,7 @@ def _held(value: Any, keys: list[bytes], nodes: tuple[bytes, ...]) -> Held:
     return Held(
         value["pseudonym"],
         tuple(_act(act, keys) for act in parse_list(value["acts"])),
-        parse_bucket(value["bucket"], nodes),
+        _parse_bucket(value["bucket"], nodes),
     )
 
 
@@ -214,3 +209,79 @@ def _act(value: Any, keys: list[bytes]) -> Act:
     if type(value["bound"]) is not bool:
         raise Malformed("malformed-evidence", "bound is true or false")
     return Act(parse_count(value["index"]), position, keys[number], value["bound"])
+
+
+# --- leaves and proofs, whose hashes stand once in `nodes`, in the order of their first use ---
+
+
+class _Nodes:
+    """Hashes by their number, in the order of first use."""
+
+    def __init__(self) -> None:
+        self.numbers: dict[bytes, int] = {}
+
+    def path(self, hashes: Iterable[bytes]) -> list[int]:
+        """A path as numbers of nodes."""
+        return [self.numbers.setdefault(value, len(self.numbers)) for value in hashes]
+
+    def text(self) -> str:
+        """All nodes, joined."""
+        return base64.b64encode(b"".join(self.numbers)).decode()
+
+
+def _shown_members(shown: Shown, nodes: _Nodes) -> dict[str, Any]:
+    """A leaf with its path, as a file has it."""
+    data = canonical.loads(shown.data)
+    return {"index": shown.index, "data": data, "path": nodes.path(shown.path)}
+
+
+def _bucket_members(bucket: Membership, nodes: _Nodes) -> dict[str, Any]:
+    """What a status map says of a key, as a file has it."""
+    pairs = base64.b64encode(bucket.bucket).decode()
+    value: dict[str, Any] = {"pairs": pairs, "path": nodes.path(bucket.path)}
+    if bucket.part is not None:
+        value["count"], value["first"] = bucket.part.count, bucket.part.first
+        value["paths"] = [nodes.path(path) for path in bucket.part.paths]
+    return value
+
+
+def _parse_shown(value: Any, nodes: tuple[bytes, ...]) -> Shown:
+    """What `shown_members` made."""
+    parse_members(value, "index data path")
+    data = canonical.format(value["data"])
+    return Shown(parse_count(value["index"]), data, _parse_path(value["path"], nodes))
+
+
+def _parse_nodes(value: Any) -> tuple[bytes, ...]:
+    """What `Nodes.text` made."""
+    joined = decode_base64(parse_text(value), "malformed-evidence")
+    nodes = tuple(joined[n : n + 32] for n in range(0, len(joined), 32))
+    if len(joined) % 32 or len(set(nodes)) != len(nodes):
+        raise Malformed("malformed-evidence", "nodes are of 32 bytes, and none stands twice")
+    return nodes
+
+
+def _parse_bucket(value: Any, nodes: tuple[bytes, ...]) -> Membership:
+    """What `bucket_members` made."""
+    part = None
+    if type(value) is dict and "count" in value:
+        parse_members(value, "pairs path count first paths")
+        paths = tuple(_parse_path(path, nodes) for path in parse_list(value["paths"]))
+        part = Part(parse_count(value["count"]), parse_count(value["first"]), paths)
+    else:
+        parse_members(value, "pairs path")
+    pairs = decode_base64(parse_text(value["pairs"]), "malformed-evidence")
+    return Membership(pairs, _parse_path(value["path"], nodes), part)
+
+
+def _parse_path(value: Any, nodes: tuple[bytes, ...]) -> tuple[bytes, ...]:
+    """The hashes that a list of numbers of nodes means."""
+    numbers = [parse_count(number) for number in parse_list(value)]
+    if len(numbers) > MAX_PATH or any(number >= len(nodes) for number in numbers):
+        raise Malformed("malformed-evidence", "a path is at most 63 numbers of nodes")
+    return tuple(nodes[number] for number in numbers)
+
+
+def _parse_hash(value: Any) -> bytes:
+    """The 32 bytes of a base64 hash."""
+    return decode_hash(parse_text(value), "malformed-evidence")

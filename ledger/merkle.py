@@ -7,7 +7,8 @@ vectors run in tests/vectors/test_merkle.py. Hashes are 32 raw bytes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
 
 from .errors import ProofError
@@ -142,6 +143,80 @@ def inclusion_root(leaf: bytes, index: int, size: int, proof: Sequence[bytes]) -
     if sn:
         raise ProofError("proof-failed", "the inclusion proof is too short")
     return running
+
+
+def join_paths(paths: Mapping[int, Sequence[bytes]], size: int) -> list[bytes]:
+    """The inclusion paths of several leaves as one list: going through the tree from left to right,
+    the hash of each largest subtree that holds none of them. ProofError where two paths disagree
+    or one is of another tree's shape.
+    """
+    joined: list[bytes] = []
+    places = sorted(paths)
+    if not places or places[0] < 0 or places[-1] >= size:
+        raise ProofError("proof-failed", f"no paths of leaves of a tree of {size}")
+
+    def visit(begin: int, end: int, first: int, last: int, depth: int) -> None:
+        if end - begin == 1:
+            if len(paths[begin]) != depth:
+                raise ProofError("proof-failed", "a path has another tree's length")
+            return
+        split = begin + _split(end - begin)
+        middle = bisect_left(places, split, first, last)
+        if first < middle:
+            visit(begin, split, first, middle, depth + 1)
+        else:
+            joined.append(_sibling(paths, places[first:last], depth))
+        if middle < last:
+            visit(split, end, middle, last, depth + 1)
+        else:
+            joined.append(_sibling(paths, places[first:last], depth))
+
+    visit(0, size, 0, len(places), 0)
+    return joined
+
+
+def _sibling(paths: Mapping[int, Sequence[bytes]], places: Sequence[int], depth: int) -> bytes:
+    """The hash that all paths of these leaves have `depth` steps below the root."""
+    found = {paths[place][-1 - depth] for place in places if len(paths[place]) > depth}
+    if len(found) != 1:
+        raise ProofError("proof-failed", "two paths of one tree disagree")
+    return found.pop()
+
+
+def split_paths(
+    leaves: Mapping[int, bytes], size: int, joined: Sequence[bytes]
+) -> dict[int, tuple[bytes, ...]]:
+    """The inclusion path of each leaf (place to leaf hash) out of `join_paths`; whether they lead
+    to any root is not asked. ProofError where the list has not the length that it must have.
+    """
+    places = sorted(leaves)
+    if not places or places[0] < 0 or places[-1] >= size:
+        raise ProofError("proof-failed", f"no paths of leaves of a tree of {size}")
+    paths: dict[int, list[bytes]] = {place: [] for place in places}
+    rest = iter(joined)
+
+    def visit(begin: int, end: int, first: int, last: int) -> bytes:
+        if first == last:
+            value = next(rest, None)
+            if value is None:
+                raise ProofError("proof-failed", "the joined paths are too short")
+            return value
+        if end - begin == 1:
+            return leaves[begin]
+        split = begin + _split(end - begin)
+        middle = bisect_left(places, split, first, last)
+        left = visit(begin, split, first, middle)
+        right = visit(split, end, middle, last)
+        for place in places[first:middle]:
+            paths[place].append(right)
+        for place in places[middle:last]:
+            paths[place].append(left)
+        return node_hash(left, right)
+
+    visit(0, size, 0, len(places))
+    if next(rest, None) is not None:
+        raise ProofError("proof-failed", "the joined paths are too long")
+    return {place: tuple(path) for place, path in paths.items()}
 
 
 def check_consistency(

@@ -12,6 +12,7 @@ from .entry import REGISTRY, parse_entry
 from .errors import Malformed, ProofError, Refused
 from .evidence import (
     MAX_EVENTS,
+    Beginning,
     CertificateId,
     Evidence,
     Registration,
@@ -24,7 +25,7 @@ from .holder_evidence import Act, Held, HolderEvidence
 from .identity import holder_key, parse_pseudonym
 from .note import parse_note
 from .question import Question
-from .registry import PSEUDONYMS, REGISTRY_ROLE, key_active
+from .registry import PSEUDONYMS, REGISTRY_ROLE, key_active, tree_place
 from .statusmap import CERTIFICATES, HOLDERS, Membership
 
 
@@ -81,6 +82,7 @@ class Records:
 
     leaves: Sequence[bytes]
     places: dict[str, int]
+    order: list[bytes]  # what the tree's order ascends by
     subtree: merkle.Subtree
     registry_keys: dict[
         str, list[str]
@@ -89,25 +91,27 @@ class Records:
     @classmethod
     def of(cls, leaves: Sequence[bytes]) -> Records:
         places: dict[str, int] = {}
+        order: list[bytes] = []
         registry_keys: dict[str, list[str]] = {}
         for place, leaf in enumerate(leaves):
             record = canonical.loads(leaf)
             places[str(record["name"])] = place
+            order.append(tree_place(record))
             if record["name"].startswith("key/") and record["value"]["role"] == REGISTRY_ROLE:
                 signs_as = "+".join(str(record["value"]["vkey"]).split("+", 2)[:2])
                 registry_keys.setdefault(signs_as, []).append(str(record["name"]))
         subtree = merkle.in_memory([merkle.leaf_hash(leaf) for leaf in leaves])
-        return cls(leaves, places, subtree, registry_keys)
+        return cls(leaves, places, order, subtree, registry_keys)
 
     def value(self, name: str) -> dict[str, Any] | None:
         """What a record says, None where there is none."""
         place = self.places.get(name)
         return None if place is None else dict(canonical.loads(self.leaves[place])["value"])
 
-    def around(self, name: str) -> list[str]:
-        """The names between which a record of this name would stand."""
+    def around(self, department: str) -> list[str]:
+        """The names of the records between which a department's would stand."""
+        place = bisect.bisect(self.order, tree_place({"name": f"department/{department}"}))
         ascending = sorted(self.places, key=self.places.__getitem__)
-        place = bisect.bisect([known.encode() for known in ascending], name.encode())
         return ascending[max(place - 1, 0) : place + 1]
 
     def show(self, name: str) -> Shown | None:
@@ -150,8 +154,9 @@ def prove(source: Source, certificate: CertificateId, question: Question) -> Evi
         question=question,
         history=steps,
         events=tuple(_show_event(source, steps[n], n, bundles) for n in shown),
+        genesis=show_beginning(source),
         entries=tuple(
-            show_entry(source, index) for index in sorted({0, *(steps[n].index for n in shown)})
+            show_entry(source, index) for index in sorted({steps[n].index for n in shown})
         ),
         bucket=source.membership(CERTIFICATES, certificate.key),
         registry_size=len(records.leaves),
@@ -225,7 +230,8 @@ def prove_act(source: Source, certificate: CertificateId, ordinal: int, asked_at
         question=Question(asked_at),
         history=steps,
         events=(_show_event(source, step, ordinal, {}),),
-        entries=(show_entry(source, 0), show_entry(source, step.index)),
+        genesis=show_beginning(source),
+        entries=(show_entry(source, step.index),),
         bucket=source.membership(CERTIFICATES, certificate.key),
         registry_size=len(records.leaves),
         registrations=(),
@@ -247,6 +253,12 @@ def show_entry(source: Source | HolderSource, index: int) -> Shown:
     """A log entry with its inclusion proof under the checkpoint."""
     path = merkle.prove_inclusion(index, source.size, source.subtree)
     return Shown(index, source.entry(index), tuple(path))
+
+
+def show_beginning(source: Source) -> Beginning:
+    """The leaf hash of entry 0 with its inclusion proof under the checkpoint."""
+    path = merkle.prove_inclusion(0, source.size, source.subtree)
+    return Beginning(source.subtree(0, 0), tuple(path))
 
 
 def _needed(steps: Sequence[Step], known: int, question: Question) -> list[int]:
@@ -330,7 +342,7 @@ def _show_records(
     }
     department = records.value(f"department/{responsible}")
     if department is None:
-        names.update(records.around(f"department/{responsible}"))
+        names.update(records.around(responsible))
     else:
         lane = identity.lane_of(certificate.key, int(str(department["lanes"])))
         names.add(f"lane/{responsible}/{lane}")

@@ -101,4 +101,5 @@ _RECORDS: dict[str, dict[str, Callable[[Any], bool]]] = {
     "lane": {"signed_at": _is_text},
     "pseudonyms": {"versions": _is_versions},
     "catalogue": {"versions": _is_catalogue_versions},
+    "ledger": {"origin": _is_text},  # a neighbour of where a department would stand
 }

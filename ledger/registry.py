@@ -1,7 +1,7 @@
 """The registry: who exists, which keys are whose, who may do what; changed only by signed notes.
 
 A record is `{form, name, since, note, value}`; the current records are the leaves, in the order of
-their names, of a Merkle tree whose root stands in every status entry. What a record keeps by log
+`tree_place`, of a Merkle tree whose root stands in every status entry. What a record keeps by log
 index (`from`, `until`, `revoked`) lets evidence judge an old event under today's registry.
 """
 
@@ -163,8 +163,22 @@ def next_silence(records: Iterable[Mapping[str, Any]], after: int) -> int | None
 
 
 def leaves(records: Iterable[Mapping[str, Any]]) -> list[bytes]:
-    """The tree's leaves in its order: ascending by the bytes of the name."""
-    return [format_record(r) for r in sorted(records, key=lambda r: str(r["name"]).encode())]
+    """The tree's leaves in its order."""
+    return [format_record(r) for r in sorted(records, key=tree_place)]
+
+
+def tree_place(record: Mapping[str, Any]) -> bytes:
+    """What the tree's order ascends by: the name part by part, keys and lanes after the record of
+    their department, so that what evidence shows of a department stands together.
+    """
+    name = str(record["name"])
+    kind, _, rest = name.partition("/")
+    if kind == "key":
+        name = f"department/{record['value']['department']}/{name}"
+    elif kind == "lane":
+        department, _, number = rest.partition("/")
+        name = f"department/{department}/lane/{number}"
+    return name.replace("/", "\0").encode()
 
 
 def tree_root(records: Iterable[Mapping[str, Any]]) -> bytes:

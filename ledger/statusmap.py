@@ -22,7 +22,7 @@ TAG = b"certledger bucket v1\n"
 KEY_SIZE = 32
 PAIR = 64  # bytes of a map key and its record hash
 MAX_K = 32
-MEAN = 16  # records per bucket at most, on average
+MEAN = 8  # records per bucket at most, on average
 SMALL = 64  # pairs of a bucket that is hashed and shown whole
 GROUP = 2  # levels below which a reader hashes neighbouring buckets itself
 
@@ -59,7 +59,7 @@ class Membership:
 
 
 def next_k(k: int, records: int) -> int:
-    """The k of a map that had `k` and has so many records: at most 16 a bucket, never shrinking."""
+    """The k of a map that had `k` and has so many records: at most 8 a bucket, never shrinking."""
     return max(k, min(MAX_K, (max(records - 1, 0) // MEAN).bit_length()))
 
 

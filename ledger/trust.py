@@ -33,7 +33,14 @@ FORM = "certledger trust v1"
 MAX_TRUST = 256 * 1024
 MAX_AGE_SECONDS = 86_400
 WITNESS_SECONDS = 300
-_MEMBERS = {"format", "origin", "genesis", "checkpoint_keys", "max_checkpoint_age_seconds"}
+_MEMBERS = {
+    "format",
+    "origin",
+    "genesis",
+    "operator_vkey",
+    "checkpoint_keys",
+    "max_checkpoint_age_seconds",
+}
 _OPTIONAL = {"status_list_keys", "quorums", "max_witness_difference_seconds"}
 _KEY = {"vkey", "from_size", "until_size", "until_time"}
 
@@ -60,6 +67,7 @@ class Trust:
     status_list_keys: tuple[VerifierKey, ...] = ()
     quorums: tuple[TrustedQuorum, ...] = ()
     max_witness_difference_seconds: int = WITNESS_SECONDS
+    operator: VerifierKey | None = None  # what entry 0 calls the operator's
 
     def required(self, size: int) -> list[VerifierKey | CosignerKey]:
         """The keys that must have signed a checkpoint of this size."""
@@ -129,6 +137,7 @@ def format_trust(trust: Trust) -> bytes:
         "format": FORM,
         "origin": trust.origin,
         "genesis": trust.genesis.hex(),
+        "operator_vkey": None if trust.operator is None else str(trust.operator),
         "checkpoint_keys": [
             {**member, "until_time": None if k.until_time is None else format_moment(k.until_time)}
             for k, member in zip(trust.keys, format_keys(trust.keys), strict=True)
@@ -203,6 +212,7 @@ def _trust(value: Any) -> Trust:
         tuple(_key(member) for member in _list_of(value, "checkpoint_keys")),
         status_list_keys=tuple(parse_vkey(vkey) for vkey in lists),
         quorums=tuple(_quorum(member) for member in _list_of(value, "quorums")),
+        operator=_operator(value["operator_vkey"]),
         **seconds,
     )
 
@@ -219,6 +229,14 @@ def _genesis(text: Any) -> bytes:
     if type(text) is not str or len(text) != 64 or set(text) - set("0123456789abcdef"):
         raise Malformed("malformed-trust", "genesis is the hex leaf hash of entry 0")
     return bytes.fromhex(text)
+
+
+def _operator(text: Any) -> VerifierKey | None:
+    if text is None:
+        return None
+    if type(text) is not str:
+        raise Malformed("malformed-trust", "operator_vkey is a verifier key, or null")
+    return parse_vkey(text)
 
 
 def _key(member: Any) -> TrustedKey:

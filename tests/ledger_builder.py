@@ -187,7 +187,8 @@ class LedgerBuilder:
     def trust(self, **members: Any) -> Trust:
         key = TrustedKey(self.checkpoint_signer.key, 0, None)
         genesis = merkle.leaf_hash(self.entries[0])
-        return Trust(**{"origin": world.ORIGIN, "genesis": genesis, "keys": (key,), **members})
+        told = {"origin": world.ORIGIN, "genesis": genesis, "keys": (key,)}
+        return Trust(**{**told, "operator": world.OPERATOR.key, **members})
 
     def source(self, size: int | None = None) -> MemorySource:
         """The ledger as of a checkpoint, the last entry being a status entry."""

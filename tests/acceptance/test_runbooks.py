@@ -127,8 +127,9 @@ def test_the_quorum_is_in_the_trust_file_and_in_the_evidence(folder: Path) -> No
     assert "group witnesses 2" in quorum["policy"]
     assert "http" not in quorum["policy"]
 
-    ledger = [line for line in note.signatures if line.name == found["origin"]]
-    theirs = [line for line in note.signatures if line.name != found["origin"]]
+    origin = check.values["origin"]
+    ledger = [line for line in note.signatures if line.name == origin]
+    theirs = [line for line in note.signatures if line.name != origin]
     for kept in (ledger, [*ledger, theirs[0]], [ledger[0], *theirs], [ledger[1], *theirs]):
         stripped = {**found, "checkpoint": format_note(note.text, kept).decode()}
         answer = verdict(folder, canonical.format(stripped))

@@ -98,7 +98,8 @@ def clerk(
     ledger, began = stored
     genesis = merkle.leaf_hash(ledger.rows("SELECT data FROM entry WHERE log_index = 0")[0][0])
     trusted = TrustedKey(world.CHECKPOINT.key, 0, None)
-    (tmp_path / "trust.json").write_bytes(format_trust(Trust(world.ORIGIN, genesis, (trusted,))))
+    trust = Trust(world.ORIGIN, genesis, (trusted,), operator=world.OPERATOR.key)
+    (tmp_path / "trust.json").write_bytes(format_trust(trust))
     monkeypatch.setenv("CERTLEDGER_POSTGRES", ledger.url)
     return Clerk(tmp_path, ledger.url, began, capsys)
 

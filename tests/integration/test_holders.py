@@ -62,7 +62,8 @@ def env(ledger: StoredLedger, tmp_path: Path) -> Env:
     origin, genesis = read_genesis(connection)
     connection.close()
     made = Env(ledger.url, tmp_path)
-    trust = Trust(origin, genesis, (TrustedKey(world.CHECKPOINT.key, 0, None),))
+    trusted = TrustedKey(world.CHECKPOINT.key, 0, None)
+    trust = Trust(origin, genesis, (trusted,), operator=world.OPERATOR.key)
     made.trust.write_bytes(format_trust(trust))
     for version in (1, 2):
         change = {"version": version, "check": "0" * 64}
@@ -226,7 +227,8 @@ def test_a_ledger_that_names_no_version_cannot_say(
     origin, genesis = read_genesis(connection)
     connection.close()
     env = Env(ledger.url, tmp_path)
-    trust = Trust(origin, genesis, (TrustedKey(world.CHECKPOINT.key, 0, None),))
+    trusted = TrustedKey(world.CHECKPOINT.key, 0, None)
+    trust = Trust(origin, genesis, (trusted,), operator=world.OPERATOR.key)
     env.trust.write_bytes(format_trust(trust))
     ledger.send(ledger.make(ledger.issued("A", holder_pseudonym=MINE[0])))
     ledger.checkpoint()

@@ -59,7 +59,8 @@ class StoredLedger:
         self.producer = world.Producer("a", 0, bytes(previous), "f" * 32)
         self.trust_file = folder / "trust.json"
         trusted = TrustedKey(world.CHECKPOINT.key, 0, None)
-        self.trust_file.write_bytes(format_trust(Trust(world.ORIGIN, genesis, (trusted,))))
+        trust = Trust(world.ORIGIN, genesis, (trusted,), operator=world.OPERATOR.key)
+        self.trust_file.write_bytes(format_trust(trust))
 
     def one(self, statement: str) -> Any:
         with self.connection, self.connection.cursor() as cursor:

@@ -26,6 +26,7 @@ from ledger.evidence import parse_evidence
 from ledger.misbehaviour import check_misbehaviour, parse_misbehaviour
 from ledger.note import parse_note, sign
 from ledger.policy import simple_policy
+from ledger.registry import operator_key_name
 from ledger.trust import Trust, TrustedKey, TrustedQuorum, format_trust
 from ledger.witnessing import format_request
 from tests import world
@@ -42,7 +43,8 @@ STRANGER = world.signer(world.ORIGIN, "another key of the same name")
 def trust_of(ledger: StoredLedger) -> Trust:
     ((genesis,),) = ledger.rows("SELECT sha256('\\x00' || data) FROM entry WHERE log_index = 0")
     key = world.signer(ledger.origin).key
-    return Trust(ledger.origin, genesis, (TrustedKey(key, 0, None),))
+    operator = world.signer(operator_key_name(ledger.origin)).key
+    return Trust(ledger.origin, genesis, (TrustedKey(key, 0, None),), operator=operator)
 
 
 @pytest.fixture

@@ -202,7 +202,8 @@ def write(ledger: StoredLedger, folder: Path) -> Path:
     genesis = merkle.leaf_hash(ledger.rows("SELECT data FROM entry WHERE log_index = 0")[0][0])
     trusted = TrustedKey(world.CHECKPOINT.key, 0, None)
     path = folder / "trust.json"
-    path.write_bytes(format_trust(Trust(world.ORIGIN, genesis, (trusted,))))
+    trust = Trust(world.ORIGIN, genesis, (trusted,), operator=world.OPERATOR.key)
+    path.write_bytes(format_trust(trust))
     return path
 
 

@@ -52,6 +52,48 @@ def slow_consistency(m: int, leaves: list[bytes], whole: bool = True) -> list[by
     return [*slow_consistency(m - k, leaves[k:], False), slow_root(leaves[:k])]
 
 
+def slow_joined(shown: set[int], leaves: list[bytes], begin: int = 0) -> list[bytes]:
+    """The subtrees from left to right that hold none of the leaves (FORMATS.md, section 13)."""
+    if not shown & set(range(begin, begin + len(leaves))):
+        return [slow_root(leaves)]
+    if len(leaves) == 1:
+        return []
+    k = split(len(leaves))
+    return [*slow_joined(shown, leaves[:k], begin), *slow_joined(shown, leaves[k:], begin + k)]
+
+
+@given(st.integers(1, 200), st.data())
+def test_joined_paths(size: int, data: st.DataObject) -> None:
+    leaves = LEAVES[:size]
+    places = data.draw(st.sets(st.integers(0, size - 1), min_size=1, max_size=6))
+    paths = {n: tuple(slow_path(n, leaves)) for n in places}
+    joined = merkle.join_paths(paths, size)
+    assert joined == slow_joined(places, leaves)
+    assert merkle.split_paths({n: leaves[n] for n in places}, size, joined) == paths
+    for damaged in (joined[:-1], [*joined, bytes(32)]):
+        if damaged != joined:
+            with pytest.raises(ProofError, match="joined paths"):
+                merkle.split_paths({n: leaves[n] for n in places}, size, damaged)
+
+
+def test_joined_paths_that_cannot_be() -> None:
+    paths = {n: slow_path(n, LEAVES[:5]) for n in (1, 4)}
+    for wrong, size in (
+        ({}, 5),
+        ({5: paths[4]}, 5),
+        ({-1: paths[4]}, 5),
+        ({**paths, 1: paths[1][:-1]}, 5),
+        ({**paths, 0: [LEAVES[1], bytes(32), LEAVES[4]]}, 5),
+        ({0: paths[1][:2]}, 5),
+        (paths, 9),
+    ):
+        with pytest.raises(ProofError):
+            merkle.join_paths(wrong, size)
+    for places in ((), (5,), (-1,)):
+        with pytest.raises(ProofError):
+            merkle.split_paths(dict.fromkeys(places, bytes(32)), 5, [bytes(32)] * 3)
+
+
 @given(sizes, st.data())
 def test_inclusion(size: int, data: st.DataObject) -> None:
     leaves = LEAVES[:size]

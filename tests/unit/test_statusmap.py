@@ -135,12 +135,12 @@ def test_the_widest_map_is_checked_in_32_steps() -> None:
 @pytest.mark.parametrize(
     ("k", "records", "expected"),
     [
-        (0, 0, 0), (0, 1, 0), (0, 16, 0), (0, 17, 1), (0, 32, 1), (0, 33, 2),
-        (0, 1_000_000, 16), (16, 1_048_576, 16), (16, 1_048_577, 17), (0, 10_000_000, 20),
-        (0, 100_000_000, 23), (5, 0, 5), (0, 1 << 60, 32), (32, 1 << 60, 32),
+        (0, 0, 0), (0, 1, 0), (0, 8, 0), (0, 9, 1), (0, 16, 1), (0, 17, 2),
+        (0, 1_000_000, 17), (17, 1_048_576, 17), (17, 1_048_577, 18), (0, 10_000_000, 21),
+        (0, 100_000_000, 24), (5, 0, 5), (0, 1 << 60, 32), (32, 1 << 60, 32),
     ],
 )  # fmt: skip
-def test_k_keeps_buckets_at_most_at_16_records_and_never_shrinks(
+def test_k_keeps_buckets_at_most_at_8_records_and_never_shrinks(
     k: int, records: int, expected: int
 ) -> None:
     assert statusmap.next_k(k, records) == expected

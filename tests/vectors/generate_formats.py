@@ -42,7 +42,7 @@ from ledger.entry import (
     make_blinding,
 )
 from ledger.event import format_event, hide_change, make_commitment, make_event_id, make_salt
-from ledger.evidence import CertificateId
+from ledger.evidence import CertificateId, format_evidence
 from ledger.holder_evidence import format_holder_evidence
 from ledger.note import MemorySigner, sign
 from ledger.proving import prove_holder
@@ -64,6 +64,7 @@ from ledger.reliance import (
     parse_reliance,
     recall_id,
 )
+from ledger.short_forms import encode_hashes
 from ledger.statusmap import (
     CERTIFICATES,
     HOLDERS,
@@ -74,6 +75,7 @@ from ledger.statusmap import (
     check_membership,
     next_k,
 )
+from ledger.trust import format_trust
 from tests.ledger_builder import LedgerBuilder
 from tests.memory_view import MemoryView, check_log
 from tests.world import (
@@ -132,6 +134,8 @@ def make_examples() -> dict[str, str]:
     _following(out)
     _catalogue(out)
     _relying(out)
+    out["evidence"], out["evidence-trust"] = _evidence()
+    out["joined-paths"] = _joined_paths()
     out["holder-evidence"] = _holder_evidence()
     return out
 
@@ -445,6 +449,37 @@ def _status(
             "accounting record": logtopic.format_accounting(
                 [logtopic.Row(0, "equivocation", TOPIC, 0, 42, "equivocation", 6)]
             ).decode(),
+        }
+    )
+
+
+def _evidence() -> tuple[str, str]:
+    """A certificate issued, suspended, reinstated; the first is shown as a transition only."""
+    ledger = LedgerBuilder()
+    for kind, members in (
+        ("issued", {"valid_from": "2026-02-01+08:00"}),
+        ("suspended", {"reason_code": "inspection"}),
+        ("reinstated", {}),
+    ):
+        ledger.admit(kind, "7", time=times.format_moment(ledger.now), **members)
+        ledger.advance(1)
+    return format_evidence(ledger.evidence("7")).decode(), format_trust(ledger.trust()).decode()
+
+
+def _joined_paths() -> str:
+    leaves = [merkle.leaf_hash(b"%d" % n) for n in range(7)]
+    subtree = merkle.in_memory(leaves)
+    paths = {place: merkle.prove_inclusion(place, 7, subtree) for place in (2, 3, 6)}
+    joined = merkle.join_paths(paths, 7)
+    return _rows(
+        {
+            "root": merkle.root(leaves).hex(),
+            "joined paths of 2, 3, 6": ", ".join(value.hex() for value in joined),
+            "in base64": encode_hashes(joined),
+            **{
+                f"path of leaf {place}": ", ".join(value.hex() for value in path)
+                for place, path in paths.items()
+            },
         }
     )
 
