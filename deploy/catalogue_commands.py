@@ -20,6 +20,7 @@ from ledger.postgres.connection import connect
 from ledger.postgres.reader import Reader
 from ledger.revision import REVISION_CODES, compare
 from ledger.sharing import rank_gains
+from producers.cataloguing import SOURCES, Head, import_catalogue
 
 _LANGUAGES = ("en", "zh")
 
@@ -56,6 +57,35 @@ def add_commands(commands: Any) -> None:
     check.add_argument("files", nargs="+", type=Path, metavar="FILE")
     check.add_argument("--json", action="store_true", help="problems as JSON on standard output")
     check.set_defaults(run=run_check)
+    importing = _add(
+        verbs,
+        "import",
+        "make a catalogue of a published list of services",
+        "Make a catalogue of published lists of services. france: the CSV files of services and\n"
+        "of required proofs of service-public.fr (only rows marked `pieces` or `titled`), and,\n"
+        "for the legal basis, the fiches as JSON lines; guangan: the CSV file of a district's\n"
+        "items, which says nothing of what they demand. Files may be .gz.",
+        "certledger catalogue import --from france services.csv.gz required_proofs.csv.gz \\\n"
+        "      raw_fiches.jsonl.gz --publisher dila -o france.json",
+        "certledger catalogue import --from guangan items.csv --publisher guangan -o items.json",
+    )
+    importing.add_argument("files", nargs="+", type=Path, metavar="FILE")
+    importing.add_argument("--from", dest="source", required=True, choices=sorted(SOURCES))
+    importing.add_argument("--publisher", required=True, metavar="DEPARTMENT")
+    importing.add_argument("--code", help="of the catalogue (default: the source's name)")
+    importing.add_argument(
+        "--after", type=Path, metavar="OLD", help="the version before: this one follows it"
+    )
+    importing.add_argument(
+        "--certificate",
+        action="append",
+        default=[],
+        metavar="CONCEPT=TYPE",
+        help="evidence that is a certificate type of the ledger, repeatable (france): "
+        "identity-card=T",
+    )
+    importing.add_argument("-o", "--output", type=Path, required=True, metavar="FILE")
+    importing.set_defaults(run=run_import)
     publish = _add(
         verbs,
         "publish",
@@ -186,6 +216,33 @@ def run_check(args: argparse.Namespace, env: Environment) -> int:
             file=sys.stderr,
         )
     return 2 if found else 0
+
+
+def run_import(args: argparse.Namespace, env: Environment) -> int:
+    """certledger catalogue import"""
+    pairs = [item.partition("=") for item in args.certificate]
+    if not all(found and name and code for name, found, code in pairs):
+        raise Malformed("usage", "write certificates as CONCEPT=TYPE")
+    head = Head(
+        args.publisher,
+        args.code or args.source,
+        None if args.after is None else load_catalogue(args.after),
+        {name: code for name, _, code in pairs},
+    )
+    value = import_catalogue(args.source, args.files, head)
+    data = json.dumps(value, ensure_ascii=False, indent=1).encode() + b"\n"
+    made = parse_catalogue(data)
+    try:
+        args.output.write_bytes(data)
+    except OSError as err:
+        raise Malformed("usage", f"{args.output}: {err.strerror}") from err
+    print(
+        f"{args.output}: {made.record_name} version {made.version}, {len(made.services):,} "
+        f"services, {made.requirement_count:,} requirements, {len(made.evidence_types):,} evidence "
+        "types",
+        file=sys.stderr,
+    )
+    return 0
 
 
 def _contradictions(good: Sequence[tuple[Path, Catalogue]]) -> list[dict[str, Any]]:
