@@ -15,6 +15,7 @@ from typing import Any
 from psycopg2.extensions import connection as Connection
 
 from ledger import topics
+from ledger.fast_events import parse_lines
 from ledger.fast_json import dump, load
 from ledger.postgres.connection import connect
 from ledger.postgres.maps import Maps
@@ -76,7 +77,9 @@ class _Way:
     def __init__(self, ledger: Ledger, made: Iterator[tuple[str, int, list[bytes], int]]) -> None:
         self._ledger, self._made = ledger, made
         settings = ledger.settings
-        self._store = Store(connect(settings.postgres, "worker", writes=True), load, dump)
+        self._store = Store(
+            connect(settings.postgres, "worker", writes=True), load, dump, parse_lines
+        )
         self._topic_id, partitions = describe_topic(settings.kafka, topics.EVENTS)
         self._store.offsets(self._topic_id, partitions)
         self._offset = 0

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from psycopg2.extensions import connection as Connection
 
-from ledger import fast_json, merkle, statusmap
+from ledger import merkle, statusmap
 from ledger.checkpoint import Checkpoint, parse_checkpoint
 from ledger.entry import STATUS
 from ledger.errors import LedgerError, ProofError
@@ -303,7 +303,7 @@ def audit_lines(
     report = Report()
     leaves = result.state.leaves
     with scan(connection) as tables:
-        fold = Fold(tables, report, beside, fast_json.dump, _FoldedMap)
+        fold = Fold(tables, report, beside, _FoldedMap)
         row = tables.row("scan_last_entry")
         fold.last = -1 if row is None or row[0] is None else row[0]
         total = fold.last + 1

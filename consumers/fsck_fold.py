@@ -68,14 +68,12 @@ class Fold:
         scan: Scan,
         report: Report,
         beside: Beside | None = None,
-        dump: canonical.Dump = canonical.encode,
         make_map: Callable[[str], AnyMap] = Map,
     ) -> None:
-        """`beside`: a process that opens the lines of the next entries, `dump`: what prints,
-        `make_map`: who folds the status maps `C` and `H`.
+        """`beside`: a process that opens the lines of the next entries, `make_map`: who folds the
+        status maps `C` and `H`.
         """
         self._scan, self._report = scan, report
-        self._dump = dump
         self._tree = RegistryTree()
         self.kinds = bytearray()  # first letter of each entry's kind, 0 where unknown
         self.lane_places: dict[tuple[str, int], tuple[str, int] | None] = {}
@@ -443,7 +441,7 @@ class Fold:
         place = f"entry {index}"
         recorded = _codes(value["outcome"], len(opened.events))
         opened, passed = self._without_tainted(opened, recorded)
-        turn = Turn(self, index, times.parse_moment(value["time"]), self._dump)
+        turn = Turn(self, index, times.parse_moment(value["time"]))
         done = turn.take(Source(**value["source"]), opened)
         if done.outcome != admission.LOGGED or not turn.logged:
             kind = {

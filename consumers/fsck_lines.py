@@ -18,8 +18,8 @@ from typing import IO, Any
 
 import cramjam
 
-from ledger import fast_json
-from ledger.admission import parse_lines
+from ledger import fast_events
+from ledger.admission import Parse, parse_lines
 from ledger.bundle import format_record, parse_record
 from ledger.entry import BUNDLE, parse_entry
 from ledger.errors import LedgerError, Unavailable
@@ -104,10 +104,12 @@ def unpack(chunks: Sequence[tuple[int, bytes]]) -> list[bytes]:
     return lines
 
 
-def open_lines(note: bytes, chunks: Sequence[tuple[int, bytes]], *library: Any) -> Events | None:
+def open_lines(
+    note: bytes, chunks: Sequence[tuple[int, bytes]], parse: Parse = parse_lines
+) -> Events | None:
     """The events of a bundle's packed lines, None where those are not what its note signs."""
     try:
-        return parse_lines(parse_record(format_record(note, unpack(chunks))), *library)
+        return parse(parse_record(format_record(note, unpack(chunks))))
     except (LedgerError, ValueError):
         return None
 
@@ -187,7 +189,7 @@ def _open(entry: bytes, chunks: Sequence[tuple[int, bytes]]) -> list[Any] | None
         return None
     if value["kind"] != BUNDLE:
         return None
-    events = open_lines(value["note"].encode(), chunks, fast_json.load, fast_json.dump)
+    events = open_lines(value["note"].encode(), chunks, fast_events.parse_lines)
     if events is None:
         return None
     return [e if isinstance(e, str) else (_KINDS.index(type(e)), tuple(e)) for e in events]

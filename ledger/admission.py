@@ -7,8 +7,9 @@ states and the time are handed in, what has to be stored comes out.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from hashlib import sha256
 from typing import Any, NamedTuple, Protocol
 
 from . import canonical, identity, lifecycle, merkle, times
@@ -42,8 +43,15 @@ LOGGED, REPEAT, OUT_OF_SEQUENCE, FENCED, EQUIVOCATION, DEAD_LETTER, SKIPPED = (
     "skipped",
 )
 
+_NOTHING = Standing()
+_make_tuple = tuple.__new__  # what a named tuple's own constructor ends in
+
 # Transitions that the corrections of one bundle may fold, all together: under a second of the turn.
 MAX_FOLDED = 32_768
+
+
+Line = Event | Reliance | str
+"""What a line says; the code of its refusal where it says nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +60,7 @@ class Opened:
 
     bundle: Bundle
     key: VerifierKey
-    events: tuple[Event | Reliance | str, ...]  # the code of its refusal where the line is neither
+    events: tuple[Line, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,11 +77,34 @@ class Skipped:
     """An offset that nobody is given a record for: a transaction's marker, or what was aborted."""
 
 
+Parse = Callable[[Bundle], tuple[Line, ...]]
+"""Opens a bundle's lines: `parse_lines`, or a faster one that says the same."""
+
+
+def parse_lines(bundle: Bundle) -> tuple[Line, ...]:
+    """What a bundle's lines say."""
+    return tuple(map(parse_line, bundle.lines, bundle.line_hashes))
+
+
+def parse_line(
+    line: bytes,
+    line_hash: bytes,
+    load: Callable[[bytes], Any] = canonical.loads,
+    dump: canonical.Dump = canonical.encode,
+) -> Line:
+    """What one line says; `load` and `dump` are those of `canonical.parse_typed`."""
+    try:
+        if reliances.is_reliance(line):
+            return reliances.parse_reliance(line, line_hash, load, dump)
+        return events.parse_event(line, line_hash, load, dump)
+    except LedgerError as err:
+        return err.code
+
+
 def open_record(
     value: bytes | None,
     registry: Registry,
-    load: Callable[[bytes], Any] = canonical.loads,
-    dump: canonical.Dump = canonical.encode,
+    parse: Parse = parse_lines,
 ) -> Opened | DeadLetter:
     """Everything about a record that needs no shared state: form, root, signature, event lines.
 
@@ -87,28 +118,7 @@ def open_record(
         key = signing_key(bundle.header, bundle.note, registry)
     except LedgerError as err:
         return DeadLetter(err.code, err.message, bundle)
-    return Opened(bundle, key, parse_lines(bundle, load, dump))
-
-
-def parse_lines(
-    bundle: Bundle,
-    load: Callable[[bytes], Any] = canonical.loads,
-    dump: canonical.Dump = canonical.encode,
-) -> tuple[Event | Reliance | str, ...]:
-    """What a bundle's lines say; the code of its refusal where a line says nothing."""
-    parsed: list[Event | Reliance | str] = []
-    for line, line_hash in zip(bundle.lines, bundle.line_hashes, strict=True):
-        if len(line) > events.MAX_LINE:
-            parsed.append("line-too-large")
-            continue
-        try:
-            if reliances.is_reliance(line):
-                parsed.append(reliances.parse_reliance(line, line_hash, load, dump))
-            else:
-                parsed.append(events.parse_event(line, line_hash, load, dump))
-        except LedgerError as err:
-            parsed.append(err.code)
-    return tuple(parsed)
+    return Opened(bundle, key, parse(bundle))
 
 
 def signing_key(header: Header, note: Note, registry: Registry) -> VerifierKey:
@@ -255,12 +265,10 @@ class Turn:
     `next_index` is the log index that the next entry gets, `now` the ledger time in microseconds.
     """
 
-    def __init__(
-        self, view: View, next_index: int, now: int, dump: canonical.Dump = canonical.encode
-    ) -> None:
+    def __init__(self, view: View, next_index: int, now: int) -> None:
         self.view = view
-        self._dump = dump
         self.registry = view.registry
+        self._versions = self.registry.pseudonym_versions
         self.next_index = next_index
         self.now = now
         self.time = times.format_moment(now)
@@ -279,7 +287,7 @@ class Turn:
         self._lanes = 0  # of the department whose bundle is taken
         self._key_id = ""  # of the key that signed it
         self._scopes: dict[tuple[str, str], str | None] = {}  # granted in it, by type and act
-        self._transitions: dict[bytes, tuple[Transition, ...]] = {}  # of this turn, by certificate
+        self._transitions: dict[bytes, list[Transition]] = {}  # of this turn, by certificate
 
     def take(self, source: Source, record: Opened | DeadLetter | Skipped) -> Accounted:
         """Account for one record; a logged bundle gets the next index."""
@@ -455,60 +463,70 @@ class Turn:
 
     def _record_hash(self, key: bytes) -> bytes:
         certificate = self.certificates[key][1]
-        record = self.records[key] = certificate.standing.record(certificate.link, self._dump)
+        record = lifecycle.format_record(certificate.standing, certificate.link)
+        self.records[key] = record
         return lifecycle.record_hash(record)
 
     def _admit(
         self, opened: Opened, index: int, position: int, item: Event, acts: list[HolderAct]
     ) -> Admitted:
         """Record one event or raise with the code of its refusal, leaving nothing behind."""
-        header = opened.bundle.header
-        department, key = header.department, item.key
+        header, key = opened.bundle.header, item.key
+        department = header.department
         known = self.certificates.get(key)
-        before = known[1] if known is not None else self.view.certificate(key)
-        if before is not None:
-            same = before.event_ids.get(item.id)
+        before = self.view.certificate(key) if known is None else known[1]
+        if before is None:
+            standing, last, holder, event_ids = _NOTHING, key, None, {}
+        else:
+            standing, last, holder, event_ids = (
+                before.standing,
+                before.link,
+                before.holder,
+                before.event_ids,
+            )
+            same = event_ids.get(item.id)
             if same is not None:
                 raise Refused("repeat" if same == item.line_hash else "event-id-conflict")
         if identity.lane_of(key, self._lanes) != header.lane:
             raise Refused("wrong-lane")
-        standing = Standing() if before is None else before.standing
+        kind, count = item.kind, standing.count
         scope = self._check_authority(department, item, standing, index)
-        version = lifecycle.next_version(standing, item.kind)
+        version = lifecycle.next_version(standing, kind)
         transition = lifecycle.make_transition(item, department, self._key_id, version)
-        if item.kind == events.CORRECTED:
+        if kind == events.CORRECTED:
             if before is None:
                 raise Refused("not-issued")
-            self._folding += standing.count
-            if standing.count > lifecycle.MAX_CORRECTABLE or self._folding > MAX_FOLDED:
+            self._folding += count
+            if count > lifecycle.MAX_CORRECTABLE or self._folding > MAX_FOLDED:
                 raise Refused("history-too-long")
             history = [*self.view.history(key), *self._transitions.get(key, ())]
             _check_may_correct(history, transition, standing, scope)
             after = lifecycle.correct(history, transition)
             transition = transition._replace(version=after.version)
-            after = after._replace(count=standing.count + 1)
-        elif standing.count >= lifecycle.MAX_HISTORY and item.kind != events.REVOKED:
+            after = after._replace(count=count + 1)
+        elif count >= lifecycle.MAX_HISTORY and kind != events.REVOKED:
             raise Refused("history-too-long")
         else:
             after = lifecycle.step(standing, transition)
-        self._check_identifier(item, after)
-        self._check_holder(item)
-        data = transition.format(self._dump)
-        last = key if before is None else before.link
-        certificate = Certificate(
-            after,
-            lifecycle.link(last, index, position, item.line_hash, data),
-            None if before is None else before.holder,
-            # a copy of the view's, which must not learn of a turn that may be thrown away
-            {} if before is None else before.event_ids if known else dict(before.event_ids),
-        )
-        certificate.event_ids[item.id] = item.line_hash
-        self._bind(certificate, item, index, position, acts)
-        self.certificates[key] = (item, certificate)
-        self._transitions[key] = (*self._transitions.get(key, ()), transition)
-        if item.kind != events.ISSUED:
+        if item.identifier is not None:
+            self._check_identifier(item, after)
+        if item.holder is not None and self._versions is not None:
+            _check_holder(item.holder, self._versions)
+        data = lifecycle.format_transition(transition)
+        link = lifecycle.link(last, index, position, item.line_hash, data)
+        if known is None:  # the view's must not learn of a turn that may be thrown away
+            event_ids = {**event_ids}
+            self._transitions[key] = [transition]
+        else:
+            self._transitions[key].append(transition)
+        event_ids[item.id] = item.line_hash
+        if item.holder is not None and item.holder != holder:
+            self._bind(holder, item, index, position, acts)
+            holder = item.holder
+        self.certificates[key] = (item, Certificate(after, link, holder, event_ids))
+        if kind != events.ISSUED:
             self.relying.changed(key, index, position, transition)
-        return Admitted(key, standing.count, position, item, data)
+        return _make_tuple(Admitted, (key, count, position, item, data))
 
     def _rely(self, opened: Opened, index: int, position: int, item: Reliance) -> None:
         """Record one line about a reliance or raise with the code of its refusal."""
@@ -532,25 +550,25 @@ class Turn:
 
     def _check_authority(self, department: str, item: Event, standing: Standing, index: int) -> str:
         """The scope in which the department may do this, *own* or *any*; Refused otherwise."""
-        asked = (item.type_code, item.kind)
+        kind, asked = item.kind, (item.type_code, item.kind)
         if asked not in self._scopes:
             if item.type_code not in self._types:
                 self._types[item.type_code] = self.registry.value(f"type/{item.type_code}")
             value = self._types[item.type_code]
             if value is None:
                 raise Refused("unknown-type", f"no certificate type {item.type_code!r}")
-            self._scopes[asked] = granted(value, department, item.kind, index)
+            self._scopes[asked] = granted(value, department, kind, index)
         scope = self._scopes[asked]
         if scope is None:
             raise Refused("act-not-authorised")
-        if item.kind == events.ISSUED:
+        if kind == events.ISSUED:
             if item.issuer != department:
                 raise Refused("act-not-authorised", "a department issues in its own name only")
-        elif item.kind == events.TRANSFERRED_IN:
+        elif kind == events.TRANSFERRED_IN:
             if standing.state == lifecycle.TRANSFERRED and standing.transfer_to != department:
                 raise Refused("transfer-mismatch")
         elif (
-            item.kind != events.CORRECTED  # judged by what it corrects
+            kind != events.CORRECTED  # judged by what it corrects
             and scope != "any"
             and standing.responsible not in ("", department)
         ):
@@ -558,10 +576,7 @@ class Turn:
         return scope
 
     def _check_identifier(self, item: Event, after: Standing) -> None:
-        text = item.data.get("certificate_identifier")
-        if text is None:
-            return
-        said = identity.parse_identifier(text)
+        said = identity.parse_identifier(str(item.identifier))
         issuer = self.registry.value(f"department/{item.issuer}") or {}
         type_value = self._types[item.type_code] or {}
         if (said.type_code, said.issuer_code, said.serial, said.version) != (
@@ -572,38 +587,38 @@ class Turn:
         ):
             raise Refused("identifier-mismatch")
 
-    def _check_holder(self, item: Event) -> None:
-        """Once the registry names versions of the secret, only their pseudonyms are bound: then
-        one proof per version says everything of a holder.
-        """
-        holder, versions = item.data.get("holder_pseudonym"), self.registry.pseudonym_versions
-        if holder is None or versions is None:
-            return
-        if int(holder.partition(":")[0]) not in versions:
-            raise Refused("unknown-pseudonym-version")
-
     def _bind(
+        self, was: str | None, item: Event, index: int, position: int, acts: list[HolderAct]
+    ) -> None:
+        """Unbind the certificate from its holder, bind it to the one that the event names."""
+        if was is not None:
+            self._act(identity.holder_key(was), False, item.key, index, position, acts)
+        if item.holder_key is not None:
+            self._act(item.holder_key, True, item.key, index, position, acts)
+
+    def _act(
         self,
-        certificate: Certificate,
-        item: Event,
+        holder: bytes,
+        bound: bool,
+        certificate: bytes,
         index: int,
         position: int,
         acts: list[HolderAct],
     ) -> None:
-        holder = item.data.get("holder_pseudonym")
-        if holder is None or holder == certificate.holder:
-            return
-        for pseudonym, bound in ((certificate.holder, False), (holder, True)):
-            if pseudonym is None:
-                continue
-            holder_key = identity.holder_key(pseudonym)
-            count, last = self.holders.get(holder_key) or self.view.holder(holder_key)
-            self.holders[holder_key] = (
-                count + 1,
-                lifecycle.holder_link(last or holder_key, bound, item.key, index, position),
-            )
-            acts.append(HolderAct(holder_key, count, position, item.key, bound))
-        certificate.holder = holder
+        count, last = self.holders.get(holder) or self.view.holder(holder)
+        self.holders[holder] = (
+            count + 1,
+            lifecycle.holder_link(last or holder, bound, certificate, index, position),
+        )
+        acts.append(_make_tuple(HolderAct, (holder, count, position, certificate, bound)))
+
+
+def _check_holder(holder: str, versions: Collection[int]) -> None:
+    """Once the registry names versions of the secret, only their pseudonyms are bound: then one
+    proof per version says everything of a holder.
+    """
+    if int(holder.partition(":")[0]) not in versions:
+        raise Refused("unknown-pseudonym-version")
 
 
 def _check_may_correct(
@@ -621,4 +636,4 @@ def _check_may_correct(
 
 def delta_root(deltas: Sequence[tuple[bytes, bytes]]) -> bytes:
     """The Merkle root over an ascending list of (map key, record hash)."""
-    return merkle.root([merkle.leaf_hash(key + record) for key, record in deltas])
+    return merkle.root([sha256(b"\x00" + key + record).digest() for key, record in deltas])

@@ -83,9 +83,7 @@ def parse_typed(
     if len(data) > limit:
         raise Malformed("too-large", f"{len(data)} bytes, at most {limit} are allowed")
     try:
-        text = data.decode()
-        if not text.isascii():
-            _check_form(text, data.translate(None, _ASCII).decode())
+        check_form(data)
         value = load(data)
         same = dump(value) == data
     except RecursionError as err:
@@ -131,6 +129,12 @@ def check_text(text: str) -> None:
     except UnicodeEncodeError as err:
         raise Malformed("not-json", "text holds a lone surrogate") from err
     _check_form(text, text)
+
+
+def check_form(data: bytes) -> None:
+    """None for UTF-8 text in form C, of Unicode 14.0; Malformed or UnicodeDecodeError otherwise."""
+    if not data.isascii():
+        _check_form(data.decode(), data.translate(None, _ASCII).decode())
 
 
 def _check_form(text: str, beyond: str) -> None:

@@ -314,9 +314,8 @@ class Examination:
         merkle.check_inclusion(line_hash, step.position, header.count, event.path, header.root)
         if make_transition(item, t.by, t.key, t.version) != t:
             raise ProofError("proof-failed", f"the history says other than event {item.id}")
-        identifier = item.data.get("certificate_identifier")
-        if identifier is not None:  # its codes are the registry's of then, not of today
-            said = identity.parse_identifier(identifier)
+        if item.identifier is not None:  # its codes are the registry's of then, not of today
+            said = identity.parse_identifier(item.identifier)
             if (said.serial, said.version) != (item.number, t.version):
                 raise ProofError("proof-failed", f"the identifier in event {item.id} is another's")
 

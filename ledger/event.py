@@ -41,7 +41,7 @@ _ALWAYS = frozenset(
         "certificate_identifier",
     }
 )
-_REQUIRED = ("certificate_type_code", "issuing_authority_code", "certificate_number")
+REQUIRED = ("certificate_type_code", "issuing_authority_code", "certificate_number")
 
 # kind: (members beside those of _ALWAYS, those of them that must be there)
 FIELDS: dict[str, tuple[frozenset[str], frozenset[str]]] = {
@@ -64,19 +64,24 @@ FIELDS: dict[str, tuple[frozenset[str], frozenset[str]]] = {
     )
 }
 
+MEMBERS = frozenset().union(*(allowed for allowed, _ in FIELDS.values()))
+
 _ID = re.compile(r"[0-9a-f]{32}")
 _HASH = re.compile(r"[0-9a-f]{64}")
 _CODE = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?")
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _SOURCE = re.compile(r"[!-~]{1,255}")
+MAX_SALT_KEY_VERSION = 999_999
 _ENVELOPE = {"data", "id", "source", "specversion", "time", "type"}
 _WITH_RECORDED = _ENVELOPE | {"recordedtime"}
-_NEEDED = {kind: frozenset((*_REQUIRED, *needed)) for kind, (_, needed) in FIELDS.items()}
+_NEEDED = {kind: frozenset((*REQUIRED, *needed)) for kind, (_, needed) in FIELDS.items()}
 _KINDS = {TYPE_PREFIX + kind + TYPE_SUFFIX: kind for kind in FIELDS}
 
 
 class Event(NamedTuple):
-    """A checked event line. Days and moments keep the department's own spelling."""
+    """A checked event line, claims and commitments left in it. Days and moments keep the
+    department's own spelling.
+    """
 
     id: str
     kind: str
@@ -86,9 +91,26 @@ class Event(NamedTuple):
     type_code: str
     issuer: str
     number: str
-    data: Mapping[str, Any]
+    holder: str | None  # pseudonym
+    holder_key: bytes | None  # its map key
+    identifier: str | None  # of GB/T 36904
     line_hash: bytes  # leaf hash of the line in its bundle
     key: bytes  # the certificate's map key
+    said: Said
+
+
+Said = tuple[str | None, str | None, str | None, str | None, str | None, str | None, str | None]
+"""What of an event its transition repeats: the members of `SAID`."""
+
+SAID = (
+    "valid_from",
+    "valid_until",
+    "reason_code",
+    "revocation_kind",
+    "corrects",
+    "correction",
+    "transfer_to",
+)
 
 
 def parse_event(
@@ -123,7 +145,9 @@ def _event(value: Any, line_hash: bytes) -> Event:
         wrong = sorted((names ^ _ENVELOPE) - {"recordedtime"})
         raise Malformed("malformed-event", f"members missing or not allowed: {wrong[:6]}")
     event_id = _match(value, "id", _ID, "32 lower-case hex digits")
-    source = _match(value, "source", _SOURCE, "1 to 255 printable ASCII characters")
+    source = _text(value, "source")
+    if not is_source(source):
+        raise Malformed("malformed-event", "source is 1 to 255 printable ASCII characters")
     if value["specversion"] != "1.0":
         raise Malformed("malformed-event", "specversion is 1.0")
     kind = _kind(value["type"])
@@ -137,6 +161,7 @@ def _event(value: Any, line_hash: bytes) -> Event:
     type_code = data["certificate_type_code"]
     issuer = data["issuing_authority_code"]
     number = data["certificate_number"]
+    holder = data.get("holder_pseudonym")
     return Event(
         event_id,
         kind,
@@ -146,9 +171,12 @@ def _event(value: Any, line_hash: bytes) -> Event:
         type_code,
         issuer,
         number,
-        data,
+        holder,
+        None if holder is None else identity.holder_key(holder),
+        data.get("certificate_identifier"),
         line_hash,
         identity.certificate_key(type_code, issuer, number),
+        tuple(map(data.get, SAID)),  # type: ignore[arg-type]
     )
 
 
@@ -169,7 +197,7 @@ def check_data(kind: str, data: dict[str, Any]) -> None:
         identity.check_department(_text(data, "issuing_authority_code"))
         identity.check_number(_text(data, "certificate_number"))
         for name in data:
-            if name not in _REQUIRED:
+            if name not in REQUIRED:
                 _CHECKS[name](data, name)
     except LedgerError as err:
         raise Malformed("malformed-event", err.message) from err
@@ -270,7 +298,7 @@ def _check_claims(data: Mapping[str, Any], name: str) -> None:
     if type(members) is not dict or not members:
         raise Malformed("malformed-event", f"{name} is an object with members, or left out")
     for key, value in members.items():
-        if type(value) is not str or len(key) > 64 or not _is_name(key):
+        if type(value) is not str or len(key) > 64 or not is_name(key):
             raise Malformed("malformed-event", f"{name}.{key[:64]} is a string")
 
 
@@ -282,12 +310,30 @@ def _check_commitments(data: Mapping[str, Any], name: str) -> None:
 
 
 @lru_cache(maxsize=4096)  # registers repeat their columns
-def _is_name(key: str) -> bool:
+def is_name(key: str) -> bool:
+    """Whether claims and commitments may have a member of this name."""
     return _NAME.fullmatch(key) is not None
 
 
+@lru_cache(maxsize=1024)
+def is_source(text: str) -> bool:
+    """Whether an event may have this source."""
+    return _SOURCE.fullmatch(text) is not None
+
+
+@lru_cache(maxsize=1024)
+def is_code(text: str) -> bool:
+    """Whether this may be a reason's code."""
+    return _CODE.fullmatch(text) is not None
+
+
+def _check_code(data: Mapping[str, Any], name: str) -> None:
+    if not is_code(_text(data, name)):
+        raise Malformed("malformed-event", f"{name} is a-z, 0-9 and inner hyphens")
+
+
 def _check_version(data: Mapping[str, Any], name: str) -> None:
-    if type(data[name]) is not int or not 1 <= data[name] <= 999_999:
+    if type(data[name]) is not int or not 1 <= data[name] <= MAX_SALT_KEY_VERSION:
         raise Malformed("malformed-event", f"{name} is a number from 1")
 
 
@@ -302,7 +348,7 @@ def _one_of(*choices: str) -> Callable[[Mapping[str, Any], str], None]:
 _CHECKS: dict[str, Callable[[Mapping[str, Any], str], Any]] = {
     "valid_from": _check_day,
     "valid_until": _check_day,
-    "reason_code": lambda data, name: _match(data, name, _CODE, "a-z, 0-9 and inner hyphens"),
+    "reason_code": _check_code,
     "corrects": lambda data, name: _match(data, name, _ID, "an event id"),
     "correction": _one_of(*CORRECTIONS),
     "revocation_kind": _one_of(*REVOCATION_KINDS),

@@ -20,9 +20,9 @@ _GB = re.compile(
 )
 _DEPARTMENT = re.compile(r"[a-zA-Z0-9](?:[a-zA-Z0-9._-]{0,61}[a-zA-Z0-9])?")
 _TYPE = re.compile(r"[a-zA-Z0-9](?:[a-zA-Z0-9._-]{0,126}[a-zA-Z0-9])?")
-_TO_FOLD = re.compile("[\u3000\uff01-\uff5e]")
+FOLDED = re.compile("[\u3000\uff01-\uff5e]")
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\u2028\u2029]")  # Cc, Cs, Zl, Zp
-_PSEUDONYM = re.compile(r"([1-9][0-9]{0,5}):([0-9a-f]{64})")
+_VERSION = re.compile(r"[1-9][0-9]{0,5}")
 
 
 @lru_cache(maxsize=1024)  # few, and every event names one
@@ -46,7 +46,7 @@ def normalise_number(text: str) -> str:
     """
     if text.isascii():
         return text.strip()
-    if _TO_FOLD.search(text):
+    if FOLDED.search(text):
         text = "".join(
             chr(ord(c) - 0xFEE0) if "\uff01" <= c <= "\uff5e" else " " if c == "\u3000" else c
             for c in text
@@ -75,21 +75,27 @@ def map_key(kind: bytes, *parts: bytes) -> bytes:
 def certificate_key(type_code: str, issuer: str, number: str) -> bytes:
     """The status map's key of a certificate; `issuer` is the original one, for ever."""
     serial = number.encode()
-    prefix = _certificate_prefix(type_code, issuer)
+    prefix = certificate_prefix(type_code, issuer)
     return sha256(prefix + len(serial).to_bytes(2, "big") + serial).digest()
 
 
 @lru_cache(maxsize=1024)
-def _certificate_prefix(type_code: str, issuer: str) -> bytes:
+def certificate_prefix(type_code: str, issuer: str) -> bytes:
+    """What is hashed before the serial's length and the serial."""
     parts = (type_code.encode(), issuer.encode())
     return b"C" + b"".join(len(part).to_bytes(2, "big") + part for part in parts)
 
 
-@lru_cache(maxsize=16384)  # a turn asks for each several times
 def holder_key(pseudonym: str) -> bytes:
     """The status map's key of a holder, version of the pseudonym secret included."""
     version, digest = parse_pseudonym(pseudonym)
-    return map_key(b"H", str(version).encode(), digest)
+    return sha256(_holder_prefix(version) + digest).digest()
+
+
+@lru_cache(maxsize=64)
+def _holder_prefix(version: int) -> bytes:
+    text = str(version).encode()
+    return b"H" + len(text).to_bytes(2, "big") + text + (32).to_bytes(2, "big")
 
 
 def lane_of(key: bytes, lanes: int) -> int:
@@ -115,10 +121,21 @@ def pseudonym_check(secret: bytes) -> str:
 
 def parse_pseudonym(text: str) -> tuple[int, bytes]:
     """(version of the secret, 32 bytes) of a pseudonym `version:hex`."""
-    match = _PSEUDONYM.fullmatch(text)
-    if not match:
+    version, _, digits = text.partition(":")
+    number = _pseudonym_version(version)
+    try:
+        digest = bytes.fromhex(digits)
+    except ValueError:
+        digest = b""
+    if not number or len(digest) != 32 or digest.hex() != digits:
         raise Malformed("malformed-number", "a holder pseudonym is VERSION:64 hex digits")
-    return int(match[1]), bytes.fromhex(match[2])
+    return number, digest
+
+
+@lru_cache(maxsize=64)
+def _pseudonym_version(text: str) -> int:
+    """The version of a pseudonym's secret, 0 for what is none."""
+    return int(text) if _VERSION.fullmatch(text) else 0
 
 
 @dataclass(frozen=True, slots=True)

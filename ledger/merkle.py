@@ -48,9 +48,8 @@ def root(leaf_hashes: Sequence[bytes]) -> bytes:
     row = list(leaf_hashes)
     while len(row) > 1:
         odd = row[-1:] if len(row) % 2 else []
-        row = [
-            sha256(b"\x01" + row[i] + row[i + 1]).digest() for i in range(0, len(row) - 1, 2)
-        ] + odd
+        pairs = iter(row)
+        row = [sha256(b"\x01" + a + b).digest() for a, b in zip(pairs, pairs, strict=False)] + odd
     return row[0]
 
 

@@ -8,6 +8,7 @@ that no rule depends on a time zone database.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
 
@@ -48,6 +49,23 @@ def parse_moment(text: str) -> int:
     if not _FIRST <= moment <= _LAST:
         raise Malformed("malformed-time", f"{text} is not within the years 0001 to 9999 of UTC")
     return moment
+
+
+def check_moments(texts: Iterable[str]) -> None:
+    """None when `parse_moment` takes every one; for many, whose parts are mostly the same."""
+    texts = set(texts)
+    days = {text[:10] for text in texts}
+    for text in {text[17:] for text in texts}:
+        parse_moment(f"2000-01-01T00:00:{text}")
+    whole = (
+        _MINUTES.keys() >= {text[10:17] for text in texts}
+        and not any(day.startswith(("0001", "9999")) for day in days)  # near the limits
+    )
+    if not whole:
+        for text in texts:
+            parse_moment(text)
+    for day in days:
+        _ordinal(day)
 
 
 def format_moment(moment: int) -> str:

@@ -229,7 +229,7 @@ def check_log(view: MemoryView) -> None:
                 links.get(key, key), index, position, event.line_hash, transition.format()
             )
             touched.add(key)
-            holder = event.data.get("holder_pseudonym")
+            holder = event.holder
             if holder is not None and holder != bound.get(key):
                 for pseudonym, is_bound in ((bound.get(key), False), (holder, True)):
                     if pseudonym is not None:

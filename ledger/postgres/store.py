@@ -88,9 +88,11 @@ class Store:
         connection: Connection,
         load: Callable[[bytes], Any] = canonical.loads,
         dump: canonical.Dump = canonical.encode,
+        parse: admission.Parse = admission.parse_lines,
     ) -> None:
         self.connection = connection
         self._library = (load, dump)
+        self._parse = parse
         with transaction(connection) as cursor:
             cursor.execute(sql("create_changed"))
             cursor.execute(sql("create_bound"))
@@ -136,9 +138,7 @@ class Store:
     def open(self, fetched: Fetched) -> Checked:
         """Step 4 for one record, by the registry as last seen; may run beside `apply`."""
         index, registry = self._registry
-        return Checked(
-            fetched, admission.open_record(fetched.value, registry, *self._library), index
-        )
+        return Checked(fetched, admission.open_record(fetched.value, registry, self._parse), index)
 
     def apply(self, topic_id: str, batch: Sequence[Checked]) -> Applied:
         """Step 5: record a batch, all of it or nothing. Records below the next offset are passed
@@ -155,13 +155,13 @@ class Store:
                     c.fetched,
                     c.opened
                     if c.registry_index == registry_index or isinstance(c.opened, Skipped)
-                    else admission.open_record(c.fetched.value, registry, *self._library),
+                    else admission.open_record(c.fetched.value, registry, self._parse),
                 )
                 for c in accepted
             ]
             bundles = [o for _, o in todo if isinstance(o, Opened)]
             view = _View(cursor, registry, bundles, self._library, self._blinding_secret)
-            taken = Turn(view, next_index, max(clock, ledger_time), self._library[1])
+            taken = Turn(view, next_index, max(clock, ledger_time))
             outbox = []
             for fetched, opened in todo:
                 source = Source(topic_id, fetched.partition, fetched.offset)
@@ -377,7 +377,7 @@ class _View:
         events = [e for opened in batch for e in opened.events if isinstance(e, Event)]
         self.certificates = self._read_certificates(sorted({e.key for e in events}))
         self._histories = self._read_histories(self._corrected(batch))
-        holders = {e.data["holder_pseudonym"] for e in events if "holder_pseudonym" in e.data}
+        holders = {e.holder for e in events if e.holder is not None}
         if holders:
             holders |= {c.holder for c in self.certificates.values() if c.holder}
         self._holders = self._read_holders([identity.holder_key(h) for h in holders])

@@ -40,6 +40,7 @@ from ledger.entry import (
 )
 from ledger.errors import LedgerError, Malformed
 from ledger.event import FIELDS, parse_event
+from ledger.fast_events import parse_lines
 from ledger.note import format_note, parse_note, parse_vkey, sign
 from ledger.policy import format_policy, parse_policy
 from ledger.receipt import format_lane, format_notice, format_receipt, parse_message, parse_receipt
@@ -130,7 +131,7 @@ def _transition(data: bytes) -> bytes:
 
 
 def _opened(data: bytes) -> None:
-    assert isinstance(open_record(data, GOOD_BOOK.registry, orjson.loads), Opened | DeadLetter)
+    assert isinstance(open_record(data, GOOD_BOOK.registry, parse_lines), Opened | DeadLetter)
 
 
 def _apply(data: bytes) -> None:

@@ -1,0 +1,277 @@
+"""Event lines read a bundle at a time, for those who handle every event: the workers and the audit.
+
+A line that is anything but plain is left to `event.parse_event`, which decides in every case:
+`tests/property/test_fast_events.py` holds the two against each other.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from contextlib import suppress
+from functools import lru_cache, reduce
+from hashlib import sha256
+from operator import or_
+from typing import Any, Literal
+
+import msgspec
+
+from . import canonical, identity, times
+from . import event as events
+from .admission import Line, parse_line
+from .bundle import Bundle
+from .errors import LedgerError
+from .event import Event
+from .fast_json import dump, load
+from .reliance import is_reliance
+
+# Any but a steady character: one assigned in Unicode 14.0, of combining class 0, that composes with
+# nothing before it. Nearly all CJK text, Hangul, Latin and Cyrillic letters are steady.
+_UNSTEADY = re.compile(
+    "[^\u0000-\u02ff\u0400-\u0482\u2010-\u2027\u2030-\u205e\u3001-\u3029\u3041-\u3096\u30a1-\u30fa"
+    "\u3105-\u312f\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7a3\uff01-\uff5e]"
+)
+_ASCII = bytes(range(128))
+_REVOCATIONS = frozenset({None, *events.REVOCATION_KINDS})
+_LENGTHS = [length.to_bytes(2, "big") for length in range(identity.MAX_NUMBER + 1)]
+_TYPES = {"claims": dict[str, str], "commitments": dict[str, str], "salt_key_version": int}
+
+
+class _Odd(Exception):
+    """Not what is read here; perhaps an event none the less."""
+
+
+def _structure(kind: str) -> Any:
+    """What a line of this kind looks like; members that it cannot have are None in every one."""
+    allowed, needed = events.FIELDS[kind]
+    needed = needed.union(events.REQUIRED)
+    data = msgspec.defstruct(
+        "Data",
+        [
+            (name, _TYPES.get(name, str))
+            if name in needed
+            else (name, _TYPES.get(name, str) | None, None)
+            for name in sorted(allowed)
+        ],
+        namespace=dict.fromkeys(events.MEMBERS - allowed),
+        kw_only=True,
+        omit_defaults=True,
+        forbid_unknown_fields=True,
+        gc=False,
+    )
+    return msgspec.defstruct(
+        "Line",
+        [
+            ("data", data),
+            ("id", str),
+            ("recordedtime", str | None, None),
+            ("source", str),
+            ("specversion", Literal["1.0"]),
+            ("time", str),
+        ],
+        namespace={"kind": kind},
+        kw_only=True,
+        omit_defaults=True,
+        forbid_unknown_fields=True,
+        gc=False,
+        tag_field="type",
+        tag=events.TYPE_PREFIX + kind + events.TYPE_SUFFIX,
+    )
+
+
+_decode = msgspec.json.Decoder(reduce(or_, map(_structure, events.FIELDS))).decode_lines
+printed = msgspec.json.Encoder(order="sorted").encode_lines  # maps and structures by member name
+
+
+def parse_lines(bundle: Bundle) -> tuple[Line, ...]:
+    """As `admission.parse_lines`: what a bundle's lines say."""
+    lines, hashes = bundle.lines, bundle.line_hashes
+    try:
+        return tuple(read_lines(lines, hashes))
+    except _Odd:
+        pass
+    found: dict[int, Line] = {}
+    of_events = [n for n, line in enumerate(lines) if not is_reliance(line)]
+    if len(of_events) < len(lines):
+        with suppress(_Odd):
+            read = read_lines([lines[n] for n in of_events], [hashes[n] for n in of_events])
+            found.update(zip(of_events, read, strict=True))
+    return tuple(
+        found[n] if n in found else _parse_line(line, line_hash)
+        for n, (line, line_hash) in enumerate(zip(lines, hashes, strict=True))
+    )
+
+
+def _parse_line(line: bytes, line_hash: bytes) -> Line:
+    try:
+        return read_lines((line,), (line_hash,))[0]
+    except _Odd:
+        return parse_line(line, line_hash, load, dump)
+
+
+def read_lines(lines: Sequence[bytes], line_hashes: Sequence[bytes]) -> list[Event]:
+    """The events in lines; _Odd when any of them is odd.
+
+    What is decoded is printed again and compared with the lines as they came, all at once: no
+    printed event holds a newline, so each one stands against its own line.
+    """
+    if not lines:
+        return []
+    body = b"\n".join((*lines, b""))
+    try:
+        found = _decode(body)
+        if printed(found) != body or max(map(len, lines)) > events.MAX_LINE:
+            raise _Odd
+        if not body.isascii():
+            _check_form(body, lines)
+        return _events(found, line_hashes)
+    except (LedgerError, msgspec.MsgspecError, ValueError, RecursionError) as err:
+        raise _Odd from err
+
+
+def is_steady(text: str) -> bool:
+    """Whether text is of characters only that are in form C and of Unicode 14.0 anywhere."""
+    return not _UNSTEADY.search(text)
+
+
+def _check_form(body: bytes, lines: Sequence[bytes]) -> None:
+    if not is_steady(body.translate(None, _ASCII).decode()):
+        for line in lines:
+            canonical.check_form(line)
+
+
+def _events(found: list[Any], line_hashes: Sequence[bytes]) -> list[Event]:
+    """The events of lines whose members are there and of their types, whose text is in form C.
+
+    Column by column: most values stand in many lines and are looked at once.
+    """
+    datas = [one.data for one in found]
+    ids = [one.id for one in found]
+    kinds = [one.kind for one in found]
+    sources = [one.source for one in found]
+    moments = [one.time for one in found]
+    recorded = [one.recordedtime for one in found]
+    types = [data.certificate_type_code for data in datas]
+    issuers = [data.issuing_authority_code for data in datas]
+    numbers = [data.certificate_number for data in datas]
+    said = [
+        (
+            data.valid_from,
+            data.valid_until,
+            data.reason_code,
+            data.revocation_kind,
+            data.corrects,
+            data.correction,
+            data.transfer_to,
+        )
+        for data in datas
+    ]
+    holders = [data.holder_pseudonym for data in datas]
+    identifiers = [data.certificate_identifier for data in datas]
+    _check_hexes(ids, 32)
+    _check_columns(sources, said)
+    times.check_moments([*moments, *filter(None, recorded)])
+    _check_numbers(numbers)
+    for claims in {tuple(data.claims) for data in datas if data.claims is not None}:
+        _check_names(claims)
+    for kind, data in zip(kinds, datas, strict=True):
+        if data.salt_key_version is not None or data.commitments is not None:
+            _check_commitments(data)
+        if kind == events.CORRECTED:
+            events.check_data(kind, msgspec.to_builtins(data))
+    if (events.UNKNOWN in {row[0] for row in said}) and any(
+        kind == events.SUSPENDED and row[0] == events.UNKNOWN
+        for kind, row in zip(kinds, said, strict=True)
+    ):
+        raise _Odd
+    for identifier in identifiers:
+        if identifier is not None:
+            identity.parse_identifier(identifier)
+    keys = [
+        sha256(_prefix(type_code, issuer) + _LENGTHS[len(serial)] + serial).digest()
+        for type_code, issuer, serial in zip(types, issuers, map(str.encode, numbers), strict=True)
+    ]
+    make = tuple.__new__
+    return [
+        make(Event, row)
+        for row in zip(
+            ids,
+            kinds,
+            sources,
+            moments,
+            recorded,
+            types,
+            issuers,
+            numbers,
+            holders,
+            map(_holder_key, holders),
+            identifiers,
+            line_hashes,
+            keys,
+            said,
+            strict=True,
+        )
+    ]
+
+
+def _check_hexes(texts: Sequence[str], size: int) -> None:
+    whole = "".join(texts)
+    if set(map(len, texts)) != {size} or bytes.fromhex(whole).hex() != whole:
+        raise _Odd
+
+
+def _check_columns(sources: list[str], said: list[events.Said]) -> None:
+    firsts, lasts, reasons, revocations, _, _, others = map(set, zip(*said, strict=True))
+    for text in firsts - {None, events.UNKNOWN} | lasts - {None, events.UNKNOWN, events.OPEN}:
+        times.parse_day(text)
+    if not all(map(events.is_source, set(sources))):
+        raise _Odd
+    if not all(map(events.is_code, reasons - {None})):
+        raise _Odd
+    if not revocations <= _REVOCATIONS:
+        raise _Odd
+    for text in others - {None}:
+        identity.check_department(text)
+
+
+def _check_numbers(numbers: list[str]) -> None:
+    """None for certificate numbers out of text in form C that are as `identity.check_number` wants
+    them.
+    """
+    whole = "".join(numbers)
+    plain = (
+        whole.isprintable()
+        and not identity.FOLDED.search(whole)
+        and all(numbers)
+        and max(map(len, numbers)) <= identity.MAX_NUMBER // 4
+        and not any(number[0] == " " or number[-1] == " " for number in numbers)
+    )
+    if not plain:
+        for number in numbers:
+            identity.check_number(number)
+
+
+def _check_commitments(data: Any) -> None:
+    version, commitments = data.salt_key_version, data.commitments
+    if version is None or not 1 <= version <= events.MAX_SALT_KEY_VERSION:
+        raise _Odd
+    if commitments is not None:
+        _check_names(tuple(commitments))
+        _check_hexes(list(commitments.values()), 64)
+
+
+@lru_cache(maxsize=4096)  # registers repeat their columns
+def _check_names(names: tuple[str, ...]) -> None:
+    if not names or not all(map(events.is_name, names)):
+        raise _Odd
+
+
+@lru_cache(maxsize=1024)
+def _prefix(type_code: str, issuer: str) -> bytes:
+    identity.check_type(type_code)
+    identity.check_department(issuer)
+    return identity.certificate_prefix(type_code, issuer)
+
+
+def _holder_key(pseudonym: str | None) -> bytes | None:
+    return None if pseudonym is None else identity.holder_key(pseudonym)
