@@ -40,7 +40,7 @@ _TIMED: dict[str, tuple[Any, str]] = {
     "step 6: status entry": (Sequencing, "append_status"),
     "step 6: read-back and re-hash": (Sequencing, "read_back"),
     "step 6: tiles and head": (Sequencer, "_advance"),
-    "step 7: sign, log topic, publish": (Sequencer, "_publish"),
+    "step 7: sign, log topic, publish": (Sequencer, "_sign"),
     "step 7: receipts and lanes": (Relay, "round"),
 }
 

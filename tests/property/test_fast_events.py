@@ -113,7 +113,8 @@ def strange(draw: st.DrawFn) -> bytes:
         within[name] = draw(anything | st.dictionaries(_TEXTS, _TEXTS))
     if draw(st.integers(0, 3)) == 0:
         return json.dumps(value).encode()
-    return canonical.encode(value)
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return text.encode()
 
 
 def bundle(said: Sequence[bytes]) -> Bundle:
@@ -135,6 +136,7 @@ def test_good_lines_are_read_at_once_and_alike(said: list[bytes]) -> None:
     assert all(type(e) is Event for e in fast_events.read_lines(said, hashes))
 
 
+<<<<<<< HEAD
 RELIANCE = format_reliance(
     kind="ended",
     reliance_id="0" * 32,
@@ -146,6 +148,10 @@ RELIANCE = format_reliance(
 
 @given(st.lists(lines() | damaged() | strange() | st.just(RELIANCE), min_size=1, max_size=4))
 @settings(max_examples=1500)
+=======
+@given(st.lists(lines() | damaged() | strange(), min_size=1, max_size=4))
+@settings(max_examples=1000)
+>>>>>>> 238fc09 (Time signing in the stages as it is called now; say what opening and rules cost)
 def test_lines_that_say_anything(said: list[bytes]) -> None:
     check_same(said)
 
