@@ -136,7 +136,6 @@ def test_good_lines_are_read_at_once_and_alike(said: list[bytes]) -> None:
     assert all(type(e) is Event for e in fast_events.read_lines(said, hashes))
 
 
-<<<<<<< HEAD
 RELIANCE = format_reliance(
     kind="ended",
     reliance_id="0" * 32,
@@ -147,11 +146,7 @@ RELIANCE = format_reliance(
 
 
 @given(st.lists(lines() | damaged() | strange() | st.just(RELIANCE), min_size=1, max_size=4))
-@settings(max_examples=1500)
-=======
-@given(st.lists(lines() | damaged() | strange(), min_size=1, max_size=4))
 @settings(max_examples=1000)
->>>>>>> 238fc09 (Time signing in the stages as it is called now; say what opening and rules cost)
 def test_lines_that_say_anything(said: list[bytes]) -> None:
     check_same(said)
 
