@@ -13,6 +13,7 @@ from typing import Any
 from kafka import KafkaProducer
 
 from deploy.stack import worker_programs
+from ledger.kafka_address import client_settings
 
 from .end_to_end import published, send
 from .ledgers import fresh_ledger
@@ -33,7 +34,7 @@ def run(plan: Plan, runs: int, say: Callable[[str], None]) -> list[Result]:
     with fresh_ledger(plan.departments, plan.lanes, worker_programs(1), http=True) as ledger:
         records = ledger.sign(plan.bundles)
         producer = KafkaProducer(
-            bootstrap_servers=ledger.settings.kafka.split(","), max_request_size=2 * 1024 * 1024
+            **client_settings(ledger.settings.kafka), max_request_size=2 * 1024 * 1024
         )
         send(producer, records)
         producer.close()

@@ -18,6 +18,7 @@ from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 
 from deploy.stack import worker_programs
 from ledger import topics
+from ledger.kafka_address import client_settings
 from ledger.postgres.connection import transaction
 
 from .ledgers import Ledger, Signed, fresh_ledger
@@ -65,7 +66,7 @@ class Receipts:
     def __init__(self, bootstrap: str) -> None:
         self.at: dict[tuple[str, int, int], float] = {}
         self._consumer = KafkaConsumer(
-            bootstrap_servers=bootstrap.split(","),
+            **client_settings(bootstrap),
             enable_auto_commit=False,
             auto_offset_reset="earliest",
             fetch_max_wait_ms=100,
@@ -113,7 +114,7 @@ def run(plan: Plan, paced: Paced, workers: int, say: Say) -> Result:
         del whole
         say("ledger is up, bundles are signed")
         producer = KafkaProducer(
-            bootstrap_servers=ledger.settings.kafka.split(","),
+            **client_settings(ledger.settings.kafka),
             acks="all",
             enable_idempotence=True,
             compression_type="lz4",

@@ -49,7 +49,7 @@ class Environment(Protocol):
     @property
     def trust(self) -> Path: ...
     @property
-    def postgres_url(self) -> str: ...
+    def auditor_url(self) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -172,7 +172,7 @@ def _audit(
             log.close()
     with (
         closing(Beside()) as beside,
-        closing(connect(env.postgres_url, "audit")) as connection,
+        closing(connect(env.auditor_url, "audit")) as connection,
         rare_garbage(),
     ):
         result = audit(StoredLog(connection), task.trust, state, progress)

@@ -31,6 +31,7 @@ from ledger.checkpoint_keys import TrustedKey, check_signed
 from ledger.entry import BUNDLE, parse_entry
 from ledger.entry import EQUIVOCATION as EQUIVOCATION_ENTRY
 from ledger.errors import LedgerError, ProofError, Refused, Unavailable
+from ledger.kafka_address import client_settings
 from ledger.note import parse_note
 from ledger.postgres.scan import Row, Scan
 from ledger.receipt import LANE_FORM, RECEIPT_FORM, parse_message, parse_receipt
@@ -61,7 +62,7 @@ class Topics:
         self.ids: dict[str, str] = {}
         self.parts: dict[str, list[Part]] = {}
         try:
-            admin = KafkaAdminClient(bootstrap_servers=bootstrap.split(","))
+            admin = KafkaAdminClient(**client_settings(bootstrap))
             try:
                 names = [topics.EVENTS, topics.LOG, topics.RECEIPTS, topics.EXPIRY]
                 for found in admin.describe_topics(names):
@@ -75,7 +76,7 @@ class Topics:
             finally:
                 admin.close()
             self._consumer = KafkaConsumer(
-                bootstrap_servers=bootstrap.split(","),
+                **client_settings(bootstrap),
                 enable_auto_commit=False,
                 auto_offset_reset="none",
                 isolation_level="read_committed",

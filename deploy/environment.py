@@ -90,7 +90,10 @@ class Environment:
 
     def registration(self) -> Registration:
         """The registry, open for changes."""
-        return Registration(self.postgres_of("admission"), self.data)
+        kafka = os.environ.get("CERTLEDGER_KAFKA")
+        if not kafka and not os.environ.get("CERTLEDGER_POSTGRES"):
+            kafka = self._running.kafka
+        return Registration(self.postgres_of("admission"), self.data, kafka or "")
 
     def register(
         self, departments: Sequence[Mapping[str, Any]], types: Sequence[Mapping[str, Any]]

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import secrets
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from deploy.embedded.files import write_private
 from deploy.witnesses import write_trust
 from ledger import catalogue, keys, registry
 from ledger.errors import Malformed, Refused
 from ledger.event import FIELDS
 from ledger.identity import pseudonym_check
+from ledger.kafka_address import SCRAM, client_settings, credentials_file, format_credentials
 from ledger.note import Signer, sign
 from ledger.postgres.connection import connect, transaction
 from ledger.postgres.rows import read_origin, read_registry
@@ -23,15 +26,19 @@ from producers.config import (
     create_publisher_folder,
     create_secret,
     department_folder,
+    kafka_credentials_path,
     load_secret,
     pseudonym_path,
 )
+from streams.kafka_users import DEFAULT_BYTES_PER_SECOND, department_user, set_department_user
 
 
 class Registration:
     """The registry of one ledger, with the operator's key at hand in `data`/keys."""
 
-    def __init__(self, postgres: str, data: Path) -> None:
+    def __init__(self, postgres: str, data: Path, kafka: str = "") -> None:
+        """`kafka` is the operator's address; without credentials in it departments get none."""
+        self._kafka = kafka
         self._connection = connect(postgres, "registry", writes=True)
         self._store = Store(self._connection)
         self._data = data
@@ -98,11 +105,33 @@ class Registration:
             pseudonym_version=version,
             silence_limit_seconds=silence_limit_seconds,
         ).folder
+        if not kafka_credentials_path(folder).exists():
+            self.renew_credentials(department, DEFAULT_BYTES_PER_SECOND)
         own = keys.load_key(folder / "registry.key")
         if not self.read().keys(department, REGISTRY_ROLE):
             self._add_key(own, department, REGISTRY_ROLE, [self._operator(), own])
         bundle = keys.load_key(folder / "bundle.key")
         return self._add_key(bundle, department, BUNDLE_ROLE, [own, bundle])
+
+    def renew_credentials(
+        self, department: str, bytes_per_second: int | None = None
+    ) -> Path | None:
+        """New Kafka credentials for a department, in its folder; the file, None where the operator
+        needs none either. Publishers that run go on for up to an hour, then need a new start.
+        """
+        if credentials_file(self._kafka) is None:
+            return None
+        path = kafka_credentials_path(department_folder(self._data, department))
+        password = secrets.token_urlsafe(24)
+        set_department_user(self._kafka, department, password, bytes_per_second)
+        # A crash here leaves the file with an old password or none: the same again mends it.
+        user = department_user(department)
+        write_private(path, format_credentials(SCRAM, user, password, self._ca()))
+        return path
+
+    def _ca(self) -> str | None:
+        found: str | None = client_settings(self._kafka).get("ssl_cafile")
+        return found
 
     def set_silence_limit(self, department: str, seconds: int | None) -> int | None:
         """Declare another silence limit for a department, None for none; the log index, None when

@@ -11,6 +11,7 @@ from deploy.environment import Environment
 from deploy.ledger_keys import finish_rotation, prepare_keys, register_keys, settle_files
 from deploy.registration import parse_grants, parse_names
 from deploy.witnesses import tell_embedded, untell_embedded
+from ledger.errors import Refused, Unavailable
 from ledger.identity import pseudonym_check
 from ledger.keys import load_key
 from ledger.note import parse_vkey
@@ -79,6 +80,24 @@ def _add_department(commands: Any) -> None:
     limit.add_argument("id")
     limit.add_argument("seconds", metavar="SECONDS|none", type=_limit)
     limit.set_defaults(run=run_department_silence_limit)
+    credentials = verbs.add_parser(
+        "credentials",
+        help="give a department new Kafka credentials",
+        description="New Kafka credentials for a department, in DIR/departments/ID/kafka.json:\n"
+        "they write to the intake topic, read receipts, notices, recalls and lane states, and\n"
+        "do nothing else. New connections need the new ones at once, open ones within an hour.",
+        epilog="examples:\n  certledger department credentials transport\n"
+        "  certledger department credentials transport --bytes-per-second 1000000",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    credentials.add_argument("id")
+    credentials.add_argument(
+        "--bytes-per-second",
+        type=_rate,
+        metavar="N",
+        help="the most that it sends, and the most that it reads (left out: as before)",
+    )
+    credentials.set_defaults(run=run_department_credentials)
     listing = verbs.add_parser(
         "list",
         help="list departments, their keys and lanes",
@@ -238,6 +257,24 @@ def _limit(text: str) -> int | None:
     if not text.isascii() or not text.isdigit() or not 1 <= int(text) < 2**53:
         raise argparse.ArgumentTypeError("a number of seconds from 1, or none")
     return int(text)
+
+
+def _rate(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not 1000 <= int(text) < 2**40:
+        raise argparse.ArgumentTypeError("a number of bytes per second from 1000")
+    return int(text)
+
+
+def run_department_credentials(args: argparse.Namespace, env: Environment) -> int:
+    """certledger department credentials"""
+    registration = env.registration()
+    if registration.read().value(f"department/{args.id}") is None:
+        raise Refused("unknown-department", f"no department {args.id[:63]!r}")
+    path = registration.renew_credentials(args.id, args.bytes_per_second)
+    if path is None:
+        raise Unavailable("unreachable", "this Kafka wants no credentials: its address names none")
+    print(f"{args.id}: new Kafka credentials in {path}")
+    return 0
 
 
 def run_department_silence_limit(args: argparse.Namespace, env: Environment) -> int:

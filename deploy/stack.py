@@ -483,12 +483,12 @@ def kafka_program(
         "kafka",
         argv,
         env,
-        ready=lambda: kafka.is_local_ready(port),
+        ready=lambda: kafka.is_local_ready(folder, port),
         ready_seconds=300,
         stop_seconds=30,
         cwd=folder,
     )
-    return program, f"{LOOPBACK}:{port}"
+    return program, kafka.address(folder, port)
 
 
 def _redirect(log: Path) -> None:

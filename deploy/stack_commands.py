@@ -23,6 +23,7 @@ from deploy.witnesses import policy_path, set_policy, witness_programs
 from ledger import times, topics
 from ledger.admission import Lane
 from ledger.errors import LedgerError, Unavailable
+from ledger.kafka_address import client_settings, servers
 from ledger.policy import parse_policy
 from ledger.postgres.connection import connect, transaction
 from ledger.postgres.rows import read_lanes, read_origin, read_registry
@@ -266,10 +267,10 @@ def _moment(signed_at: str) -> int:
 
 def _lag(kafka: str, taken: dict[int, int]) -> int:
     """Records in the intake topic that were not taken yet."""
-    check_reachable(kafka.split(","))
+    check_reachable(servers(kafka))
     try:
         consumer = KafkaConsumer(
-            bootstrap_servers=kafka.split(","),
+            **client_settings(kafka),
             enable_auto_commit=False,
             bootstrap_timeout_ms=_KAFKA_MS,
             request_timeout_ms=_KAFKA_MS,
@@ -296,7 +297,8 @@ def _print(report: dict[str, Any]) -> None:
         state = "ready" if report["ready"] else "starting" if report["running"] else "stopped"
     print(f"{state}  {report['data_dir']}")
     if report["running"]:
-        print(f"  kafka at {report['kafka']}, postgres at {shown_address(report['postgres'])}")
+        kafka = ",".join(servers(report["kafka"]))
+        print(f"  kafka at {kafka}, postgres at {shown_address(report['postgres'])}")
     for name, program in report["programs"].items():
         pid = program["pid"] or "-"
         mark = "ready" if program["ready"] else "not ready"

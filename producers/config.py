@@ -1,7 +1,8 @@
 """A department's own folder: who it is, its keys, its salts, its share of the pseudonym secret.
 
 DIR/departments/<id>/ (0700) holds publisher.json, bundle.key, registry.key, event-id.key,
-salt-<n>.key and what the publisher writes (spool/, disclosures.ndjson, refused.ndjson);
+salt-<n>.key, kafka.json (its Kafka credentials, where the cluster wants any) and what the publisher
+writes (spool/, disclosures.ndjson, refused.ndjson);
 DIR/pseudonym-<n>.key is shared by the departments of DIR. Every key file is 0600 and refused when
 others can read it. event-id.key is never changed: under another one, what was published gets new
 ids when it is published again.
@@ -24,6 +25,7 @@ from ledger.bundle import MAX_LANES, bundle_key_name
 from ledger.checkpoint_keys import TrustedKey, format_keys, parse_keys
 from ledger.errors import Malformed, Refused
 from ledger.identity import check_department
+from ledger.kafka_address import with_credentials
 from ledger.note import Signer
 from ledger.registry import registry_key_name
 
@@ -68,6 +70,11 @@ class PublisherConfig:
         limit = self.silence_limit_seconds
         return MOST_HEARTBEAT_SECONDS if limit is None else min(limit / 4, MOST_HEARTBEAT_SECONDS)
 
+    def kafka_address(self, kafka: str) -> str:
+        """The same Kafka, spoken to as the department where it has credentials of its own."""
+        path = kafka_credentials_path(self.folder)
+        return with_credentials(kafka, path) if path.exists() else kafka
+
     @property
     def source(self) -> str:
         """The CloudEvents source of what the department publishes itself."""
@@ -78,6 +85,11 @@ def department_folder(data: Path, department: str) -> Path:
     """Where a department's folder is; Malformed when `department` is no department id."""
     check_department(department)
     return data / "departments" / department
+
+
+def kafka_credentials_path(folder: Path) -> Path:
+    """Where a department's folder has its Kafka credentials (`ledger.kafka_address`), if any."""
+    return folder / "kafka.json"
 
 
 def pseudonym_path(data: Path, version: int) -> Path:

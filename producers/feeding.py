@@ -154,7 +154,8 @@ class Feed:
         if publisher is None:
             config = self._env.publisher_config(department)
             if self._link is None:
-                self._link = Link(self._env.kafka)
+                # One connection for all: their keys are in one folder, signatures tell them apart.
+                self._link = Link(config.kafka_address(self._env.kafka))
             publisher = Publisher(config, link=self._link, **self._options)
             self._publishers[department] = publisher
         return publisher

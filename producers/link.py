@@ -19,6 +19,7 @@ from kafka.errors import KafkaError, KafkaTimeoutError
 
 from ledger import topics
 from ledger.errors import LedgerError, Malformed, Unavailable
+from ledger.kafka_address import client_settings, credentials_file, servers
 from ledger.receipt import LANE_FORM, parse_message
 
 log = logging.getLogger(__name__)
@@ -34,17 +35,17 @@ Listener = Callable[[bytes], None]
 
 
 class Link:
-    """Connected to `bootstrap` (HOST:PORT, commas between); Unavailable `unreachable` otherwise."""
+    """Connected to `bootstrap` (`ledger.kafka_address`); Unavailable `unreachable` otherwise."""
 
     def __init__(self, bootstrap: str, *, client_id: str = "certledger-publisher") -> None:
-        self._bootstrap = [place.strip() for place in bootstrap.split(",")]
+        self._bootstrap = bootstrap
         self._client_id = client_id
         self._listeners: dict[bytes, Listener] = {}
         self._stop = threading.Event()
         self._producer: Any = None
         self._producer_lock = threading.Lock()
         self._consumer: Any = None
-        check_reachable(self._bootstrap)
+        check_reachable(servers(bootstrap))
         try:
             self._producer = self._make_producer()
             self._consumer = self._make_consumer(topics.RECEIPTS)
@@ -54,7 +55,7 @@ class Link:
         except BaseException as err:
             self.close()
             if isinstance(err, KafkaError):
-                raise Unavailable("unreachable", f"Kafka at {bootstrap}: {err}") from err
+                raise Unavailable("unreachable", _why(bootstrap, err)) from err
             raise
         self._thread = threading.Thread(target=self._listen, name="receipts", daemon=True)
         self._thread.start()
@@ -144,7 +145,7 @@ class Link:
 
     def _make_producer(self) -> Any:
         return KafkaProducer(
-            bootstrap_servers=self._bootstrap,
+            **client_settings(self._bootstrap),
             client_id=self._client_id,
             acks="all",
             enable_idempotence=True,
@@ -169,7 +170,7 @@ class Link:
 
     def _make_consumer(self, topic: str) -> Any:
         consumer = KafkaConsumer(
-            bootstrap_servers=self._bootstrap,
+            **client_settings(self._bootstrap),
             client_id=self._client_id,
             group_id=None,
             enable_auto_commit=False,
@@ -207,6 +208,17 @@ class Link:
                     listener = self._listeners.get(department)
                     if listener is not None and record.value is not None:
                         listener(record.value)
+
+
+def _why(bootstrap: str, err: KafkaError) -> str:
+    """What to look at; kafka-python does not say when a password was refused."""
+    path = credentials_file(bootstrap)
+    if path is None or not isinstance(err, KafkaTimeoutError):
+        return f"Kafka at {bootstrap}: {err}"
+    return (
+        f"Kafka at {', '.join(servers(bootstrap))} answers and lets nobody in by {path}: "
+        "`certledger department credentials` makes new ones"
+    )
 
 
 def check_reachable(bootstrap: list[str]) -> None:

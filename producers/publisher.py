@@ -195,7 +195,7 @@ class Publisher:
         self._spool = Spool(config.folder / "spool")
         self._own_link = link is None
         try:
-            self._link = link or Link(bootstrap)
+            self._link = link or Link(config.kafka_address(bootstrap))
             try:
                 self._open_lanes(take_over, start_seconds)
             except BaseException:

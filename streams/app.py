@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import ssl
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +21,7 @@ from faust.types import TP
 
 from ledger import topics
 from ledger.errors import Unavailable
+from ledger.kafka_address import client_settings, servers
 from ledger.postgres.store import Checked, Fetched
 
 from .intake import Intake
@@ -149,11 +151,26 @@ def _parts(records: Sequence[Fetched]) -> Iterator[list[Fetched]]:
         yield part
 
 
+def _credentials(kafka: str) -> faust.SASLCredentials | None:
+    found = client_settings(kafka)
+    if "sasl_mechanism" not in found:
+        return None
+    ca = found.get("ssl_cafile")
+    return faust.SASLCredentials(
+        mechanism=found["sasl_mechanism"],
+        username=found["sasl_plain_username"],
+        password=found["sasl_plain_password"],
+        ssl_context=None if ca is None else ssl.create_default_context(cafile=ca),
+    )
+
+
 def build_app(settings: Settings) -> App:
     """The admission worker: one topic, one agent, concurrency 1, no state in Faust."""
     app = App(
         settings.group,
-        broker=[f"kafka://{address}" for address in settings.kafka.split(",")],
+        broker=[f"kafka://{place}" for place in servers(settings.kafka)],
+        broker_credentials=_credentials(settings.kafka),
+        datadir=settings.data / "faust",
         store="memory://",
         value_serializer="raw",
         key_serializer="raw",

@@ -17,6 +17,7 @@ from ledger import fast_events, fast_json, topics
 from ledger.admission import MAX_FOLDED, Opened, Skipped
 from ledger.errors import Conflict, Unavailable
 from ledger.event import CORRECTED
+from ledger.kafka_address import client_settings
 from ledger.lifecycle import MAX_CORRECTABLE
 from ledger.postgres.connection import connect
 from ledger.postgres.store import Checked, Fetched, Store
@@ -62,7 +63,7 @@ class Intake:
         places = {TopicPartition(topics.EVENTS, p): value for p, value in offsets.items()}
         try:
             consumer = KafkaConsumer(
-                bootstrap_servers=self._kafka.split(","),
+                **client_settings(self._kafka),
                 enable_auto_commit=False,
                 auto_offset_reset="none",
                 isolation_level="read_committed",
@@ -171,7 +172,7 @@ class Intake:
         jump = Conflict("offset-jump", f"partition {partition}: want offset {begin}, got {end}")
         try:
             consumer = KafkaConsumer(
-                bootstrap_servers=self._kafka.split(","),
+                **client_settings(self._kafka),
                 enable_auto_commit=False,
                 auto_offset_reset="none",
                 isolation_level="read_committed",

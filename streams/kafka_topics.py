@@ -13,6 +13,7 @@ from kafka.errors import KafkaError, TopicAlreadyExistsError, UnknownTopicOrPart
 
 from ledger import topics
 from ledger.errors import Conflict, Unavailable
+from ledger.kafka_address import client_settings
 
 _MAX_MESSAGE = str(2 * 1024 * 1024)
 _FOR_EVER = {"retention.ms": "-1", "retention.bytes": "-1", "cleanup.policy": "delete"}
@@ -129,6 +130,6 @@ def topic_id_text(topic_id: Any) -> str:
 
 def _admin(bootstrap: str) -> KafkaAdminClient:
     try:
-        return KafkaAdminClient(bootstrap_servers=bootstrap.split(","))
+        return KafkaAdminClient(**client_settings(bootstrap))
     except KafkaError as err:
         raise Unavailable("unreachable", f"Kafka at {bootstrap}: {err}") from err

@@ -12,6 +12,7 @@ from kafka.errors import KafkaError
 from ledger import logtopic, merkle, topics
 from ledger.checkpoint import Checkpoint, parse_checkpoint
 from ledger.errors import Conflict, LedgerError, Refused, Unavailable
+from ledger.kafka_address import client_settings
 from ledger.note import CheckingKey
 from ledger.postgres.sequencing import Head, LogTopic, Sequencing
 
@@ -25,7 +26,7 @@ def make_producer(bootstrap: str, client: str) -> KafkaProducer:
     """An idempotent producer that waits for all replicas."""
     try:
         return KafkaProducer(
-            bootstrap_servers=bootstrap.split(","),
+            **client_settings(bootstrap),
             client_id=f"certledger-{client}",
             acks="all",
             enable_idempotence=True,
@@ -186,7 +187,7 @@ def read_topic(bootstrap: str, start: int) -> Iterator[tuple[int, bytes | None, 
     place = TopicPartition(topics.LOG, 0)
     try:
         consumer = KafkaConsumer(
-            bootstrap_servers=bootstrap.split(","),
+            **client_settings(bootstrap),
             enable_auto_commit=False,
             auto_offset_reset="earliest",
             max_partition_fetch_bytes=2 * 1024 * 1024,

@@ -16,6 +16,7 @@ from ledger import merkle, topics
 from ledger.admission import Accounted, open_record
 from ledger.checkpoint import Checkpoint, format_proof
 from ledger.entry import Source
+from ledger.kafka_address import client_settings
 from ledger.note import sign
 from ledger.receipt import format_lane, format_notice, format_receipt
 from tests.memory_view import MemoryView
@@ -26,7 +27,7 @@ _TOPIC_ID = "A" * 22
 
 def create_topics(bootstrap: str) -> None:
     """The ledger's topics, where they are missing."""
-    admin = KafkaAdminClient(bootstrap_servers=bootstrap)
+    admin = KafkaAdminClient(**client_settings(bootstrap))
     try:
         for name in (topics.EVENTS, topics.RECEIPTS, topics.LANES):
             configs = {"max.message.bytes": str(2 * 1024 * 1024)}
@@ -54,10 +55,10 @@ class MiniLedger:
         self._stop = threading.Event()
         create_topics(bootstrap)
         self._producer: Any = KafkaProducer(
-            bootstrap_servers=bootstrap, max_request_size=2 * 1024 * 1024
+            **client_settings(bootstrap), max_request_size=2 * 1024 * 1024
         )
         self._consumer: Any = KafkaConsumer(
-            bootstrap_servers=bootstrap,
+            **client_settings(bootstrap),
             group_id=None,
             fetch_max_wait_ms=20,
             max_partition_fetch_bytes=2 * 1024 * 1024,

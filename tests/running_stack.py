@@ -21,6 +21,7 @@ from deploy.stack import Stack
 from ledger import keys, topics
 from ledger.bundle import note_hash, parse_record
 from ledger.errors import Unavailable
+from ledger.kafka_address import client_settings
 from ledger.note import MemorySigner, parse_note
 from ledger.postgres.connection import connect
 from ledger.postgres.store import Store
@@ -152,7 +153,7 @@ class Department:
         self.name = name
         self.lanes = stack.registrar.add_department(name, lanes)
         self.producer: Any = KafkaProducer(
-            bootstrap_servers=stack.kafka,
+            **client_settings(stack.kafka),
             acks="all",
             max_request_size=MAX_REQUEST,
             compression_type="lz4",
@@ -243,7 +244,7 @@ class Inbox:
 
     def __init__(self, kafka: str) -> None:
         self._consumer: Any = KafkaConsumer(
-            bootstrap_servers=kafka,
+            **client_settings(kafka),
             group_id=None,
             enable_auto_commit=False,
             auto_offset_reset="earliest",

@@ -8,6 +8,7 @@ the user's cache folder: later starts resolve nothing and need no network.
 import hashlib
 import json
 import os
+import secrets
 import shutil
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from typing import Any
 
 from deploy.embedded.files import LOOPBACK, is_listening, locked, write_private
 from deploy.errors import StackError
+from ledger.kafka_address import PLAIN, SCRAM, client_settings, format_credentials, with_credentials
 
 VERSION = "4.3.1"
 COORDINATE = f"org.apache.kafka:kafka_2.13:{VERSION}"
@@ -29,6 +31,7 @@ LOGGING = "org.apache.logging.log4j:log4j-slf4j-impl:2.25.4"
 JARS = Path(__file__).with_name("kafka-jars.json")
 HEAP = "512m"
 MESSAGE_BYTES = 2 * 1024 * 1024
+OPERATOR = "certledger"  # the one super user
 _DOWNLOAD_SECONDS = 60  # for one request
 
 Progress = Callable[[str], None]
@@ -222,7 +225,7 @@ def _write_settings(folder: Path, port: int, controller_port: int) -> Path:
         "advertised.listeners": (
             f"CLIENT://{LOOPBACK}:{port},CONTROLLER://{LOOPBACK}:{controller_port}"
         ),
-        "listener.security.protocol.map": "CLIENT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+        **_security(folder),
         "inter.broker.listener.name": "CLIENT",
         "controller.listener.names": "CONTROLLER",
         "controller.quorum.bootstrap.servers": f"{LOOPBACK}:{controller_port}",
@@ -255,6 +258,47 @@ def _write_settings(folder: Path, port: int, controller_port: int) -> Path:
     return path
 
 
+def _security(folder: Path) -> dict[str, str]:
+    """Nobody gets in without credentials, and only the operator may do what no ACL allows.
+
+    The operator's programs and the broker itself use a password that stands here and in the
+    operator's file; departments have SCRAM credentials, which the broker keeps.
+    """
+    operator = client_settings(address(folder, 1))
+    name, password = operator["sasl_plain_username"], operator["sasl_plain_password"]
+    login = (
+        "org.apache.kafka.common.security.plain.PlainLoginModule required "
+        f'username="{name}" password="{password}" user_{name}="{password}";'
+    )
+    scram = "org.apache.kafka.common.security.scram.ScramLoginModule required;"
+    return {
+        "listener.security.protocol.map": "CLIENT:SASL_PLAINTEXT,CONTROLLER:SASL_PLAINTEXT",
+        "listener.name.client.sasl.enabled.mechanisms": f"{PLAIN},{SCRAM}",
+        "listener.name.client.plain.sasl.jaas.config": login,
+        "listener.name.client.scram-sha-512.sasl.jaas.config": scram,
+        # A renewed password ends connections that were made with the old one within this time.
+        "listener.name.client.scram-sha-512.connections.max.reauth.ms": "3600000",
+        "listener.name.controller.sasl.enabled.mechanisms": PLAIN,
+        "listener.name.controller.plain.sasl.jaas.config": login,
+        "sasl.mechanism.inter.broker.protocol": PLAIN,
+        "sasl.mechanism.controller.protocol": PLAIN,
+        "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+        "super.users": f"User:{name}",
+        "allow.everyone.if.no.acl.found": "false",
+    }
+
+
+def address(folder: Path, port: int) -> str:
+    """Return the operator's address of the broker whose data is in `folder`; its password is drawn
+    when there is none yet.
+    """
+    path = folder / "operator.json"
+    if not path.exists():
+        password = secrets.token_urlsafe(24)
+        write_private(path, format_credentials(PLAIN, OPERATOR, password))
+    return with_credentials(f"{LOOPBACK}:{port}", path)
+
+
 def _escaped(value: str) -> str:
     """Return `value` as Java's properties files want it: ASCII, the rest as UTF-16 escapes."""
     units = value.replace("\\", "\\\\").encode("utf-16-be")
@@ -270,7 +314,7 @@ def is_ready(bootstrap: str, timeout: float = 5) -> bool:
     milliseconds = int(timeout * 1000)
     try:
         client = KafkaAdminClient(
-            bootstrap_servers=bootstrap.split(","),
+            **client_settings(bootstrap),
             bootstrap_timeout_ms=milliseconds,
             request_timeout_ms=milliseconds,
         )
@@ -284,9 +328,9 @@ def is_ready(bootstrap: str, timeout: float = 5) -> bool:
         client.close()
 
 
-def is_local_ready(port: int) -> bool:
+def is_local_ready(folder: Path, port: int) -> bool:
     """Like is_ready for our own broker; answers at once while nothing listens on the port."""
-    return is_listening(port) and is_ready(f"{LOOPBACK}:{port}")
+    return is_listening(port) and is_ready(address(folder, port))
 
 
 def main(argv: list[str]) -> int:

@@ -24,6 +24,7 @@ from psycopg2.extensions import connection as Connection
 from consumers import fsck
 from ledger import statuslist, times, topics
 from ledger.errors import LedgerError
+from ledger.kafka_address import client_settings
 from ledger.postgres import connection as connections
 from ledger.postgres.connection import connect
 from ledger.postgres.following import Following
@@ -265,7 +266,7 @@ class Follows(Actor):
 def fetch(kafka: str, begin: int) -> list[Fetched]:
     """All intake records from an offset on."""
     place = TopicPartition(topics.EVENTS, 0)
-    consumer: Any = KafkaConsumer(bootstrap_servers=kafka, enable_auto_commit=False)
+    consumer: Any = KafkaConsumer(**client_settings(kafka), enable_auto_commit=False)
     try:
         consumer.assign([place])
         (end,) = consumer.end_offsets([place]).values()

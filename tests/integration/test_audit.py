@@ -484,7 +484,7 @@ class Env:
     def __init__(self, data: Path, url: str = "") -> None:
         self.data = data
         self.trust = data / "trust.json"
-        self.postgres_url = url
+        self.auditor_url = url
 
 
 def parse(*words: str) -> argparse.Namespace:

@@ -23,6 +23,7 @@ from deploy.embedded.files import free_port
 from deploy.embedded.supervisor import Program, Supervisor
 from deploy.errors import StackError
 from deploy.stack import Stack
+from ledger.kafka_address import client_settings
 
 # A stack is started from a process of its own, as a person would; the set-up step leaves a file.
 SCRIPT = """
@@ -128,16 +129,16 @@ def query(url: str, statement: str) -> list[tuple[Any, ...]]:
 
 
 def send(bootstrap: str, topic: str, value: bytes) -> None:
-    admin = KafkaAdminClient(bootstrap_servers=bootstrap)
+    admin = KafkaAdminClient(**client_settings(bootstrap))
     admin.create_topics({topic: {"num_partitions": 1, "replication_factor": 1}})
     admin.close()
-    producer = KafkaProducer(bootstrap_servers=bootstrap)
+    producer = KafkaProducer(**client_settings(bootstrap))
     producer.send(topic, value=value).get(timeout=30)
     producer.close()
 
 
 def receive(bootstrap: str, topic: str) -> list[bytes]:
-    consumer = KafkaConsumer(bootstrap_servers=bootstrap, auto_offset_reset="earliest")
+    consumer = KafkaConsumer(**client_settings(bootstrap), auto_offset_reset="earliest")
     try:
         consumer.assign([TopicPartition(topic, 0)])
         batches = consumer.poll(timeout_ms=15000)

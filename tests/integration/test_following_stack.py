@@ -16,6 +16,7 @@ import pytest
 from kafka import KafkaConsumer, TopicPartition
 
 from ledger import identity, statuslist, times, topics
+from ledger.kafka_address import client_settings
 from ledger.keys import load_key
 from ledger.trust import parse_trust
 from tests import world
@@ -52,7 +53,7 @@ def key_of(number: str) -> bytes:
 def read_notices(stack: RunningStack) -> list[tuple[bytes, bytes]]:
     """Key and value of everything in the topic."""
     consumer: Any = KafkaConsumer(
-        bootstrap_servers=stack.kafka, group_id=None, enable_auto_commit=False
+        **client_settings(stack.kafka), group_id=None, enable_auto_commit=False
     )
     found = []
     for partition in (0, 1):

@@ -27,6 +27,7 @@ from ledger import topics
 from ledger.bundle import Header, format_record, parse_record
 from ledger.checkpoint_keys import TrustedKey
 from ledger.errors import Conflict, LedgerError, Malformed, Refused, Unavailable
+from ledger.kafka_address import client_settings
 from ledger.note import MemorySigner, sign
 from producers import commands, town
 from producers.config import PublisherConfig
@@ -407,7 +408,7 @@ def forge(place: Place, record: bytes) -> bytes:
 def test_a_forged_copy_does_not_stop_the_publisher(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    producer: Any = KafkaProducer(bootstrap_servers=place.kafka)
+    producer: Any = KafkaProducer(**client_settings(place.kafka))
     real = Link.send
 
     def forged_first(self: Link, department: str, lane: int, record: bytes, failed: Any) -> None:

@@ -10,6 +10,7 @@ import signal
 import time
 from collections.abc import Iterator
 from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
 import psycopg2
@@ -19,12 +20,15 @@ from kafka.admin import KafkaAdminClient
 from psycopg2.extensions import ISOLATION_LEVEL_AUTOCOMMIT, make_dsn, parse_dsn
 
 from ledger import topics
-from ledger.bundle import format_record
+from ledger.bundle import bundle_key_name, format_record
 from ledger.checkpoint import parse_checkpoint
+from ledger.kafka_address import SCRAM, client_settings, format_credentials, with_credentials
+from ledger.note import MemorySigner, sign
 from ledger.postgres.connection import connect
 from ledger.postgres.roles import MIGRATOR, PROGRAMS
 from ledger.postgres.sequencing import Sequencing
 from streams.kafka_topics import create_topics
+from streams.kafka_users import department_user, set_department_user
 from tests import world
 from tests.running_stack import Department, RunningStack, wait_until
 from tests.stored_ledger import sequence
@@ -41,7 +45,7 @@ def department(stack: RunningStack) -> Iterator[Department]:
 def read_dead_letters(stack: RunningStack) -> dict[str, tuple[dict[str, bytes], bytes | None]]:
     """Headers and bytes by source."""
     consumer: Any = KafkaConsumer(
-        bootstrap_servers=stack.kafka,
+        **client_settings(stack.kafka),
         group_id=None,
         enable_auto_commit=False,
         max_partition_fetch_bytes=4 * 1024 * 1024,
@@ -144,6 +148,34 @@ def test_poison_does_not_stop_the_partition(stack: RunningStack, department: Dep
     stack.check()
 
 
+def test_one_departments_credentials_do_nothing_in_anothers_name(
+    stack: RunningStack, department: Department, tmp_path: Path
+) -> None:
+    """What b may write into the intake topic as a: refused at admission, a's lane goes on."""
+    stack.registrar.add_department("b")
+    set_department_user(stack.kafka, "b", "a password", 1_000_000)
+    path = tmp_path / "kafka.json"
+    path.touch(mode=0o600)
+    path.write_text(format_credentials(SCRAM, department_user("b"), "a password"))
+    lines = [department.event("issued", "not mine")]
+    text = department.lanes[0].header(lines, time.time_ns() // 1000).text()
+    signer = world.signer(bundle_key_name(world.ORIGIN, "b"))
+    as_a = MemorySigner.from_seed(bundle_key_name(world.ORIGIN, "a"), bytes(32))
+    before = len(read_dead_letters(stack))
+    producer: Any = KafkaProducer(**client_settings(with_credentials(stack.kafka, path)))
+    for stranger in (signer, as_a):
+        record = format_record(sign(text, [stranger]), lines)
+        producer.send(topics.EVENTS, key=topics.lane_key("a", 0), value=record).get(30)
+    producer.close()
+    wait_until(lambda: len(read_dead_letters(stack)) >= before + 2)
+    codes = [headers["code"] for headers, _ in list(read_dead_letters(stack).values())[before:]]
+    assert codes == [b"unknown-key", b"unknown-key"]
+    department.publish([department.event("issued", "mine")])
+    department.settle()
+    assert stack.rows("SELECT count(*) FROM certificate WHERE number = 'not mine'") == [(0,)]
+    stack.check()
+
+
 def wait_for_receipts(department: Department, name: bytes, count: int) -> None:
     end = time.monotonic() + 30
     while len(department.inbox.receipts.get(name, ())) < count:
@@ -169,7 +201,7 @@ def test_what_a_transaction_aborted_is_skipped(stack: RunningStack, department: 
     """
     count = "SELECT count(*) FROM accounting WHERE outcome = 'skipped'"
     producer: Any = KafkaProducer(
-        bootstrap_servers=stack.kafka, transactional_id="test", transaction_timeout_ms=5000
+        **client_settings(stack.kafka), transactional_id="test", transaction_timeout_ms=5000
     )
     producer.init_transactions()
     key = topics.lane_key(department.name, 0)
@@ -323,7 +355,7 @@ def test_an_older_database_is_not_signed_for(stack: RunningStack, department: De
 
 
 def delete_and_make_again(stack: RunningStack, topic: str) -> None:
-    admin = KafkaAdminClient(bootstrap_servers=stack.kafka)
+    admin = KafkaAdminClient(**client_settings(stack.kafka))
     admin.delete_topics([topic])
     wait_until(lambda: topic not in admin.list_topics())
     admin.close()
@@ -344,7 +376,7 @@ def test_another_log_topic_is_not_written_to(stack: RunningStack, department: De
     # nothing is signed at a later start either
     after = len(stack.log("sequencer"))
     assert "and now is" in stack.wait_for_log("sequencer", "going-back", after)
-    consumer: Any = KafkaConsumer(bootstrap_servers=stack.kafka, group_id=None)
+    consumer: Any = KafkaConsumer(**client_settings(stack.kafka), group_id=None)
     place = TopicPartition(topics.LOG, 0)
     assert consumer.end_offsets([place])[place] <= 2
     consumer.close()
@@ -357,7 +389,7 @@ def test_another_intake_topic_is_not_consumed(stack: RunningStack, department: D
     ((most,),) = stack.rows("SELECT max(next_offset) FROM intake")
     delete_and_make_again(stack, topics.EVENTS)
     after = len(stack.log("worker-1"))
-    producer: Any = KafkaProducer(bootstrap_servers=stack.kafka, acks="all")
+    producer: Any = KafkaProducer(**client_settings(stack.kafka), acks="all")
     for partition in (0, 1):  # so many that offsets alone would not show it
         for _ in range(most + 5):
             producer.send(topics.EVENTS, value=b"of another topic", partition=partition)

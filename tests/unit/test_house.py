@@ -22,6 +22,7 @@ FORMATS = {  # what producers/ may use of ledger/: formats, no store, no admissi
     "errors",
     "event",
     "identity",
+    "kafka_address",
     "keys",
     "merkle",
     "note",

@@ -1,0 +1,99 @@
+"""Departments' accounts in Kafka: SCRAM credentials, what they may do there, how much of it.
+
+The broker's word is never trusted, signatures are: this keeps a department's load and curiosity
+within bounds, and strangers out.
+"""
+
+from __future__ import annotations
+
+from kafka.admin import (
+    ACL,
+    ACLOperation,
+    ACLPermissionType,
+    KafkaAdminClient,
+    ResourcePattern,
+    ResourceType,
+    UserScramCredentialUpsertion,
+)
+from kafka.errors import KafkaError, for_code
+from kafka.protocol.admin.client_quotas import AlterClientQuotasRequest
+
+from ledger import topics
+from ledger.errors import Unavailable
+from ledger.kafka_address import SCRAM, client_settings
+
+DEFAULT_BYTES_PER_SECOND = 32 * 1024 * 1024  # each way: more than the SDK publishes on two cores
+REQUEST_PERCENT = 200.0  # of one broker thread's time
+
+# Nothing else is allowed to anybody but the operator: StandardAuthorizer denies what no ACL grants.
+# Idempotent producing needs no right of its own, transactions need one that no department gets.
+_GRANTS = (
+    (topics.EVENTS, ACLOperation.WRITE),
+    (topics.RECEIPTS, ACLOperation.READ),
+    (topics.LANES, ACLOperation.READ),
+    (topics.RECALLS, ACLOperation.READ),
+)
+
+
+def department_user(department: str) -> str:
+    """The name of a department's account."""
+    return f"department-{department}"
+
+
+def set_department_user(
+    kafka: str, department: str, password: str, bytes_per_second: int | None = None
+) -> None:
+    """Make a department's account, or give it another password: from now on, only that is taken
+    for new connections, and within an hour for those that are open.
+
+    `bytes_per_second` limits what it sends and what it reads; None keeps the present limit.
+    Unavailable `unreachable` where `kafka` (`ledger.kafka_address`) does not do it.
+    """
+    user = department_user(department)
+    try:
+        admin = KafkaAdminClient(**client_settings(kafka))
+        try:
+            _allow(admin, user)
+            _limit(admin, user, bytes_per_second)
+            change = UserScramCredentialUpsertion(user, SCRAM, password)
+            problem = admin.alter_user_scram_credentials([change])[user]
+            if problem is not None:
+                raise Unavailable("unreachable", f"Kafka gives {user} no credentials: {problem}")
+        finally:
+            admin.close()
+    except KafkaError as err:
+        raise Unavailable("unreachable", f"Kafka at {kafka}: {err}") from err
+
+
+def _allow(admin: KafkaAdminClient, user: str) -> None:
+    acls = [
+        ACL(
+            principal=f"User:{user}",
+            host="*",
+            operation=operation,
+            permission_type=ACLPermissionType.ALLOW,
+            resource_pattern=ResourcePattern(ResourceType.TOPIC, topic),
+        )
+        for topic, operation in _GRANTS
+    ]
+    failed = admin.create_acls(acls)["failed"]
+    if failed:
+        raise Unavailable("unreachable", f"Kafka grants {user} nothing: {failed[0]}")
+
+
+def _limit(admin: KafkaAdminClient, user: str, bytes_per_second: int | None) -> None:
+    # kafka-python has the request and no method for it.
+    if bytes_per_second is None:
+        return
+    limits = {
+        "producer_byte_rate": float(bytes_per_second),
+        "consumer_byte_rate": float(bytes_per_second),
+        "request_percentage": REQUEST_PERCENT,
+    }
+    request = AlterClientQuotasRequest(
+        entries=[([("user", user)], [(name, value, False) for name, value in limits.items()])],
+        validate_only=False,
+    )
+    for entry in admin._manager.run(admin._manager.send, request).entries:
+        if entry.error_code:
+            raise for_code(entry.error_code)(entry.error_message)
