@@ -152,7 +152,8 @@ def check_positions(scan: Scan, report: Report, size: int, next_outbox: int) -> 
                 "checkpoint", f"checkpoint {entries}", "was written to the log topic and is missing"
             )
     (ends,) = scan.row("scan_next_notice") or (0,)
-    limits = {"outbox": next_outbox, "expiry": ends}
+    (recalls,) = scan.row("read_next_recall") or (0,)
+    limits = {"outbox": next_outbox, "expiry": ends, "recalls": recalls}
     for name, position in scan.rows("scan_relays"):
         limit = limits.get(name, published)
         if not 0 <= position <= limit:

@@ -1,12 +1,15 @@
-"""fsck, reliances: what offices rely on and what is recalled, beside what the tables hold."""
+"""fsck, reliances: what offices rely on and what is recalled, beside tables and topic."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
+from ledger import canonical
 from ledger.admission import LoggedBundle
+from ledger.entry import parse_entry
+from ledger.lifecycle import parse_transition
 from ledger.postgres.scan import Row, Scan
-from ledger.reliance import Reliance
+from ledger.reliance import Recall, Reliance, format_recall, is_recalled, recall_id
 from ledger.relying import Case, Hold, Relying, Step
 
 from .fsck_report import Merge, Report
@@ -169,3 +172,26 @@ class Reliances:
                 f"{len(self._lost)} reliances",
                 "what they are could not be recomputed because of what is said above",
             )
+
+
+def due_notices(scan: Scan, origin: str) -> Iterator[tuple[int, bytes, bytes]]:
+    """(number of the mark, Kafka key, notice) of every notice of recall that the tables give."""
+    for index, position, number, certificate, *cause, reliance in scan.rows("scan_recalls"):
+        place = (cause[0], cause[1])
+        row = scan.row("scan_change", certificate=certificate, index=place[0], position=place[1])
+        if row is None:
+            continue  # the mark or the transition was reported
+        t = parse_transition(canonical.loads(row[0]))
+        time = parse_entry(row[1])["time"]
+        for key, *hold in scan.rows("scan_holds", certificate=certificate):
+            begin_index, begin_position, listed, lasts, act, end, end_position, office, case = hold
+            begin = (begin_index, begin_position)
+            if reliance is None:
+                concerned = begin < place and (end is None or place < (end, end_position))
+            else:
+                concerned = (key, *begin) == (reliance, index, position)
+            if concerned and is_recalled(lasts, t.kind, t.revocation):
+                name = recall_id(case.hex(), act.hex(), listed, *place)
+                said = (office, case.hex(), act.hex(), listed, *place, t.kind, t.revocation)
+                recall = Recall(name, *said, t.reason, time)
+                yield number, office.encode(), format_recall(origin, recall)

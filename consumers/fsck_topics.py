@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import sha256
@@ -38,6 +38,7 @@ from ledger.receipt import LANE_FORM, RECEIPT_FORM, parse_message, parse_receipt
 
 from .fsck_accounting import OF_ITS_DAY
 from .fsck_fold import Fold
+from .fsck_reliances import due_notices
 from .fsck_report import Report
 from .fsck_tree import Tree
 
@@ -64,7 +65,7 @@ class Topics:
         try:
             admin = KafkaAdminClient(**client_settings(bootstrap))
             try:
-                names = [topics.EVENTS, topics.LOG, topics.RECEIPTS, topics.EXPIRY]
+                names = [topics.EVENTS, topics.LOG, topics.RECEIPTS, topics.EXPIRY, topics.RECALLS]
                 for found in admin.describe_topics(names):
                     if not found.get("error_code"):
                         raw = uuid.UUID(str(found["topic_id"])).bytes
@@ -168,6 +169,7 @@ def check_topics(
         _check_receipts(scan, report, found, fold.damaged, tree.size, keys, is_ours)
     _check_intake(scan, report, found, fold)
     _check_ends(scan, report, found)
+    _check_recalls(scan, report, found, fold.registry.origin)
 
 
 class _LogTopic:
@@ -327,30 +329,54 @@ def _check_receipts(
 
 def _check_ends(scan: Scan, report: Report, found: Topics) -> None:
     """certledger.expiry.v1: nothing but the notices of the table, and all that were sent."""
+    due = (
+        (number, key.hex().encode(), notice)
+        for key, number, _, _, notice in scan.stream("scan_expiry_notices")
+    )
+    what = ("expiry-notice", "sent notices of ends", "expiry")
+    _check_notices(scan, report, found, topics.EXPIRY, what, due)
+
+
+def _check_recalls(scan: Scan, report: Report, found: Topics, origin: str) -> None:
+    """certledger.recalls.v1: nothing but what the tables give, and all that was sent."""
+    what = ("recall", "sent notices of recall", "recalls")
+    _check_notices(scan, report, found, topics.RECALLS, what, due_notices(scan, origin))
+
+
+def _check_notices(
+    scan: Scan,
+    report: Report,
+    found: Topics,
+    topic: str,
+    what: tuple[str, str, str],
+    due: Iterable[tuple[int, bytes, bytes]],
+) -> None:
+    """A topic against (number, key, notice) of all that is due; `what` is the kind of finding, what
+    is counted, and the relay's name.
+    """
+    kind, counted, relay = what
     unsent: dict[bytes, int] = {}
     ours: set[bytes] = set()
     positions: dict[str, int] = dict(scan.rows("scan_relays"))
-    position = positions.get("expiry", 0)
-    for key, number, _, _, notice in scan.stream("scan_expiry_notices"):
-        name = sha256(key.hex().encode() + notice).digest()
+    position = positions.get(relay, 0)
+    for number, key, notice in due:
+        name = sha256(key + notice).digest()
         ours.add(name)
         if number < position:
             unsent[name] = number
-    whole = topics.EXPIRY in found.parts
-    for before, part in zip(
-        found.parts.get(topics.EXPIRY, []), found.now(topics.EXPIRY), strict=True
-    ):
+    whole = topic in found.parts
+    for before, part in zip(found.parts.get(topic, []), found.now(topic), strict=True):
         whole = whole and part.begin == 0
-        for offset, key, value in found.read(part):
-            report.count("sent notices of ends")
-            name = sha256((key or b"") + (value or b"")).digest()
+        for offset, sent_key, value in found.read(part):
+            report.count(counted)
+            name = sha256((sent_key or b"") + (value or b"")).digest()
             unsent.pop(name, None)
             if name not in ours and offset < before.end:  # later ones may be new since the picture
-                place = f"{topics.EXPIRY}/{part.partition}/{offset}"
-                report.add("expiry-notice", place, "is no notice of this ledger")
+                place = f"{topic}/{part.partition}/{offset}"
+                report.add(kind, place, "is no notice of this ledger")
     if whole:
         for number in unsent.values():
-            report.add("expiry-notice", f"notice {number}", "was never sent")
+            report.add(kind, f"notice {number}", "was never sent")
 
 
 @dataclass(slots=True)

@@ -46,6 +46,7 @@ def plan(partitions: int) -> list[TopicPlan]:
         TopicPlan(topics.LANES, 1, {**_SAFE, "cleanup.policy": "compact"}),
         TopicPlan(topics.DEAD_LETTERS, 1, {**_SAFE, **_FOR_EVER}),
         TopicPlan(topics.EXPIRY, partitions, {**_SAFE, **_FOR_EVER}),
+        TopicPlan(topics.RECALLS, partitions, {**_SAFE, **_FOR_EVER}),
     ]
 
 

@@ -21,8 +21,10 @@ from ledger.entry import BUNDLE, REGISTRY, parse_entry
 from ledger.errors import LedgerError, Unavailable
 from ledger.note import parse_note
 from ledger.postgres.connection import connect, transaction
-from ledger.postgres.rows import read_lanes
+from ledger.postgres.recalling import read_changes, read_recalls
+from ledger.postgres.rows import read_lanes, read_origin
 from ledger.postgres.sequencing import Sequencing
+from ledger.reliance import format_recall
 
 from .ending import stop_on_signals
 from .logwriter import SEND_TIMEOUT_SECONDS, make_producer
@@ -34,30 +36,57 @@ INTERVAL_SECONDS = 0.1
 ENTRIES_PER_ROUND = 512
 WHOLE_BYTES = 1536 * 1024  # a longer dead letter goes out cut; PostgreSQL keeps all of it
 FLUSH_BYTES = 8 * 1024 * 1024
-RECEIPTS, OUTBOX, EXPIRY = "receipts", "outbox", "expiry"
+CHANGES_PER_ROUND = 64
+RECEIPTS, OUTBOX, EXPIRY, RECALLS = "receipts", "outbox", "expiry", "recalls"
 
 _CLOUD_EVENT = [("content-type", b"application/cloudevents+json; charset=UTF-8")]
 
 
 class Relay:
-    """Three positions: log entries whose receipts are out, outbox rows and notices of ends that are
-    out.
+    """Four positions: log entries whose receipts are out; outbox rows, notices of ends and recalls
+    that are out.
     """
 
     def __init__(self, store: Sequencing, producer: KafkaProducer) -> None:
         self._store = store
         self._producer = producer
+        with transaction(store.connection) as cursor:
+            self._origin = read_origin(cursor)
         self._sent: list[Any] = []
         self._bytes = 0  # sent and not yet known to be acknowledged
 
     def round(self) -> bool:
-        """Send what is due; whether there may be more."""
+        """Send what is due; whether there may be more.
+
+        Recalls wait for no checkpoint, and between the other kinds they come first: an office may
+        be deciding.
+        """
+        sent = self._send_recalls()
         published = self._store.published()
         if published is None:
-            return False
-        sent = self._send_receipts(*published)
+            return sent
+        sent = self._send_receipts(*published) or sent
+        sent = self._send_recalls() or sent
         sent = self._send_outbox(*published) or sent
         return self._send_ends() or sent
+
+    def _send_recalls(self) -> bool:
+        begin = self._store.relay_position(RECALLS)
+        changes = read_changes(self._store.connection, begin, CHANGES_PER_ROUND)
+        if not changes:
+            return False
+        for change in changes:
+            for recall in read_recalls(self._store.connection, change):
+                self._send(
+                    topics.RECALLS,
+                    key=recall.office.encode(),
+                    value=format_recall(self._origin, recall),
+                    headers=_CLOUD_EVENT,
+                )
+        self._flush()
+        # A crash here sends them once more, byte for byte.
+        self._store.move_relay(RECALLS, begin + len(changes))
+        return True
 
     def _send_receipts(self, size: int, checkpoint: bytes) -> bool:
         begin = self._store.relay_position(RECEIPTS)

@@ -288,7 +288,7 @@ def place(module_database_url: str, kafka_bootstrap: str) -> Iterator[Place]:
         return real(*args, connection_factory=Breaking, **options)
 
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("EVENTS", "LOG", "RECEIPTS", "LANES", "DEAD_LETTERS", "EXPIRY"):
+        for name in ("EVENTS", "LOG", "RECEIPTS", "LANES", "DEAD_LETTERS", "EXPIRY", "RECALLS"):
             patch.setattr(topics, name, f"{getattr(topics, name)}.{uuid.uuid4().hex}")
         patch.setattr(connections.psycopg2, "connect", connect_breaking)
         patch.setattr(logwriter, "make_producer", BreakingProducer)

@@ -1,0 +1,162 @@
+"""Recalls through the whole stack with two workers: counted under kills, and where they cross."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from kafka import KafkaConsumer, TopicPartition
+
+from deploy.embedded import postgres
+from ledger import topics
+from ledger.reliance import parse_reliance
+from tests import world
+from tests.running_stack import Department, RunningStack, wait_until
+from tests.world import SERVICE, make_reliance
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
+    data = tmp_path_factory.mktemp("recalls")
+    made = RunningStack(data, workers=2)
+    try:
+        yield made
+    finally:
+        made.close()
+        postgres.remove(data)
+
+
+class Town:
+    """Issuer `a` and an office with a service; their lanes lie on different partitions."""
+
+    def __init__(self, stack: RunningStack) -> None:
+        self.stack = stack
+        self.issuer = Department(stack, "a")
+        self.office = Department(stack, "office")
+        stack.registrar.set_type(("a", world.ALL_ACTS, "own"))
+        stack.registrar.change(
+            f"service/{SERVICE}",
+            {"names": {"zh": "开办餐饮店"}, "offices": ["office"]},
+            world.OPERATOR,
+        )
+
+    def close(self) -> None:
+        self.issuer.close()
+        self.office.close()
+
+    def issue(self, *numbers: str) -> int:
+        """Certificates under a published checkpoint: its size."""
+        self.issuer.publish([self.issuer.event("issued", n) for n in numbers])
+        self.issuer.settle()
+        ((size,),) = self.stack.rows(
+            "SELECT max(size) FROM checkpoint WHERE published_at IS NOT NULL"
+        )
+        return int(size)
+
+    def relied(self, case: str, number: str, size: int, lasts: str = "decision") -> bytes:
+        return make_reliance("relied", case, number, tree_size=size, lasts=lasts)
+
+    def annulled(self, number: str) -> bytes:
+        return self.issuer.event("revoked", number, revocation_kind="annulled")
+
+    def settle(self) -> None:
+        """All receipts are there, and every mark's notices are out."""
+        self.issuer.settle()
+        self.office.settle()
+        query = (
+            "SELECT (SELECT coalesce(max(number) + 1, 0) FROM recall),"
+            " (SELECT coalesce(max(position), 0) FROM relay WHERE name = 'recalls')"
+        )
+        wait_until(lambda: len(set(self.stack.rows(query)[0])) == 1, 60)
+
+
+@pytest.fixture(scope="module")
+def town(stack: RunningStack) -> Iterator[Town]:
+    made = Town(stack)
+    yield made
+    made.close()
+
+
+def read_topic(stack: RunningStack) -> list[tuple[bytes, bytes]]:
+    """Key and value of every notice of recall."""
+    consumer: Any = KafkaConsumer(
+        bootstrap_servers=stack.kafka, group_id=None, enable_auto_commit=False
+    )
+    found = []
+    for partition in (0, 1):
+        place = TopicPartition(topics.RECALLS, partition)
+        consumer.assign([place])
+        consumer.seek_to_beginning()
+        end = consumer.end_offsets([place])[place]
+        while consumer.position(place) < end:
+            for records in consumer.poll(timeout_ms=500).values():
+                found += [(record.key, record.value) for record in records]
+    consumer.close()
+    return found
+
+
+def told(stack: RunningStack, *cases: str) -> Counter[tuple[str, str]]:
+    """(case, kind of event) of the notices about these cases, each id once."""
+    hidden = {parse_reliance(make_reliance("ended", case), b"").case: case for case in cases}
+    by_id: dict[str, bytes] = {}
+    for key, value in read_topic(stack):
+        notice = json.loads(value)
+        assert key == notice["data"]["office"].encode()
+        assert by_id.setdefault(notice["id"], value) == value, "one id, two notices"
+    data = [json.loads(value)["data"] for value in by_id.values()]
+    return Counter((hidden[d["case"]], d["change"]["event"]) for d in data if d["case"] in hidden)
+
+
+def test_recalls_are_counted_through_kills_of_relay_and_workers(
+    stack: RunningStack, town: Town
+) -> None:
+    count = 30
+    numbers = [f"killed-{n}" for n in range(count)]
+    size = town.issue(*numbers)
+    lines = []
+    for n, number in enumerate(numbers):
+        lines.append(town.relied(f"d{n}", number, size))
+        lines.append(town.relied(f"e{n}", number, size, "entitlement"))
+    town.office.publish(lines)
+    town.office.publish([make_reliance("ended", f"e{n}") for n in range(0, count, 2)])
+    town.settle()
+    kills = ["recalls sent", "before commit", "after commit"]
+    for step, part in zip(kills, (numbers[:10], numbers[10:20], numbers[20:]), strict=True):
+        suspended = [town.issuer.event("suspended", n, reason_code="fire") for n in part]
+        stack.crash_at(step)
+        town.issuer.publish([*suspended, *map(town.annulled, part)])
+        stack.wait_for_crash()
+        town.settle()
+    cases = [f"{kind}{n}" for kind in "de" for n in range(count)]
+    expected = Counter({(f"d{n}", "revoked"): 1 for n in range(count)})
+    for n in range(1, count, 2):
+        expected.update({(f"e{n}", "suspended"): 1, (f"e{n}", "revoked"): 1})
+    assert told(stack, *cases) == expected
+    assert len(read_topic(stack)) > sum(expected.values()), "the killed relay sent some twice"
+    checked = stack.check()
+    assert checked["sent notices of recall"] > sum(expected.values())
+
+
+def test_where_reliance_and_revocation_cross_nobody_is_missed(
+    stack: RunningStack, town: Town
+) -> None:
+    """Each pair goes to two partitions at the same moment; whichever is first in the log, the case
+    hears once.
+    """
+    count = 40
+    numbers = [f"crossing-{n}" for n in range(count)]
+    size = town.issue(*numbers)
+    for n, number in enumerate(numbers):
+        pair = [
+            lambda n=n, number=number: town.office.publish([town.relied(f"x{n}", number, size)]),
+            lambda number=number: town.issuer.publish([town.annulled(number)]),
+        ]
+        for send in pair[:: 1 if n % 2 else -1]:
+            send()
+    town.settle()
+    cases = [f"x{n}" for n in range(count)]
+    assert told(stack, *cases) == Counter({(case, "revoked"): 1 for case in cases})
+    stack.check()
