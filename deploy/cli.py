@@ -16,7 +16,13 @@ import consumers.fsck_commands
 import consumers.status_commands
 import consumers.witness.commands
 import producers.commands
-from deploy import catalogue_commands, demo, registry_commands, stack_commands
+from deploy import (
+    catalogue_commands,
+    demo,
+    registry_commands,
+    relying_commands,
+    stack_commands,
+)
 from deploy.environment import Environment, default_data
 from deploy.errors import StackError
 from ledger.errors import CODES, LedgerError
@@ -49,6 +55,7 @@ def build_parser() -> argparse.ArgumentParser:
     demo.add_commands(commands)
     registry_commands.add_commands(commands)
     catalogue_commands.add_commands(commands)
+    relying_commands.add_commands(commands)
     producers.commands.add_commands(commands)
     consumers.commands.add_commands(commands)
     consumers.status_commands.add_commands(commands)

@@ -238,6 +238,19 @@ class Registration:
                 return None
         return self._change(current, f"type/{code}", change, [self._operator()])
 
+    def add_service(
+        self, code: str, names: Mapping[str, str], offices: Sequence[str]
+    ) -> int | None:
+        """Register a service or change its offices; None when it says this already."""
+        current = self.read()
+        change = {"names": dict(names), "offices": sorted(set(offices))}
+        before = current.value(f"service/{code}")
+        if before is not None:
+            now = [o["department"] for o in before["offices"] if o["until"] is None]
+            if (before["names"], sorted(now)) == (change["names"], change["offices"]):
+                return None
+        return self._change(current, f"service/{code}", change, [self._operator()])
+
     def publish_catalogue(self, data: bytes) -> int | None:
         """Publish a catalogue's file: the root of its version becomes an entry, the file is kept;
         the log index, None when this version is published already.

@@ -10,7 +10,7 @@ import logging
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Any, Self
 
@@ -95,31 +95,34 @@ class Link:
 
     def lanes(self, department: str) -> dict[int, dict[str, Any]]:
         """The last known states of a department's lanes (receipt.format_lane); maybe stale."""
-        last: dict[bytes, bytes | None] = {}
         prefix = topics.lane_key(department, 0)[:-1]
+        last = {
+            key: value
+            for key, value in self.read_all(topics.LANES)
+            if key is not None and key.startswith(prefix)
+        }
+        found = [_lane_state(value, department) for value in last.values()]
+        return {state["lane"]: state for state in found if state is not None}
+
+    def read_all(self, topic: str) -> Iterator[tuple[bytes | None, bytes | None]]:
+        """Key and value of every record of a topic, to where it ends now."""
         consumer = None
         try:
-            consumer = self._make_consumer(topics.LANES)
+            consumer = self._make_consumer(topic)
             consumer.seek_to_beginning()
             ends = consumer.end_offsets(list(consumer.assignment()))
             deadline = time.monotonic() + _BLOCK_SECONDS
             while any(consumer.position(p) < end for p, end in ends.items()):
                 if time.monotonic() > deadline:
-                    raise Unavailable("unreachable", f"{topics.LANES} cannot be read to its end")
+                    raise Unavailable("unreachable", f"{topic} cannot be read to its end")
                 for records in consumer.poll(timeout_ms=200).values():
                     deadline = time.monotonic() + _BLOCK_SECONDS
-                    last.update(
-                        (record.key, record.value)
-                        for record in records
-                        if record.key is not None and record.key.startswith(prefix)
-                    )
+                    yield from ((record.key, record.value) for record in records)
         except KafkaError as err:
-            raise Unavailable("unreachable", f"{topics.LANES}: {err}") from err
+            raise Unavailable("unreachable", f"{topic}: {err}") from err
         finally:
             if consumer is not None:
                 consumer.close()
-        found = [_lane_state(value, department) for value in last.values()]
-        return {state["lane"]: state for state in found if state is not None}
 
     def close(self) -> None:
         """Send nothing more, listen no more."""

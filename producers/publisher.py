@@ -42,10 +42,12 @@ from ledger.bundle import (
 from ledger.entry import ADMITTED
 from ledger.errors import CODES, Conflict, LedgerError, Malformed, Refused, Unavailable
 from ledger.receipt import NOTICE_FORM, RECEIPT_FORM, Receipt, parse_message, parse_receipt
+from ledger.reliance import DECISION
 
 from .config import PublisherConfig
 from .lines import Day, Line, LineMaker
 from .link import Link
+from .relying import CASES, RelianceMaker, ReliedOn, Said
 from .spool import LaneState, Spool, Spooled
 
 log = logging.getLogger(__name__)
@@ -184,6 +186,7 @@ class Publisher:
         self._on_outcome = on_outcome
         self._clock = clock
         self._maker = LineMaker(config, clock)
+        self._reliances = RelianceMaker(config, clock)
         self._cond = threading.Condition()
         self._error: BaseException | None = None
         self._outstanding = 0  # events without a receipt
@@ -375,6 +378,50 @@ class Publisher:
             corrects=corrects,
             correction=correction,
         )
+
+    def relied(
+        self,
+        service: str,
+        case: str,
+        certificates: Sequence[ReliedOn],
+        *,
+        tree_size: int,
+        use_for: str,
+        clerk: str,
+        lasts: str = DECISION,
+        catalogue: str | None = None,
+        change_id: str | None = None,
+    ) -> Future[EventReceipt]:
+        """The office relies on the ledger's answer about these certificates, under the checkpoint
+        of `tree_size` leaves: for a `decision` taken once, or for an `entitlement` that goes on.
+
+        Case number and clerk leave this machine as keyed hashes; which case stands behind them is
+        kept in cases.ndjson. `catalogue` is the root of the one that `requirements` are from.
+        """
+        return self._rely(
+            self._reliances.relied(
+                service,
+                case,
+                certificates,
+                tree_size=tree_size,
+                use_for=use_for,
+                clerk=clerk,
+                lasts=lasts,
+                catalogue=catalogue,
+                change_id=change_id,
+            )
+        )
+
+    def ended(
+        self, service: str, case: str, *, change_id: str | None = None
+    ) -> Future[EventReceipt]:
+        """The case rests on nothing any more: no recalls are wanted."""
+        return self._rely(self._reliances.ended(service, case, change_id=change_id))
+
+    def _rely(self, said: Said) -> Future[EventReceipt]:
+        # A kill after this: the list has an act that was never sent, which harms nobody.
+        self._write_down(CASES, said.kept)
+        return self.publish_line(said.line)
 
     def _say(
         self, kind: str, type_code: str, number: str, common: Mapping[str, Any], **members: Any

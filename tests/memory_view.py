@@ -23,7 +23,7 @@ from ledger.event import CORRECTED, parse_event
 from ledger.lifecycle import Standing, Transition, parse_transition
 from ledger.note import parse_note
 from ledger.registry import Registry
-from ledger.reliance import Recall, is_recalled, recall_id
+from ledger.reliance import Recall, is_recalled, is_reliance, recall_id
 from ledger.relying import Act, Case, Hold, Mark, Step
 
 
@@ -206,7 +206,7 @@ def check_log(view: MemoryView) -> None:
         touched: set[bytes] = set()
         done: list[HolderAct] = []
         for position, line in enumerate(lines):
-            if code_at(entry["outcome"], position) != ADMITTED:
+            if code_at(entry["outcome"], position) != ADMITTED or is_reliance(line):
                 continue
             event = parse_event(line, merkle.leaf_hash(line))
             key = event.key

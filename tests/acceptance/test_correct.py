@@ -242,3 +242,38 @@ def test_a_kill_loses_and_doubles_nothing(stack: Stack, number: signal.Signals) 
     assert report["made_before"] + report["admitted"] == count
     assert stack.events() == before + count
     assert stack.says(f"{number.value}-7") == "voided"
+
+
+def test_an_office_that_relied_hears_of_a_correction(stack: Stack) -> None:
+    stack.bring("relied.csv", "R-1,north,2020-01-01,,", "R-2,north,2020-01-01,,")
+    service = ("service", "add", "open-shop", "--name", "en=Open a shop", "--office", "south")
+    assert stack.run(*service)[0] == 0
+    assert json.loads(stack.run("service", "list", "--json")[1])[0]["code"] == "open-shop"
+    paper = "R-1.evidence.json"
+    assert stack.run("evidence", "R-1", "-o", paper)[0] == 0
+    rely = ("rely", "open-shop", "2026-000123")
+    words = ("--office", "south", "--use-for", "licence-application", "--clerk", "ann")
+    code, receipt = stack.ask(*rely, paper, *words)
+    assert (code, receipt["code"]) == (0, "admitted")
+    assert stack.run("rely", "open-shop", "7", paper, *words[2:], "--office", "north")[0] == 1
+    cases = stack.data / "departments" / "south" / "cases.ndjson"
+    assert cases.stat().st_mode & 0o777 == 0o600
+    assert "2026-000123" in cases.read_text()
+    stack.write(
+        "wrong.csv",
+        "certificate_type_code,issuing_authority_code,certificate_number,event,correction,reason_code",
+        "pharmacy,north,R-1,issued,void,wrong-person",
+        "pharmacy,north,R-2,issued,void,wrong-person",
+    )
+    assert stack.run("correct", "--file", "wrong.csv")[0] == 0
+    code, out, err = stack.run("recalls", "--office", "south", "--json")
+    assert code == 0, err
+    (told,) = [json.loads(line) for line in out.splitlines()]
+    assert told["business_code"] == "2026-000123"
+    assert told["certificate"]["certificate_number"] == "R-1"
+    assert told["change"] == {"event": "corrected", "reason": "wrong-person"}
+    assert stack.run("recalls", "--office", "north", "--json")[1] == ""
+    code, out, err = stack.run(*rely, paper, *words)
+    assert code == 2, (out, err)
+    code, receipt = stack.ask(*rely, "--office", "south", "--end")
+    assert (code, receipt["code"]) == (0, "admitted")

@@ -23,7 +23,7 @@ import pytest
 from kafka import KafkaProducer
 
 from ledger import event as events
-from ledger import topics
+from ledger import times, topics
 from ledger.bundle import Header, format_record, parse_record
 from ledger.checkpoint_keys import TrustedKey
 from ledger.errors import Conflict, LedgerError, Malformed, Refused, Unavailable
@@ -33,11 +33,12 @@ from producers import commands, town
 from producers.config import PublisherConfig
 from producers.link import Link
 from producers.publisher import Publisher
+from producers.relying import CASES, ReliedOn
 from producers.spool import Spool
 from tests.memory_view import check_log
 from tests.mini_ledger import MiniLedger
 from tests.producing import TestEnvironment, department_with_type, enrol_all
-from tests.world import TYPE, Book
+from tests.world import SERVICE, TYPE, Book
 
 _ROOT = Path(__file__).parents[2]
 
@@ -64,6 +65,38 @@ def place(kafka_bootstrap: str, tmp_path: Path) -> Iterator[Place]:
     with MiniLedger(kafka_bootstrap, book) as ledger:
         yield Place(kafka_bootstrap, tmp_path, config, ledger)
     check_log(ledger.view)
+
+
+def test_an_office_says_on_what_it_relies(place: Place) -> None:
+    book = place.ledger.book
+    book.set_service(SERVICE, place.config.department)
+    place.ledger.view.registry = book.registry
+    place.ledger.view.status_times[10_000] = times.parse_moment("2026-06-01T00:00:00Z")
+    with place.publisher() as office:
+        assert issue(office, "1").result(20).code == "admitted"
+        one = ReliedOn(TYPE, place.config.department, "1", 1)
+        said: dict[str, Any] = {"tree_size": 10_001, "use_for": "licence", "clerk": "ann"}
+        first = office.relied(SERVICE, "2026-1", [one], **said, change_id="1").result(20)
+        assert first.code == "admitted"
+        assert (
+            office.relied(SERVICE, "2026-2", [one], **{**said, "tree_size": 9}).result(20).code
+            == "unknown-checkpoint"
+        )
+        assert office.ended(SERVICE, "2026-1").result(20).code == "admitted"
+        assert office.ended(SERVICE, "2026-1").result(20).code == "reliance-ended"
+        assert office.ended(SERVICE, "2026-3").result(20).code == "unknown-case"
+    kept = [json.loads(line) for line in (place.config.folder / CASES).read_bytes().splitlines()]
+    assert [k["business_code"] for k in kept] == ["2026-1", "2026-2", *["2026-1"] * 2, "2026-3"]
+    assert kept[0]["act"] == first.event_id
+    acts = place.ledger.view.reliance_acts
+    assert [a.item.kind for a in acts] == ["relied", "ended"]
+    assert {a.item.case for a in acts} == {kept[0]["case"]}
+    refused = (place.config.folder / "refused.ndjson").read_text().splitlines()
+    assert [json.loads(line)["code"] for line in refused] == [
+        "unknown-checkpoint",
+        "reliance-ended",
+        "unknown-case",
+    ]
 
 
 def issue(publisher: Publisher, number: str, **members: Any) -> Any:

@@ -28,6 +28,7 @@ FORMATS = {  # what producers/ may use of ledger/: formats, no store, no admissi
     "note",
     "receipt",
     "registry",
+    "reliance",
     "times",
     "topics",
 }
