@@ -1,8 +1,8 @@
 """`python -m bench`: events per second, latency, stage times, the SDK's rate, as tables.
 
 ONLY=bundles-1000,stages picks parts (bundles-1, bundles-32, bundles-1000, stages, maps, audit,
-sdk), RUNS=5 the number of runs, WORKERS=2 the number of workers, SCALE=0.1 makes it smaller,
-JSON=file keeps all numbers. Every run has a ledger of its own in a fresh temporary folder,
+assess, sdk), RUNS=5 the number of runs, WORKERS=2 the number of workers, SCALE=0.1 makes it
+smaller, JSON=file keeps all numbers. Every run has a ledger of its own in a fresh temporary folder,
 everything (Kafka, PostgreSQL, workers, sequencer, relay, load) on this machine.
 """
 
@@ -18,7 +18,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from . import audit, end_to_end, maps, sdk, stages
+from . import assess, audit, end_to_end, maps, sdk, stages
 from .end_to_end import Paced
 from .town import Plan, plan
 
@@ -31,7 +31,8 @@ SIZES = {
 STAGE_BUNDLES = 32
 SDK_EVENTS = 50_000
 AUDIT_BUNDLES = 300
-PARTS = (*(f"bundles-{size}" for size in SIZES), "stages", "maps", "audit", "sdk")
+ASSESSMENTS = 2000
+PARTS = (*(f"bundles-{size}" for size in SIZES), "stages", "maps", "audit", "assess", "sdk")
 MAP_CERTIFICATES, MAP_BUNDLES = 1_000_000, 200  # in the ledger; in one phase
 
 
@@ -133,6 +134,18 @@ class Bench:
             "events": found[0].events,
             "outside": spread([r.events / r.outside for r in found]),
             "with_lines": spread([r.events / r.with_lines for r in found]),
+        }
+
+    def assess(self) -> None:
+        """Assessments of a service's demands, one ledger for all runs."""
+        certificates = max(2000, int(MAP_CERTIFICATES * self.scale))
+        count = max(100, int(ASSESSMENTS * min(1.0, self.scale * 5)))
+        found = assess.run(certificates, count, self.runs, lambda t: self.say(f"assess: {t}"))
+        self.out["assess"] = {
+            "certificates": found.certificates,
+            "of_holder": round(found.of_holder, 1),
+            "stored": spread(found.stored),
+            "proven": spread(found.proven),
         }
 
     def sdk(self) -> None:
@@ -248,6 +261,13 @@ def report(out: dict[str, Any]) -> str:
             f"{show(found['outside'], whole)} events/s from outside over HTTP, "
             f"{show(found['with_lines'], whole)} with event lines (admission run again)"
         )
+    if "assess" in out:
+        found = out["assess"]
+        parts.append(
+            f"Assessments of ten demands, {found['of_holder']} certificates of a holder, "
+            f"{found['certificates']:,} in the ledger: {show(found['stored'], whole)} in a second "
+            f"of a core by the tables, {show(found['proven'], whole)} by evidence made and checked"
+        )
     if "sdk" in out:
         parts.append(
             f"SDK, typed call to signed and spooled bundle: {show(out['sdk']['rate'], whole)} "
@@ -269,6 +289,8 @@ def main() -> None:
             bench.maps()
         elif kind == "audit":
             bench.audit()
+        elif kind == "assess":
+            bench.assess()
         else:
             bench.sdk()
     bench.out["seconds"] = time.monotonic() - bench.begin

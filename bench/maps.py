@@ -71,7 +71,7 @@ class _Never(Cadence):
         return False
 
 
-class _Way:
+class Way:
     """Steps 4 to 7 for portions of bundles; step 6 by any of several sequencers."""
 
     def __init__(self, ledger: Ledger, made: Iterator[tuple[str, int, list[bytes], int]]) -> None:
@@ -125,7 +125,7 @@ def run(certificates: int, phase_bundles: int, phases: int, say: Callable[[str],
         keeping.start()
         bare: Any = Sequencer(store, writer, ring, unwitnessed(), ledger.origin)
         bare._loaded, bare._cadence = _NoMaps(), _Never()
-        way = _Way(ledger, bundles(SIZE, names, LANES))
+        way = Way(ledger, bundles(SIZE, names, LANES))
         begun = 0
         while begun < certificates:
             fetched, begins = way.ready(64)

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import consumers.assess_commands
 import consumers.audit_commands
 import consumers.commands
 import consumers.fsck_commands
@@ -58,6 +59,7 @@ def build_parser() -> argparse.ArgumentParser:
     relying_commands.add_commands(commands)
     producers.commands.add_commands(commands)
     consumers.commands.add_commands(commands)
+    consumers.assess_commands.add_commands(commands)
     consumers.status_commands.add_commands(commands)
     consumers.fsck_commands.add_commands(commands)
     consumers.audit_commands.add_commands(commands)

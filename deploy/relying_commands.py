@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from consumers.assessing import Catalogues
 from consumers.verifier import load_trust, now, print_safely
 from deploy.environment import Environment
 from deploy.registration import parse_names
@@ -14,6 +16,8 @@ from ledger.checking import check_file
 from ledger.entry import ADMITTED
 from ledger.errors import CODES, Malformed, Refused
 from ledger.evidence import MAX_EVIDENCE
+from ledger.postgres.connection import connect
+from ledger.postgres.reader import Reader
 from ledger.reliance import DECISION, LASTS
 from producers.link import Link
 from producers.publisher import Publisher
@@ -81,6 +85,11 @@ def add_commands(commands: Any) -> None:
     rely.add_argument("--use-for", metavar="CODE", help="what for: a-z, 0-9 and hyphens")
     rely.add_argument("--clerk", metavar="NAME", help="who decides; published as a keyed hash")
     rely.add_argument("--lasts", choices=LASTS, default=DECISION, help=f"default: {DECISION}")
+    rely.add_argument(
+        "--catalogue",
+        metavar="DEPT/CODE",
+        help="say what of its demands is met: `savings` counts it",
+    )
     rely.add_argument("--end", action="store_true", help="the case rests on nothing any more")
     rely.add_argument("--trust", type=Path, metavar="FILE", help="default: the stack's trust.json")
     rely.add_argument("--json", action="store_true", help="the receipt as JSON on stdout")
@@ -131,6 +140,9 @@ def run_rely(args: argparse.Namespace, env: Environment) -> int:
     if not args.end and not (args.files and args.use_for and args.clerk):
         raise Malformed("usage", "evidence files, --use-for and --clerk are needed")
     relied, size = ([], 0) if args.end else _check(args, env)
+    root = None
+    if args.catalogue is not None and not args.end:
+        root, relied = _find_met(args, env, relied)
     with Publisher(env.publisher_config(args.office), env.kafka, take_over=True) as publisher:
         future = (
             publisher.ended(args.service, args.case)
@@ -143,6 +155,7 @@ def run_rely(args: argparse.Namespace, env: Environment) -> int:
                 use_for=args.use_for,
                 clerk=args.clerk,
                 lasts=args.lasts,
+                catalogue=root,
             )
         )
         receipt = future.result(RECEIPT_SECONDS)
@@ -179,6 +192,30 @@ def _check(args: argparse.Namespace, env: Environment) -> tuple[list[ReliedOn], 
         said = ", ".join(map(str, sorted(sizes)))
         raise Malformed("usage", f"the files are under different checkpoints ({said} leaves)")
     return relied, sizes.pop()
+
+
+def _find_met(
+    args: argparse.Namespace, env: Environment, relied: list[ReliedOn]
+) -> tuple[str, list[ReliedOn]]:
+    """The root of the catalogue, and the certificates with what each stands for in its service."""
+    connection = connect(env.postgres_url, "rely")
+    try:
+        with Reader(connection).open() as view:
+            catalogue = Catalogues().find(view, args.service, args.catalogue)
+    finally:
+        connection.close()
+    pairs: dict[str, set[tuple[str, str]]] = {}
+    for requirement in catalogue.services[args.service].requirements:
+        for material in (material for one in requirement.lists for material in one):
+            kind = catalogue.evidence_types[material.evidence_type]
+            if kind.certificate_type is not None:
+                pair = (requirement.code, kind.code)
+                pairs.setdefault(kind.certificate_type, set()).add(pair)
+    strange = [one.number for one in relied if one.type_code not in pairs]
+    if strange:
+        raise Malformed("usage", f"{args.service} demands nothing like {', '.join(strange)}")
+    found = [replace(one, meets=sorted(pairs[one.type_code])) for one in relied]
+    return catalogue.root.hex(), found
 
 
 def run_recalls(args: argparse.Namespace, env: Environment) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hmac
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from hashlib import sha256
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -23,7 +23,7 @@ RELIED, ENDED = "relied", "ended"
 DECISION, ENTITLEMENT = "decision", "entitlement"
 LASTS = (DECISION, ENTITLEMENT)
 MAX_CERTIFICATES = 64
-MAX_REQUIREMENTS = 16  # that one certificate meets
+MAX_MEETS = 16  # demands that one certificate meets
 MAX_TREE_SIZE = canonical.MAX_INTEGER
 NOTICE_TYPE = "certledger.reliance.recalled.v1"
 
@@ -38,8 +38,8 @@ _CODE = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?")
 _SOURCE = re.compile(r"[!-~]{1,255}")
 _RECALL_TAG = b"certledger recall v1\n"
 
-# (map key, version, codes of the requirements that it meets)
-Relied = tuple[bytes, int, tuple[str, ...]]
+Meets = tuple[str, str]  # code of a requirement, of the evidence type in it
+Relied = tuple[bytes, int, tuple[Meets, ...]]  # map key, version, what it stands for
 
 
 class Reliance(NamedTuple):
@@ -57,7 +57,7 @@ class Reliance(NamedTuple):
     lasts: str
     use_for: str
     clerk: str  # hidden, in hex
-    catalogue: str | None  # root of the one whose requirements are named, in hex
+    catalogue: str | None  # root of the one whose codes are named, in hex
     line_hash: bytes  # leaf hash of the line in its bundle
     key: bytes  # of the reliance: office, service and case
 
@@ -178,27 +178,28 @@ def _said(data: Mapping[str, Any]) -> tuple[Any, ...]:
     )
 
 
-def _relied(item: Any, with_requirements: bool) -> Relied:
-    wanted = {"map_key", "version"} | ({"requirements"} if with_requirements else set())
+def _relied(item: Any, in_catalogue: bool) -> Relied:
+    wanted = {"map_key", "version"} | ({"meets"} if in_catalogue else set())
     if type(item) is not dict or item.keys() != wanted:
-        raise _malformed("a certificate has map_key, version, and beside a catalogue requirements")
+        raise _malformed("a certificate has map_key, version, and beside a catalogue meets")
     key = bytes.fromhex(_match(item, "map_key", _HASH, "64 hex digits"))
     version = item["version"]
     if type(version) is not int or not 1 <= version <= canonical.MAX_INTEGER:
         raise _malformed("version is a number from 1")
-    codes = item.get("requirements", [])
-    if type(codes) is not list or len(codes) > MAX_REQUIREMENTS or bool(codes) != with_requirements:
-        raise _malformed(f"requirements is a list of 1 to {MAX_REQUIREMENTS} codes")
-    for code in codes:
-        if type(code) is not str:
-            raise _malformed("a requirement is a code")
+    pairs = item.get("meets", [])
+    if type(pairs) is not list or len(pairs) > MAX_MEETS or bool(pairs) != in_catalogue:
+        raise _malformed(f"meets is a list of 1 to {MAX_MEETS}")
+    for pair in pairs:
+        if type(pair) is not list or len(pair) != 2 or any(type(code) is not str for code in pair):
+            raise _malformed("what is met is a requirement's code and an evidence type's")
         try:
-            identity.check_type(code)
+            for code in pair:
+                identity.check_type(code)
         except LedgerError as err:
             raise _malformed(err.message) from err
-    if any(a >= b for a, b in pairwise(codes)):
-        raise _malformed("requirements ascend, each once")
-    return key, version, tuple(codes)
+    if any(a >= b for a, b in pairwise(pairs)):
+        raise _malformed("meets ascends, each once")
+    return key, version, tuple((requirement, evidence) for requirement, evidence in pairs)
 
 
 def _malformed(message: str) -> Malformed:
@@ -280,12 +281,3 @@ def format_recall(origin: str, recall: Recall) -> bytes:
             "type": NOTICE_TYPE,
         }
     )
-
-
-def meets(certificates: Sequence[Relied]) -> dict[str, list[bytes]]:
-    """The map keys of the certificates that meet each requirement."""
-    found: dict[str, list[bytes]] = {}
-    for key, _, codes in certificates:
-        for code in codes:
-            found.setdefault(code, []).append(key)
-    return found

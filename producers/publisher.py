@@ -396,7 +396,7 @@ class Publisher:
         of `tree_size` leaves: for a `decision` taken once, or for an `entitlement` that goes on.
 
         Case number and clerk leave this machine as keyed hashes; which case stands behind them is
-        kept in cases.ndjson. `catalogue` is the root of the one that `requirements` are from.
+        kept in cases.ndjson. `catalogue` is the root of the one that the codes in `meets` are from.
         """
         return self._rely(
             self._reliances.relied(

@@ -36,13 +36,15 @@ CASES = "cases.ndjson"
 
 @dataclass(frozen=True, slots=True)
 class ReliedOn:
-    """A certificate as the ledger answered for it, and the requirements that it meets."""
+    """A certificate as the ledger answered for it, and what it stands for: pairs of a requirement's
+    code and an evidence type's.
+    """
 
     type_code: str
     issuer: str  # the original one
     number: str
     version: int
-    requirements: Sequence[str] = ()
+    meets: Sequence[tuple[str, str]] = ()
 
     @property
     def key(self) -> bytes:
@@ -84,7 +86,7 @@ class RelianceMaker:
         data: dict[str, Any] = {
             "certificates": [
                 {"map_key": one.key.hex(), "version": one.version}
-                | ({"requirements": sorted(set(one.requirements))} if catalogue else {})
+                | ({"meets": [list(pair) for pair in sorted(set(one.meets))]} if catalogue else {})
                 for one in listed
             ],
             "clerk": hide_clerk(self._config.event_id_key, clerk),

@@ -16,6 +16,7 @@ from ledger.errors import LedgerError
 from ledger.postgres.rows import read_origin
 from ledger.postgres.sequencing import read_published
 
+from .assessing import AssessEndpoint
 from .database import Database
 from .evidence import EvidenceEndpoint
 from .limits import Limits
@@ -36,6 +37,7 @@ def build_app(settings: Settings) -> Starlette:
     """The application; it connects to PostgreSQL when first asked."""
     database = Database(settings.postgres, settings.connections)
 
+    trust = TrustFile(settings.trust)
     assets = Assets()
 
     @asynccontextmanager
@@ -56,11 +58,12 @@ def build_app(settings: Settings) -> Starlette:
 
     app = Starlette(
         routes=[
-            Route("/", Page(database, TrustFile(settings.trust), assets).get),
+            Route("/", Page(database, trust, assets).get),
             Route(f"{PAGE_PREFIX}/{{version}}/{{path:path}}", AssetEndpoint(assets).get),
             Route("/healthz", healthz),
             Route("/readyz", readyz),
             Route("/v1/evidence", EvidenceEndpoint(database).get),
+            Route("/v1/assess", AssessEndpoint(database, trust).post, methods=["POST"]),
             Mount(LOG_PREFIX, TileApp(database, LOG_PREFIX)),
             Mount(LISTS_PREFIX, StatusListApp(database, LISTS_PREFIX)),
         ],

@@ -24,13 +24,14 @@ from ..errors import LedgerError, Malformed, ProofError, Refused, Unavailable
 from ..event import ISSUED
 from ..evidence import CertificateId, Evidence, Step
 from ..holder_evidence import Act, HolderEvidence
-from ..lifecycle import parse_transition
+from ..lifecycle import Finding, parse_transition
 from ..proving import Records, prove, prove_holder, show_entry
 from ..question import Question
 from ..receipt import format_receipt
 from ..statusmap import MapHead, Membership, group_range
 from .connection import transaction
 from .following import read_list, read_lists, read_places
+from .holdings import read_held
 from .map_reading import map_tile_reader, pairs_at
 from .rows import (
     read_catalogue,
@@ -331,6 +332,21 @@ class View:
             for name in records.places
             if name.startswith("catalogue/") and (value := records.value(name)) is not None
         }
+
+    def catalogue_versions(self, name: str) -> list[dict[str, Any]]:
+        """The published versions of one catalogue as in `catalogues`, without reading the whole
+        registry; none for an unknown one.
+        """
+        self._cursor.execute(sql("read_registry_record"), {"name": f"catalogue/{name}"})
+        row = self._cursor.fetchone()
+        versions = [] if row is None else canonical.loads(bytes(row[0]))["value"]["versions"]
+        return [item for item in versions if item["from"] < self.size]
+
+    def held(
+        self, pseudonyms: Sequence[str], types: Sequence[str], at: int
+    ) -> list[tuple[CertificateId, Finding]]:
+        """What is bound to a holder's pseudonyms of these types, and how it stood at `at`."""
+        return read_held(self._cursor, pseudonyms, types, self.size, at)
 
     def catalogue(self, name: str, version: int | None = None) -> tuple[Catalogue, bytes]:
         """A published version of catalogue `DEPARTMENT/CODE`, by default the last, and its file.

@@ -17,7 +17,6 @@ from ledger.reliance import (
     format_recall,
     is_recalled,
     is_reliance,
-    meets,
     parse_reliance,
     recall_id,
 )
@@ -94,17 +93,17 @@ def test_a_line_says_what_it_said() -> None:
     assert b"ann" not in line
 
 
-def test_a_line_names_the_requirements_that_are_met() -> None:
+def test_a_line_names_what_is_met() -> None:
     key, other = sorted(certificate_key(TYPE, "a", n) for n in (LICENCE, PERMIT))
     listed = [
-        {"map_key": key.hex(), "version": 1, "requirements": ["premises", "trade"]},
-        {"map_key": other.hex(), "version": 2, "requirements": ["trade"]},
+        {"map_key": key.hex(), "version": 1, "meets": [["premises", "lease"], ["trade", "deed"]]},
+        {"map_key": other.hex(), "version": 2, "meets": [["trade", "licence"]]},
     ]
     line = make_reliance("relied", "1", tree_size=8, certificates=listed, catalogue="ab" * 32)
-    assert meets(parse_reliance(line, b"").certificates) == {
-        "premises": [key],
-        "trade": [key, other],
-    }
+    assert parse_reliance(line, b"").certificates == (
+        (key, 1, (("premises", "lease"), ("trade", "deed"))),
+        (other, 2, (("trade", "licence"),)),
+    )
 
 
 @pytest.mark.parametrize(
@@ -122,7 +121,7 @@ def test_a_line_names_the_requirements_that_are_met() -> None:
         {"certificates": [{"map_key": "00" * 32, "version": 0}]},
         {"certificates": [{"map_key": "00" * 32, "version": 1}] * 2},
         {"certificates": [{"map_key": "00" * 31, "version": 1}]},
-        {"certificates": [{"map_key": "00" * 32, "version": 1, "requirements": ["a"]}]},
+        {"certificates": [{"map_key": "00" * 32, "version": 1, "meets": [["a", "b"]]}]},
         {
             "certificates": [
                 {"map_key": f"{n:064x}", "version": 1} for n in range(MAX_CERTIFICATES + 1)
@@ -181,7 +180,7 @@ def test_each_wrong_receipt_has_its_own_answer() -> None:
         "unknown-case": town.end("1"),
         "unknown-catalogue": town.rely("1", catalogue="ab" * 32, certificates=[
             {"map_key": certificate_key(TYPE, "a", LICENCE).hex(), "version": 1,
-             "requirements": ["trade"]}
+             "meets": [["trade", "licence"]]}
         ]),
     }  # fmt: skip
     assert codes == {code: code for code in codes}

@@ -1,0 +1,201 @@
+"""What need not be brought, out of a real PostgreSQL: by the tables, by evidence, over HTTP."""
+
+from __future__ import annotations
+
+import http.client
+import json
+from argparse import ArgumentParser
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from consumers import assess_commands
+from consumers.assessing import Catalogues, assess_proven, assess_stored
+from ledger import merkle, times
+from ledger.catalogue import Catalogue, parse_catalogue
+from ledger.checking import check_file
+from ledger.errors import LedgerError
+from ledger.note import sign
+from ledger.postgres.connection import connect
+from ledger.postgres.reader import Reader, View
+from ledger.postgres.store import read_genesis
+from ledger.registry import NO_RECORD, note_text
+from ledger.trust import Trust, TrustedKey, format_trust
+from tests import world
+from tests.http_serving import serving
+from tests.stored_ledger import StoredLedger
+from tests.unit.test_waiver import make_catalogue_file, need
+
+HOLDER, OTHER, NOBODY = (f"1:{who * 64}" for who in "abc")
+PERMIT = "permit"
+
+
+@dataclass
+class Env:
+    """A ledger's database and trust, as commands see them."""
+
+    postgres_url: str
+    trust: Path
+    size: int = 0
+
+
+def catalogue_file() -> bytes:
+    kinds = {
+        "licence": {"certificate_type": world.TYPE, "issuers": ["market"]},
+        "permit": {"certificate_type": PERMIT},
+        "form": {"certificate_type": "form", "source": "holder"},
+    }
+    requirements = [need("trade", "licence"), need("safety", "permit", "form"), need("who", "form")]
+    return make_catalogue_file(requirements, kinds, market="a")
+
+
+@pytest.fixture
+def env(ledger: StoredLedger, tmp_path: Path) -> Env:
+    connection = connect(ledger.url, "test")
+    origin, genesis = read_genesis(connection)
+    connection.close()
+    made = Env(ledger.url, tmp_path / "trust.json")
+    made.trust.write_bytes(
+        format_trust(Trust(origin, genesis, (TrustedKey(world.CHECKPOINT.key, 0, None),)))
+    )
+    grants = [{"department": "a", "acts": list(world.ALL_ACTS), "scope": "own"}]
+    change = {"names": {"zh": "许可证"}, "code": "", "grants": grants}
+    ledger.registrar.change(f"type/{PERMIT}", change, world.OPERATOR)
+    ledger.registrar.change("pseudonyms", {"version": 1, "check": "0" * 64}, world.OPERATOR)
+    ledger.send(
+        ledger.make(
+            [
+                *ledger.issued("L-1", holder_pseudonym=HOLDER),
+                *ledger.issued("P-1", type_code=PERMIT, holder_pseudonym=HOLDER),
+                *ledger.issued("L-2", holder_pseudonym=OTHER),
+            ]
+        )
+    )
+    suspended = ledger.event("suspended", "P-1", type_code=PERMIT, reason_code="fire")
+    ledger.send(ledger.make([suspended]))
+    data = catalogue_file()
+    catalogue = parse_catalogue(data)
+    text = {"version": 1, "root": catalogue.root.hex(), "size": len(catalogue.leaves)}
+    note = note_text(world.ORIGIN, catalogue.record_name, NO_RECORD, text)
+    assert ledger.registrar.store.change_registry(sign(note, [world.registry_signer("a")]), data)
+    made.size = ledger.checkpoint().size
+    # what is not published yet is not answered by
+    ledger.send(ledger.make(ledger.issued("L-3", holder_pseudonym=NOBODY)))
+    return made
+
+
+@pytest.fixture
+def view(env: Env) -> Iterator[View]:
+    connection = connect(env.postgres_url, "test")
+    with Reader(connection).open() as opened:
+        yield opened
+    connection.close()
+
+
+def results(members: dict[str, Any]) -> dict[str, str]:
+    return {one["code"]: one["result"] for one in members["requirements"]}
+
+
+def now() -> int:
+    return times.parse_moment("2026-06-01T00:00:00Z")
+
+
+def test_tables_and_evidence_say_the_same(env: Env, view: View, ledger: StoredLedger) -> None:
+    known = Catalogues()
+    catalogue: Catalogue = known.find(view, "open", None)
+    assert known.get(view, "a/town") is catalogue, "kept"
+    trust = Trust(world.ORIGIN, merkle.leaf_hash(view.entry(0)), world.CHECKPOINT_KEYS)
+    moment = ledger.now()
+    for who in (HOLDER, OTHER, NOBODY):
+        stored = assess_stored(view, catalogue, "open", [who], moment).members()
+        proven = assess_proven(view, catalogue, "open", [who], trust, moment).members()
+        assert stored.pop("is_proven") is False
+        assert proven.pop("is_proven") is True
+        assert proven.pop("list") == ("nothing-bound" if who == NOBODY else "listed")
+        for one in (*stored["requirements"], *proven["requirements"]):
+            for bad in one["unfit"]:
+                bad.pop("since")
+        assert stored == proven
+    mine = assess_stored(view, catalogue, "open", [HOLDER], moment).members()
+    assert results(mine) == {"trade": "satisfied", "safety": "needed", "who": "needed"}
+    assert [one["evidence_type"] for one in mine["bring"]] == ["form"]
+    (bad,) = mine["requirements"][1]["unfit"]
+    assert (bad["reason"], bad["mend"], bad["office"]) == ("suspended", "reinstate", "a")
+    assert mine["tree_size"] == env.size
+    ledger.check()
+
+
+def test_the_past_is_asked_about_too(view: View, ledger: StoredLedger) -> None:
+    catalogue = Catalogues().find(view, "open", "a/town")
+    before = times.parse_moment("2020-01-01T00:00:00Z")
+    then = assess_stored(view, catalogue, "open", [HOLDER], before).members()
+    assert then["requirements"][0]["unfit"][0]["reason"] == "not-yet-valid"
+
+
+def run(env: Env, *argv: str) -> int:
+    parser = ArgumentParser()
+    assess_commands.add_commands(parser.add_subparsers(required=True))
+    args = parser.parse_args(["assess", *argv])
+    return int(args.run(args, env))
+
+
+def test_the_command_says_it_and_keeps_the_evidence(
+    env: Env, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    papers = tmp_path / "papers"
+    assert run(env, "open", "--holder", HOLDER, "--json", "--evidence", str(papers)) == 1
+    members = json.loads(capsys.readouterr().out)
+    assert members["requirements"][0]["satisfied_by"][0]["certificate"]["number"] == "L-1"
+    kept = sorted(path.name for path in papers.iterdir())
+    assert kept == [
+        f"01-{world.TYPE}.evidence.json",
+        f"02-{PERMIT}.evidence.json",
+        "list.holder-evidence.json",
+    ]
+    trust = Trust(world.ORIGIN, None, world.CHECKPOINT_KEYS)
+    data = (papers / kept[0]).read_bytes()
+    assert check_file(data, trust, times.parse_moment("2026-06-01T00:00:00Z")).number == "L-1"
+    assert run(env, "open", "--holder", HOLDER) == 1
+    said = capsys.readouterr().err
+    assert "NOT TO BRING 免提交" in said
+    assert "P-1 does not hold (suspended): have it reinstated" in said
+    for words, code in (
+        (("marry", "--holder", HOLDER), "unknown-service"),
+        (("open", "--holder", HOLDER, "--catalogue", "a/city"), "unknown-catalogue"),
+        (("open", "--holder", "ann"), "malformed-number"),
+    ):
+        with pytest.raises(LedgerError) as refused:
+            run(env, *words)
+        assert refused.value.code == code
+
+
+def test_over_http_with_the_pseudonym_in_no_url(env: Env) -> None:
+    asked: dict[str, Any] = {"service": "open", "holder": [HOLDER]}
+    bodies: list[Any] = [
+        asked,
+        {**asked, "proven": True},
+        {**asked, "holder": []},
+        {**asked, "holder": ["ann"]},
+        {**asked, "service": "marry"},
+        {**asked, "name": "张三"},
+        b"\xff",
+        b"[" * 70_000,
+    ]
+    found = []
+    with serving(env.postgres_url, CERTLEDGER_TRUST=str(env.trust)) as served:
+        for body in bodies:
+            connection = http.client.HTTPConnection("127.0.0.1", served.port, timeout=20)
+            data = body if type(body) is bytes else json.dumps(body).encode()
+            connection.request("POST", "/v1/assess", data)
+            answer = connection.getresponse()
+            found.append((answer.status, json.loads(answer.read())))
+            connection.close()
+    quick, proven, *wrong = found
+    assert (quick[0], proven[0]) == (200, 200)
+    assert quick[1]["is_proven"] is False
+    assert proven[1]["is_proven"] is True
+    assert results(quick[1]) == results(proven[1])
+    assert [status for status, _ in wrong] == [400, 400, 404, 400, 400, 413]
