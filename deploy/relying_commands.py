@@ -88,7 +88,7 @@ def add_commands(commands: Any) -> None:
     rely.add_argument(
         "--catalogue",
         metavar="DEPT/CODE",
-        help="say what of its demands is met: `savings` counts it",
+        help="say which demands are met: `savings` counts them",
     )
     rely.add_argument("--end", action="store_true", help="the case rests on nothing any more")
     rely.add_argument("--trust", type=Path, metavar="FILE", help="default: the stack's trust.json")

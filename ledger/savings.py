@@ -35,7 +35,7 @@ DEFINITIONS = {
         "未再跑的窗口：每个办件中这些材料的出具机关，本机关除外，目录未载明者不计",
     ),
     "uncounted": (
-        "receipts that name no catalogue, or codes that it does not have: nothing is counted for them",
+        "receipts that name no catalogue, or codes that it does not have: nothing else is counted",
         "未注明目录或目录中无此代码的采信：不计入",
     ),
 }
@@ -94,7 +94,7 @@ def count(lines: Iterable[Reliance], catalogues: Mapping[str, Catalogue]) -> lis
                 issuers = catalogue.evidence_types[pair[1]].issuers
                 if issuers and service.competent_authority not in issuers:
                     add(item, "windows", 1, ("window", frozenset(issuers)))
-    return [Row(*place, **row) for place, row in sorted(rows.items())]
+    return [Row(*place, *(row[name] for name in COUNTED)) for place, row in sorted(rows.items())]
 
 
 def _copies(requirements: Sequence[Any]) -> dict[tuple[str, str], int]:
