@@ -348,6 +348,20 @@ class View:
         """What is bound to a holder's pseudonyms of these types, and how it stood at `at`."""
         return read_held(self._cursor, pseudonyms, types, self.size, at)
 
+    def reliance_lines(self) -> list[bytes]:
+        """The admitted lines about reliances in the log's order, each as it was admitted."""
+        self._cursor.execute(sql("read_reliance_lines"), {"size": self.size})
+        found: list[bytes] = []
+        index, lines = -1, list[bytes]()
+        for entry, position, line_hash in self._cursor.fetchall():
+            if entry != index:
+                index, lines = entry, self.lines(entry)
+            line = lines[position] if position < len(lines) else b""
+            if merkle.leaf_hash(line) != bytes(line_hash):
+                raise ProofError("stored-bytes-damaged", f"line {position} of entry {index}")
+            found.append(line)
+        return found
+
     def catalogue(self, name: str, version: int | None = None) -> tuple[Catalogue, bytes]:
         """A published version of catalogue `DEPARTMENT/CODE`, by default the last, and its file.
 

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from consumers import assess_commands
+from consumers import assess_commands, savings_commands
 from consumers.assessing import Catalogues, assess_proven, assess_stored
-from ledger import merkle, times
+from ledger import identity, merkle, times
 from ledger.catalogue import Catalogue, parse_catalogue
 from ledger.checking import check_file
 from ledger.errors import LedgerError
@@ -23,7 +23,7 @@ from ledger.postgres.connection import connect
 from ledger.postgres.reader import Reader, View
 from ledger.postgres.store import read_genesis
 from ledger.registry import NO_RECORD, note_text
-from ledger.trust import Trust, TrustedKey, format_trust
+from ledger.trust import Trust, format_trust, parse_trust
 from tests import world
 from tests.http_serving import serving
 from tests.stored_ledger import StoredLedger
@@ -52,15 +52,17 @@ def catalogue_file() -> bytes:
     return make_catalogue_file(requirements, kinds, market="a")
 
 
+def trust(genesis: bytes) -> Trust:
+    return Trust(world.ORIGIN, genesis, world.CHECKPOINT_KEYS, operator=world.OPERATOR.key)
+
+
 @pytest.fixture
 def env(ledger: StoredLedger, tmp_path: Path) -> Env:
     connection = connect(ledger.url, "test")
-    origin, genesis = read_genesis(connection)
+    _, genesis = read_genesis(connection)
     connection.close()
     made = Env(ledger.url, tmp_path / "trust.json")
-    made.trust.write_bytes(
-        format_trust(Trust(origin, genesis, (TrustedKey(world.CHECKPOINT.key, 0, None),)))
-    )
+    made.trust.write_bytes(format_trust(trust(genesis)))
     grants = [{"department": "a", "acts": list(world.ALL_ACTS), "scope": "own"}]
     change = {"names": {"zh": "许可证"}, "code": "", "grants": grants}
     ledger.registrar.change(f"type/{PERMIT}", change, world.OPERATOR)
@@ -107,11 +109,11 @@ def test_tables_and_evidence_say_the_same(env: Env, view: View, ledger: StoredLe
     known = Catalogues()
     catalogue: Catalogue = known.find(view, "open", None)
     assert known.get(view, "a/town") is catalogue, "kept"
-    trust = Trust(world.ORIGIN, merkle.leaf_hash(view.entry(0)), world.CHECKPOINT_KEYS)
+    trusted = trust(merkle.leaf_hash(view.entry(0)))
     moment = ledger.now()
     for who in (HOLDER, OTHER, NOBODY):
         stored = assess_stored(view, catalogue, "open", [who], moment).members()
-        proven = assess_proven(view, catalogue, "open", [who], trust, moment).members()
+        proven = assess_proven(view, catalogue, "open", [who], trusted, moment).members()
         assert stored.pop("is_proven") is False
         assert proven.pop("is_proven") is True
         assert proven.pop("list") == ("nothing-bound" if who == NOBODY else "listed")
@@ -155,9 +157,13 @@ def test_the_command_says_it_and_keeps_the_evidence(
         f"02-{PERMIT}.evidence.json",
         "list.holder-evidence.json",
     ]
-    trust = Trust(world.ORIGIN, None, world.CHECKPOINT_KEYS)
     data = (papers / kept[0]).read_bytes()
-    assert check_file(data, trust, times.parse_moment("2026-06-01T00:00:00Z")).number == "L-1"
+    assert (
+        check_file(
+            data, parse_trust(env.trust.read_bytes()), times.parse_moment("2026-06-01T00:00:00Z")
+        ).number
+        == "L-1"
+    )
     assert run(env, "open", "--holder", HOLDER) == 1
     said = capsys.readouterr().err
     assert "NOT TO BRING 免提交" in said
@@ -170,6 +176,49 @@ def test_the_command_says_it_and_keeps_the_evidence(
         with pytest.raises(LedgerError) as refused:
             run(env, *words)
         assert refused.value.code == code
+
+
+def test_savings_are_the_same_from_the_ledger_and_from_files(
+    env: Env, ledger: StoredLedger, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = parse_catalogue(catalogue_file()).root.hex()
+    change = {"names": {"zh": "开办"}, "offices": ["b"]}
+    ledger.registrar.change("service/open", change, world.OPERATOR)
+    key = identity.certificate_key(world.TYPE, "a", "L-1").hex()
+    said: dict[str, Any] = {
+        "certificates": [{"map_key": key, "version": 1, "meets": [["trade", "licence"]]}],
+        "catalogue": root,
+        "tree_size": env.size,
+    }
+    lines = [
+        world.make_reliance("relied", case, office="b", service="open", **said) for case in "123"
+    ]
+    wrong = world.make_reliance(
+        "relied", "4", office="b", service="open", **{**said, "catalogue": "ab" * 32}
+    )
+    ledger.send(ledger.make([*lines, wrong], "b"))
+    assert ledger.counts()["unknown-catalogue"] == 1
+    ledger.checkpoint()
+    parser = ArgumentParser()
+    savings_commands.add_commands(parser.add_subparsers(required=True))
+
+    def run(*words: str) -> dict[str, Any]:
+        args = parser.parse_args(["savings", "--json", *words])
+        assert args.run(args, env) == 0
+        found: dict[str, Any] = json.loads(capsys.readouterr().out)
+        return found
+
+    kept, town, drawn = tmp_path / "kept.ndjson", tmp_path / "town.json", tmp_path / "s.svg"
+    town.write_bytes(catalogue_file())
+    stored = run("--export", str(kept), "--svg", str(drawn))
+    assert kept.stat().st_mode & 0o777 == 0o600
+    assert stored == run("--receipts", str(kept), "--catalogue", str(town))
+    assert stored["rows"] == [
+        {"service": "open", "office": "b", "month": "2026-03", "cases": 3, "proofs": 3,
+         "copies": 0, "windows": 0, "uncounted": 0}
+    ]  # fmt: skip
+    assert "2026-03: 3 proofs not demanded" in drawn.read_text()
+    ledger.check()
 
 
 def test_over_http_with_the_pseudonym_in_no_url(env: Env) -> None:
