@@ -459,7 +459,10 @@ def _line_paths(
     bundle: _Bundle, history: Sequence[Step], lines: Mapping[int, bytes]
 ) -> dict[int, tuple[bytes, ...]]:
     """The paths of a bundle's lines that are shown, by their place in the history."""
-    ordinals = {history[n].position: n for n in lines if history[n].index == bundle.index}
+    own = [n for n in lines if history[n].index == bundle.index]
+    ordinals = {history[n].position: n for n in own}
+    if len(ordinals) < len(own):
+        raise Malformed("malformed-evidence", "a line is shown for two elements of the history")
     if not ordinals and not bundle.path:
         return {}
     hashes = {position: history[n].line_hash for position, n in ordinals.items()}

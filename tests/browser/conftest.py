@@ -20,7 +20,11 @@ from tests.stored_ledger import StoredLedger
 
 PICTURES = Path(__file__).parents[2] / ".pytest" / "pictures"
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-FLAGS = ["--headless", "--no-sandbox", "--disable-gpu"]
+INSECURE_HOST = "ledger.test"  # here; to a browser no host to be trusted without TLS
+FLAGS = [
+    *("--headless", "--no-sandbox", "--disable-gpu"),
+    f"--host-resolver-rules=MAP {INSECURE_HOST} 127.0.0.1",
+]
 PHONE, DESKTOP = 360, 1280
 
 

@@ -4,8 +4,8 @@
 /** Performs tasks with the verifier's modules under the URL `base`. */
 export async function perform(base, tasks) {
   const load = (name) => import(`${base}/${name}.js`);
-  const [bytes, canonical, ed25519, errors, merkle, note, times, index] = await Promise.all(
-    ["bytes", "canonical", "ed25519", "errors", "merkle", "note", "times", "index"].map(load),
+  const [bytes, canonical, ed25519, errors, merkle, note, registry, times, index] = await Promise.all(
+    ["bytes", "canonical", "ed25519", "errors", "merkle", "note", "registry", "times", "index"].map(load),
   );
   const raw = (text) => bytes.decodeBase64(text);
   const trusts = new Map();
@@ -41,6 +41,8 @@ export async function perform(base, tasks) {
       merkle.checkConsistency(old, size, proof.map(raw), raw(oldRoot), raw(root));
       return true;
     },
+    records: () =>
+      Object.fromEntries(Object.entries(registry.RECORDS).map(([kind, form]) => [kind, Object.keys(form)])),
     when: ({ text, zone }) => String(times.parseWhen(text, zone)),
     moment: ({ text }) => times.formatInstant(times.parseMoment(text)),
     trust: ({ text }) => trustOf(text).origin,

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from ledger import canonical, merkle, times
+from ledger import canonical, merkle, records, times
 from ledger.checkpoint import parse_checkpoint, parse_proof
 from ledger.errors import LedgerError
 from ledger.note import VerifierKey, check_public, parse_note, parse_vkey
@@ -42,6 +42,13 @@ def test_tables_are_what_the_rules_say() -> None:
     assert generate_verifier_tables.TABLES.read_text() == generate_verifier_tables.module(), (
         "python tests/vectors/generate_verifier_tables.py --write"
     )
+
+
+def test_evidence_shows_the_same_kinds_of_records(node: Node) -> None:
+    (said,) = node.perform([{"kind": "records"}])
+    assert {kind: set(members) for kind, members in said["result"].items()} == {
+        kind: set(members) for kind, members in records._RECORDS.items()
+    }
 
 
 # --- vectors ---

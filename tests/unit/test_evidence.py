@@ -151,6 +151,16 @@ def test_file_is_printed_again_to_the_same_bytes() -> None:
     assert parse_evidence(data + b"\n") == evidence
 
 
+def test_no_line_is_shown_for_two_elements_of_the_history() -> None:
+    data, trust, now = suspended()
+    value = canonical.loads(data)
+    shown = [n for n, step in enumerate(value["history"]) if "line" in step]
+    value["history"].insert(shown[0], value["history"][shown[0]])
+    answer = check_file(canonical.format(value), trust, now)
+    assert answer.reason == verdict.REFUSED
+    assert "two elements" in answer.why
+
+
 def test_expanded_proofs_are_c2sp_tlog_proofs() -> None:
     data, trust, _ = suspended()
     evidence = parse_evidence(data)

@@ -43,7 +43,12 @@ const isVersion = (item) =>
   isObject(item) && hasMembers(item, ["version", "check", "from"]) && isCount(item.version) &&
   isText(item.check) && isCount(item.from);
 
-const RECORDS = {
+const isCatalogueVersion = (item) =>
+  isObject(item) && hasMembers(item, ["version", "root", "size", "from"]) &&
+  isCount(item.version) && isText(item.root) && isCount(item.size) && isCount(item.from);
+
+/** The kinds of records that evidence shows, with the members that it uses. */
+export const RECORDS = {
   key: { vkey: isText, department: isText, role: isText, from: isCount, revoked: isCountOrNull },
   type: { names: isNames, grants: (value) => Array.isArray(value) && value.every(isGrant) },
   department: {
@@ -55,6 +60,7 @@ const RECORDS = {
   },
   lane: { signed_at: isText },
   ledger: { origin: isText }, // a neighbour of where a department would stand
+  catalogue: { versions: (value) => Array.isArray(value) && value.every(isCatalogueVersion) },
   pseudonyms: { versions: (value) => Array.isArray(value) && value.every(isVersion) },
 };
 
