@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ledger import merkle
+from ledger.registry import operator_key_name
 from ledger.trust import Trust, TrustedKey, format_trust
 from tests import world
 from tests.stored_ledger import StoredLedger
@@ -93,7 +94,9 @@ def make_page_ledger(url: str, folder: Path) -> tuple[StoredLedger, Path]:
 def trust_of(ledger: StoredLedger) -> Trust:
     """What to trust of this ledger; it asks for no witnesses."""
     genesis = merkle.leaf_hash(ledger.rows("SELECT data FROM entry WHERE log_index = 0")[0][0])
-    return Trust(ledger.origin, genesis, (TrustedKey(world.signer(ledger.origin).key, 0, None),))
+    signs = TrustedKey(world.signer(ledger.origin).key, 0, None)
+    operator = world.signer(operator_key_name(ledger.origin)).key
+    return Trust(ledger.origin, genesis, (signs,), operator=operator)
 
 
 def _ordinary(ledger: StoredLedger) -> list[bytes]:
