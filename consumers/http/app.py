@@ -39,6 +39,7 @@ def build_app(settings: Settings) -> Starlette:
 
     trust = TrustFile(settings.trust)
     assets = Assets()
+    page = Page(database, trust, assets)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -58,7 +59,8 @@ def build_app(settings: Settings) -> Starlette:
 
     app = Starlette(
         routes=[
-            Route("/", Page(database, trust, assets).get),
+            Route("/", page.get),
+            Route("/trust.json", page.trust),
             Route(f"{PAGE_PREFIX}/{{version}}/{{path:path}}", AssetEndpoint(assets).get),
             Route("/healthz", healthz),
             Route("/readyz", readyz),

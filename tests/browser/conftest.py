@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +22,7 @@ from tests.page_ledger import make_page_ledger
 from tests.stored_ledger import StoredLedger
 
 PICTURES = Path(__file__).parents[2] / ".pytest" / "pictures"
+AXE = Path(__file__).parent / "axe"
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 INSECURE_HOST = "ledger.test"  # here; to a browser no host to be trusted without TLS
 FLAGS = [
@@ -44,11 +48,12 @@ class Site:
 @pytest.fixture(scope="session")
 def site(postgres_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """The ledger of `tests.page_ledger` behind the real HTTP server; fsck has the last word."""
+    name = f"test_{uuid.uuid4().hex}"
     admin = psycopg2.connect(postgres_url)
     admin.set_isolation_level(ISOLATION_LEVEL_AUTOCOMMIT)
     with admin.cursor() as cursor:
-        cursor.execute("CREATE DATABASE page")
-    url = make_dsn(**{**parse_dsn(postgres_url), "dbname": "page"})
+        cursor.execute(f"CREATE DATABASE {name}")
+    url = make_dsn(**{**parse_dsn(postgres_url), "dbname": name})
     ledger, trust = make_page_ledger(url, tmp_path_factory.mktemp("page"))
     try:
         with serving(url, CERTLEDGER_TRUST=str(trust)) as served:
@@ -57,22 +62,59 @@ def site(postgres_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     finally:
         ledger.close()
         with admin.cursor() as cursor:
-            cursor.execute("DROP DATABASE page WITH (FORCE)")
+            cursor.execute(f"DROP DATABASE {name} WITH (FORCE)")
         admin.close()
 
 
-@pytest.fixture(scope="session")
-def chromium() -> Iterator[Browser]:
-    """The system's Chromium; skipped where there is none."""
+def find_program() -> str:
+    """The system's Chromium; the test is skipped where there is none."""
     program = next((path for name in PROGRAMS if (path := shutil.which(name))), None)
     if program is None:
         pytest.skip(f"no Chromium on this machine (looked for {', '.join(PROGRAMS)})")
+    return program
+
+
+@pytest.fixture(scope="session")
+def launch() -> Iterator[Callable[..., Browser]]:
+    """Start the system's Chromium with further flags."""
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=FLAGS)
-        try:
-            yield browser
-        finally:
-            browser.close()
+
+        def start(*flags: str) -> Browser:
+            program = find_program()
+            return playwright.chromium.launch(executable_path=program, args=[*FLAGS, *flags])
+
+        yield start
+
+
+@pytest.fixture(scope="session")
+def chromium(launch: Callable[..., Browser]) -> Iterator[Browser]:
+    """The system's Chromium; skipped where there is none."""
+    browser = launch()
+    try:
+        yield browser
+    finally:
+        browser.close()
+
+
+@pytest.fixture(scope="session")
+def axe() -> str:
+    """axe-core's script by the lock file beside this, kept in the virtual environment."""
+    target = Path(sys.prefix) / "axe"
+    script, lock = target / "node_modules" / "axe-core" / "axe.min.js", "package-lock.json"
+    wanted = (AXE / lock).read_bytes()
+    if not script.exists() or (target / lock).read_bytes() != wanted:
+        npm = shutil.which("npm")
+        if npm is None:
+            pytest.skip("npm is not installed: axe-core cannot be fetched")
+        target.mkdir(exist_ok=True)
+        for name in ("package.json", lock):
+            shutil.copy(AXE / name, target / name)
+        command = [npm, "ci", "--no-audit", "--no-fund", "--ignore-scripts"]
+        done = subprocess.run(command, cwd=target, capture_output=True, text=True)
+        if done.returncode:
+            (target / lock).unlink()
+            pytest.skip(f"npm cannot fetch axe-core: {done.stderr.strip()[-200:]}")
+    return script.read_text()
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from ledger import identity
 from ledger.errors import CODES, LedgerError, Malformed
 from ledger.lifecycle import effective
 from ledger.postgres.reader import View
-from ledger.question import parse_when
+from ledger.question import is_bare_date, parse_when
 from ledger.trust import Trust
 from ledger.verdict import Answer, undecided
 
@@ -29,7 +29,7 @@ from ..trusting import TrustFile
 from .assets import Assets
 from .rendering import SECURITY, render
 from .texts import LANGUAGES, Texts, choose_language, load_texts
-from .view import Wording, answer_view
+from .view import BLANK, Wording, answer_view
 
 FIELDS = ("number", "type", "issuer", "at", "known_at")
 COOKIE = "certledger_language"
@@ -78,6 +78,11 @@ class Page:
         if asked_language in LANGUAGES:
             response.set_cookie(COOKIE, language, _YEAR, path="/", httponly=True, samesite="lax")
         return response
+
+    async def trust(self, _: Request) -> Response:
+        """The trust file that answers are checked against."""
+        headers = {"Cache-Control": "no-cache", "X-Content-Type-Options": "nosniff"}
+        return Response(self._trust.data(), 200, headers, "application/json")
 
     async def _answer(
         self, given: Mapping[str, str], texts: Texts, wording: Wording
@@ -131,6 +136,7 @@ class Page:
             origin = self._trust.load().origin
         except LedgerError:
             origin = "?"
+        wrong = dict(errors)
         body = render(
             "page.html",
             texts,
@@ -146,8 +152,15 @@ class Page:
                 for name in LANGUAGES
             ],
             errors=errors,
-            wrong=dict(errors),
+            wrong=wrong,
+            kinds={
+                name: "date"
+                if not given.get(name) or (is_bare_date(given[name]) and name not in wrong)
+                else "text"
+                for name in ("at", "known_at")
+            },
             view=view,
+            blank=BLANK,
             origin=Wording(texts).foreign(origin),
         )
         return Response(body, status, SECURITY, "text/html")

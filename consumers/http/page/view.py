@@ -24,6 +24,18 @@ _EPOCH, _MIDNIGHT = datetime(1970, 1, 1), time()
 Members = Mapping[str, Any]
 View = dict[str, Any]
 
+# A view without contents: what the browser's templates are made of.
+_BLANK_EVENT = dict.fromkeys(("tone", "title", "moment", "by", "remarks", "learned", "mark"), "")
+_BLANK_CHECK = dict.fromkeys(("result", "word", "label", "meaning", "name", "why"), "")
+BLANK: View = {
+    **dict.fromkeys(("tone", "moment", "verdict", "number", "reason", "dispute", "summary"), ""),
+    "next": [{"text": ""}],
+    "facts": [{"term": "", "text": ""}],
+    "grounds": [{"term": "", "text": ""}],
+    "events": [_BLANK_EVENT],
+    "checks": [_BLANK_CHECK],
+}
+
 
 class Wording:
     """The texts of one language, and how dates, lengths and strangers' words are written in it."""
