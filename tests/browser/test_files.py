@@ -133,12 +133,12 @@ def test_a_file_is_asked_about_that_day(visit: Visit, site: Site) -> None:
         assert page.inner_text(".moment") == "Now"
         assert "made for a question about another moment" in page.inner_text(".remarks")
         page.click(".remarks button")
-        page.wait_for_function("document.querySelector('.moment').innerText === 'On 15 June 2025'")
+        page.wait_for_selector(".moment:text-is('On 15 June 2025')")
         assert page.inner_text("h1") == "Not valid"
         page.click(".ask summary")
         page.fill("#at", "2025-02-01")
         page.click(".ask button[type=submit]")
-        page.wait_for_function("document.querySelector('.moment').innerText.includes('February')")
+        page.wait_for_selector(".moment:text-is('On 1 February 2025')")
 
 
 def test_altered_evidence_proves_nothing(visit: Visit, site: Site) -> None:

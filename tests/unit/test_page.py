@@ -40,7 +40,7 @@ def test_both_languages_say_the_same() -> None:
 def test_chinese_is_chinese() -> None:
     for key, text in load_texts("zh").all.items():
         words = " ".join(text.values()) if isinstance(text, dict) else str(text)
-        said = re.sub(r"\{\w+\}|certledger verify", "", words)
+        said = re.sub(r"\{\w+\}|certledger verify|\.evidence\.json", "", words)
         if re.search(r"[A-Za-z]{4,}", said):
             pytest.fail(f"{key} is not translated: {text}")
 

@@ -121,7 +121,7 @@ def answer_view(
     `asked` is the question's `at` and `known_at` as moments, where they were given; `names` those
     of types and departments by record name; `events` the history, oldest first; `trust` a sentence.
     """
-    wording = Wording(texts, _offset_of(members))
+    wording = Wording(texts, _offset_of(members, events))
     reason = str(members["reason"])
     refused = reason == "evidence-refused"
     # where nothing was looked at there is nothing to show of it
@@ -137,9 +137,9 @@ def answer_view(
         "dispute": _dispute(wording, members),
         "near": [_near(wording, members, near) for near in members.get("near_misses", ())],
         "matches": [_match(wording, match, names) for match in members.get("matches", ())],
-        "facts": _facts(wording, members),
+        "facts": [] if refused else _facts(wording, members),
         "grounds": _grounds(wording, members, trust) if looked_at else [],
-        "events": [_event(wording, event, names) for event in events],
+        "events": [_event(texts, event, names) for event in events],
         "checks": checks,
         "summary": wording.say(
             "checks.summary",
@@ -241,7 +241,9 @@ def _facts(wording: Wording, members: Members) -> list[dict[str, str]]:
 def _grounds(wording: Wording, members: Members, trust: str) -> list[dict[str, str]]:
     """What the answer rests on."""
     grounds: list[tuple[str, str]] = []
-    deciding = [_decided(wording, event) for event in members.get("deciding", ())]
+    deciding = [
+        _decided(wording, event, members["reason"]) for event in members.get("deciding", ())
+    ]
     if deciding:
         grounds.append(("decided-by", wording.say("decided.join").join(deciding)))
     heard = members.get("issuer_freshness")
@@ -259,9 +261,11 @@ def _terms(wording: Wording, said: Sequence[tuple[str, str]]) -> list[dict[str, 
     return [{"term": wording.say(f"fact.{term}"), "text": text} for term, text in said]
 
 
-def _decided(wording: Wording, event: Members) -> str:
-    kind = wording.texts.optional(f"event.{event['event']}") or wording.foreign(event["event"])
-    text = wording.say("decided", event=kind, moment=wording.moment(event["time"]))
+def _decided(wording: Wording, event: Members, answer_reason: str) -> str:
+    # which kind of revocation it was, the answer's reason says
+    kind = answer_reason if event["event"] == _REVOKED else event["event"]
+    title = wording.texts.optional(f"event.{kind}") or wording.foreign(event["event"])
+    text = wording.say("decided", event=title, moment=wording.moment(event["time"]))
     if event["reason"]:
         code = wording.say("reason.code", code=wording.foreign(event["reason"]))
         text = wording.say("separator").join((text, code))
@@ -286,7 +290,8 @@ def _heard(wording: Wording, heard: Members) -> str:
     return wording.say("separator").join((last, promise))
 
 
-def _event(wording: Wording, event: Members, names: Mapping[str, Any]) -> View:
+def _event(texts: Texts, event: Members, names: Mapping[str, Any]) -> View:
+    wording = Wording(texts, offset_minutes(event["time"]))
     kind = str(event["event"])
     if kind == _REVOKED:
         kind = f"{_REVOKED}-{event.get('revocation')}"
@@ -350,11 +355,14 @@ def offset_minutes(text: str) -> int:
     return -minutes if text[-6] == "-" else minutes
 
 
-def _offset_of(members: Members) -> int:
-    """Where the answer's moments are at home: the offset of the event that decides, of its days."""
+def _offset_of(members: Members, events: Sequence[Members]) -> int:
+    """Where the answer's moments are at home: the offset of the event that decides, of its days, of
+    the last event.
+    """
     certificate = members["certificate"] or {}
-    deciding = [event["time"] for event in reversed(members.get("deciding", ()))]
-    for text in (*deciding, certificate.get("valid_from"), certificate.get("valid_until")):
+    times_of = [event["time"] for event in reversed(members.get("deciding", ()))]
+    days = [certificate.get("valid_from"), certificate.get("valid_until")]
+    for text in (*times_of, *days, *(event["time"] for event in events[-1:])):
         if text and text[:1].isdigit():
             return offset_minutes(text)
     return 0

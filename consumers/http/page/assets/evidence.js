@@ -48,6 +48,7 @@ export async function showEvidence(bytes, name, { texts, language, at, knownAt, 
     button.addEventListener("click", askAsMade);
     remarks.append(paragraph(wording.say("evidence.other-question")), button);
   }
+  if (remarks.querySelector(".warning")) content.querySelector(".verdict").after(remarks);
   byId("start")?.remove();
   byId("answer").replaceChildren(content);
   document.title = `${view.verdict} ${view.number} – ${texts.service}`;
@@ -66,13 +67,14 @@ function paragraph(text, className = "") {
 
 /** The history that the file shows and the checks have proven. */
 function eventsIn(bytes) {
-  const { history, bundles } = parseEvidence(bytes);
+  const { history, entries } = parseEvidence(bytes);
+  const times = new Map(entries.map(({ index, value }) => [index, value.time]));
   const standing = new Map(effective(history.map(({ transition }) => transition)).map((t) => [t.id, t]));
   return history.map(({ transition, index }) => {
     const stands = standing.get(transition.id);
     return {
       ...transition,
-      learned_at: bundles.get(index)?.time,
+      learned_at: times.get(index),
       voided: !transition.corrects && !stands,
       restated: Boolean(stands) && DATES.some((name) => stands[name] !== transition[name]),
     };

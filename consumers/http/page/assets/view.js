@@ -105,7 +105,7 @@ export class Wording {
 
 /** What the page shows of an answer. `asked`, `names`, `events` and `trust` as in view.py. */
 export function answerView(members, texts, language, { asked, names, events, trust }) {
-  const wording = new Wording(texts, language, offsetOf(members));
+  const wording = new Wording(texts, language, offsetOf(members, events));
   const refused = members.reason === "evidence-refused";
   const lookedAt = refused || members.checks.some(({ result }) => result !== "not-checked");
   const checks = lookedAt ? members.checks.map((check) => checkView(wording, check)) : [];
@@ -118,9 +118,9 @@ export function answerView(members, texts, language, { asked, names, events, tru
     reason: reasonText(wording, members),
     next: nextView(wording, members),
     dispute: disputeText(wording, members),
-    facts: factsView(wording, members),
+    facts: refused ? [] : factsView(wording, members),
     grounds: lookedAt ? groundsView(wording, members, trust) : [],
-    events: events.map((event) => eventView(wording, event, names)),
+    events: events.map((event) => eventView(texts, language, event, names)),
     checks,
     summary: wording.say("checks.summary", {
       passed: count("passed"),
@@ -132,9 +132,9 @@ export function answerView(members, texts, language, { asked, names, events, tru
 
 const join = (wording, parts) => parts.join(wording.say("separator"));
 
-function offsetOf({ certificate, deciding }) {
+function offsetOf({ certificate, deciding }, events) {
   const moments = (deciding ?? []).map(({ time }) => time).reverse();
-  const known = [...moments, certificate?.valid_from, certificate?.valid_until];
+  const known = [...moments, certificate?.valid_from, certificate?.valid_until, events.at(-1)?.time];
   return offsetMinutes(known.find((text) => text && /^\d/.test(text)));
 }
 
@@ -199,7 +199,7 @@ function factsView(wording, members) {
 
 function groundsView(wording, members, trust) {
   const grounds = [];
-  const deciding = (members.deciding ?? []).map((event) => decidedText(wording, event));
+  const deciding = (members.deciding ?? []).map((event) => decidedText(wording, event, members.reason));
   if (deciding.length) grounds.push(["decided-by", deciding.join(wording.say("decided.join"))]);
   const heard = members.issuer_freshness;
   if (heard) grounds.push(["heard", heardText(wording, heard)]);
@@ -211,9 +211,11 @@ function groundsView(wording, members, trust) {
   return terms(wording, grounds);
 }
 
-function decidedText(wording, { event, time, reason }) {
-  const kind = wording.optional(`event.${event}`) || wording.foreign(event);
-  const text = wording.say("decided", { event: kind, moment: wording.moment(time) });
+function decidedText(wording, { event, time, reason }, answerReason) {
+  // which kind of revocation it was, the answer's reason says
+  const kind = event === "revoked" ? answerReason : event;
+  const title = wording.optional(`event.${kind}`) || wording.foreign(event);
+  const text = wording.say("decided", { event: title, moment: wording.moment(time) });
   if (!reason) return text;
   return join(wording, [text, wording.say("reason.code", { code: wording.foreign(reason) })]);
 }
@@ -234,7 +236,8 @@ function heardText(wording, heard) {
   return join(wording, [last, promise]);
 }
 
-function eventView(wording, event, names) {
+function eventView(texts, language, event, names) {
+  const wording = new Wording(texts, language, offsetMinutes(event.time));
   const kind = event.event === "revoked" ? `revoked-${event.revocation}` : event.event;
   const remarks = [];
   if (event.valid_from || event.valid_until) {
