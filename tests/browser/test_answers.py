@@ -32,15 +32,27 @@ STATES = {
     town.TWICE: ("cannot-decide", ("无法判定", "同号证照"), ("Cannot decide", "Several")),
     "no-such-number": ("not-found", ("查无此证", "没有此证"), ("Not found", "no such certificate")),
 }
+PUBLIC = (
+    "😀👩‍👩‍👧",
+    "'; DROP TABLE entry; --",
+    "<script>alert(1)</script>",
+    "％３Ｃscript％３Ｅ",
+    "\x07bell",
+    "\u202e\u200b",
+    "%",
+    "../../etc/passwd",
+    "x" * 800,
+)
 Visit = Callable[..., Any]
 
 
-@pytest.mark.parametrize(("language", "width"), [("zh", PHONE), ("en", DESKTOP), ("en", PHONE)])
+@pytest.mark.parametrize(("language", "width"), [("zh", PHONE), ("en", DESKTOP)])
 def test_every_state_in_words_colour_and_icon(visit: Visit, language: str, width: int) -> None:
     with visit(language, width, java_script_enabled=False) as page:
         page.goto("/")
         take_picture(page, f"start-{language}")
-        for n, (number, (tone, *words)) in enumerate(STATES.items()):
+        seen: set[str] = set()
+        for number, (tone, *words) in STATES.items():
             page.fill("#number", number)
             page.press("#number", "Enter")
             verdict, reason = words[language == "en"]
@@ -49,7 +61,9 @@ def test_every_state_in_words_colour_and_icon(visit: Visit, language: str, width
             assert f"verdict {tone}" in page.get_attribute("section.verdict", "class"), number
             assert page.get_attribute(".verdict-icon use", "href") == f"#icon-{tone}"
             assert page.title().startswith(verdict)
-            take_picture(page, f"{n:02}-{tone}-{language}")
+            if tone not in seen:  # one picture of each look
+                take_picture(page, f"{tone}-{language}")
+                seen.add(tone)
 
 
 def test_seven_checks_open_and_say_what_they_mean(visit: Visit) -> None:
@@ -123,9 +137,8 @@ def test_the_language_follows_the_browser_until_somebody_chooses(visit: Visit) -
         assert page.inner_text("h1") == "这份证照有效吗？"
 
 
-@pytest.mark.parametrize("language", ["zh", "en"])
-def test_hostile_texts_are_only_texts(visit: Visit, language: str) -> None:
-    with visit(language) as page:
+def test_hostile_texts_are_only_texts(visit: Visit) -> None:
+    with visit("en") as page:
         for n, number in enumerate(town.HOSTILE):
             page.goto(f"/?number={quote(number[:800])}")
             assert "owned" not in page.title() or "<script>" in page.title()
@@ -136,31 +149,18 @@ def test_hostile_texts_are_only_texts(visit: Visit, language: str) -> None:
                 text = page.inner_text("main")
                 assert "\\u202e" in text
                 assert page.locator("a[href^='javascript']").count() == 0
-            take_picture(page, f"hostile-{n}-{language}")
+            take_picture(page, f"hostile-{n}-en")
 
 
-@pytest.mark.parametrize(
-    "number",
-    [
-        "😀👩‍👩‍👧",
-        "'; DROP TABLE entry; --",
-        "<script>alert(1)</script>",
-        "％３Ｃscript％３Ｅ",
-        "\x07bell",
-        "\u202e\u200b",
-        "%",
-        "../../etc/passwd",
-        "x" * 800,
-    ],
-)
-def test_what_a_public_box_gets(visit: Visit, number: str) -> None:
+def test_what_a_public_box_gets(visit: Visit) -> None:
     with visit("en", java_script_enabled=False) as page:
-        page.goto("/")
-        page.fill("#number", number)
-        page.press("#number", "Enter")
-        assert page.inner_text("h1") in ("Not found", "Is this certificate valid?")
-        if page.inner_text("h1") != "Not found":
-            assert page.inner_text(".errors h2") == "There is a problem"
+        for number in PUBLIC:
+            page.goto("/")
+            page.fill("#number", number)
+            page.press("#number", "Enter")
+            page.wait_for_url("**/?number=*")
+            if page.inner_text("h1") != "Not found":
+                assert page.inner_text(".errors h2") == "There is a problem", number
 
 
 def test_what_is_wrong_is_said_beside_the_field(visit: Visit) -> None:

@@ -36,6 +36,18 @@ PASTE = """(text) => {
     new ClipboardEvent("paste", { clipboardData: transfer, bubbles: true, cancelable: true }),
   );
 }"""
+JSON, NOTHING = "application/json", "This file proves nothing"
+DROPPED = (
+    ("a.pdf", "application/pdf", b"%PDF-1.7\n", "A PDF cannot be read here"),
+    ("empty.json", JSON, b"", "The file is empty"),
+    ("big.json", JSON, b"{" + b" " * 8_400_000, "larger than 8 MB"),
+    ("a.bin", "application/octet-stream", bytes(range(256)), "neither evidence nor a picture"),
+    ("a.png", "image/png", b"\x89PNG\r\n\x1a\nnone", "The picture cannot be read"),
+    ("deep.json", JSON, b'{"a":' + b"[" * 100_000, NOTHING),
+    ("twice.json", JSON, b'{"format":1,"format":2}', NOTHING),
+    ("emoji.json", JSON, '{"😀":"💥"}'.encode(), NOTHING),
+    ("sql.json", JSON, b"{'; DROP TABLE", NOTHING),
+)
 # A picture, as a data address, of a QR code with a text; of a plain surface for null.
 PICTURE = """async ([text, type]) => {
   const script = document.querySelector("script[type=module]").src;
@@ -162,25 +174,12 @@ def test_altered_evidence_proves_nothing(visit: Visit, site: Site) -> None:
         take_picture(page, "file-refused-zh")
 
 
-@pytest.mark.parametrize(
-    ("name", "kind", "data", "words"),
-    [
-        ("a.pdf", "application/pdf", b"%PDF-1.7\n", "A PDF cannot be read here"),
-        ("empty.json", "application/json", b"", "The file is empty"),
-        ("big.json", "application/json", b"{" + b" " * 8_400_000, "larger than 8 MB"),
-        ("a.bin", "application/octet-stream", bytes(range(256)), "neither evidence nor a picture"),
-        ("a.png", "image/png", b"\x89PNG\r\n\x1a\nnone", "The picture cannot be read"),
-        ("deep.json", "application/json", b'{"a":' + b"[" * 100_000, "This file proves nothing"),
-        ("twice.json", "application/json", b'{"format":1,"format":2}', "This file proves nothing"),
-        ("emoji.json", "application/json", '{"😀":"💥"}'.encode(), "This file proves nothing"),
-        ("sql.json", "application/json", b"{'; DROP TABLE", "This file proves nothing"),
-    ],
-)
-def test_what_else_people_drop(visit: Visit, name: str, kind: str, data: bytes, words: str) -> None:
+def test_what_else_people_drop(visit: Visit) -> None:
     with visit("en") as page:
         open_start(page)
-        choose(page, name, data, kind)
-        assert words in page.inner_text("main")
+        for name, kind, data, words in DROPPED:
+            choose(page, name, data, kind)
+            assert words in page.inner_text("main"), name
 
 
 def test_hostile_evidence_is_only_text(visit: Visit, site: Site) -> None:

@@ -81,7 +81,11 @@ def test_server_and_browser_say_the_same(
 ) -> None:
     texts = load_texts(language)
     with visit(language) as page:
+        seen = None
         for number, at, known_at, members, given in answers(site):
+            if language == "en" and members["reason"] == seen:
+                continue  # one of each will do where the words alone differ
+            seen = members["reason"]
             path = f"/?number={quote(number)}"
             for name, value in (("at", at), ("known_at", known_at)):
                 path += f"&{name}={quote(value)}" if value else ""
