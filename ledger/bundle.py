@@ -80,6 +80,12 @@ def bundle_key_name(origin: str, department: str) -> str:
     return f"{origin}/department/{department}/bundle"
 
 
+def place_of(note: str) -> tuple[str, int]:
+    """The department and the lane of a bundle's note that was parsed before."""
+    _, department, lane, _, _ = note.partition("\n")[0].rsplit("/", 4)
+    return department, int(lane)
+
+
 def parse_header(text: bytes) -> Header:
     """The header in a note's text; Malformed otherwise."""
     try:

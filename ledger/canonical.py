@@ -8,6 +8,7 @@ dump, orjson's and RFC 8785 agree (tests/property/test_canonical.py).
 from __future__ import annotations
 
 import json
+import re
 import unicodedata
 from collections.abc import Callable
 from typing import Any, NoReturn
@@ -18,6 +19,12 @@ from .unassigned import first_unassigned
 MAX_INTEGER = 2**53 - 1
 MAX_DEPTH = 32
 _ASCII = bytes(range(128))
+# Any but a steady character: one assigned in Unicode 14.0, of combining class 0, that composes with
+# nothing before it. Nearly all CJK text, Hangul, Latin and Cyrillic letters are steady.
+_UNSTEADY = re.compile(
+    "[^\u0000-\u02ff\u0400-\u0482\u2010-\u2027\u2030-\u205e\u3001-\u3029\u3041-\u3096\u30a1-\u30fa"
+    "\u3105-\u312f\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7a3\uff01-\uff5e]"
+)
 
 Dump = Callable[[Any], bytes]
 """Prints a value of the profile canonically."""
@@ -125,16 +132,25 @@ def check_text(text: str) -> None:
     if text.isascii():
         return
     try:
-        text.encode()
+        beyond = text.encode().translate(None, _ASCII).decode()
     except UnicodeEncodeError as err:
         raise Malformed("not-json", "text holds a lone surrogate") from err
-    _check_form(text, text)
+    if not is_steady(beyond):
+        _check_form(text, beyond)
 
 
 def check_form(data: bytes) -> None:
     """None for UTF-8 text in form C, of Unicode 14.0; Malformed or UnicodeDecodeError otherwise."""
-    if not data.isascii():
-        _check_form(data.decode(), data.translate(None, _ASCII).decode())
+    if data.isascii():
+        return
+    beyond = data.translate(None, _ASCII).decode()
+    if not is_steady(beyond):
+        _check_form(data.decode(), beyond)
+
+
+def is_steady(text: str) -> bool:
+    """Whether text is in form C and of Unicode 14.0 whatever ASCII stands in between."""
+    return _UNSTEADY.search(text) is None
 
 
 def _check_form(text: str, beyond: str) -> None:

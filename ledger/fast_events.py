@@ -6,7 +6,6 @@ A line that is anything but plain is left to `event.parse_event`, which decides 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import lru_cache, reduce
@@ -25,13 +24,6 @@ from .event import Event
 from .fast_json import dump, load
 from .reliance import is_reliance
 
-# Any but a steady character: one assigned in Unicode 14.0, of combining class 0, that composes with
-# nothing before it. Nearly all CJK text, Hangul, Latin and Cyrillic letters are steady.
-_UNSTEADY = re.compile(
-    "[^\u0000-\u02ff\u0400-\u0482\u2010-\u2027\u2030-\u205e\u3001-\u3029\u3041-\u3096\u30a1-\u30fa"
-    "\u3105-\u312f\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7a3\uff01-\uff5e]"
-)
-_ASCII = bytes(range(128))
 _REVOCATIONS = frozenset({None, *events.REVOCATION_KINDS})
 _LENGTHS = [length.to_bytes(2, "big") for length in range(identity.MAX_NUMBER + 1)]
 _TYPES = {"claims": dict[str, str], "commitments": dict[str, str], "salt_key_version": int}
@@ -122,22 +114,10 @@ def read_lines(lines: Sequence[bytes], line_hashes: Sequence[bytes]) -> list[Eve
         found = _decode(body)
         if printed(found) != body or max(map(len, lines)) > events.MAX_LINE:
             raise _Odd
-        if not body.isascii():
-            _check_form(body, lines)
+        canonical.check_form(body)
         return _events(found, line_hashes)
     except (LedgerError, msgspec.MsgspecError, ValueError, RecursionError) as err:
         raise _Odd from err
-
-
-def is_steady(text: str) -> bool:
-    """Whether text is of characters only that are in form C and of Unicode 14.0 anywhere."""
-    return not _UNSTEADY.search(text)
-
-
-def _check_form(body: bytes, lines: Sequence[bytes]) -> None:
-    if not is_steady(body.translate(None, _ASCII).decode()):
-        for line in lines:
-            canonical.check_form(line)
 
 
 def _events(found: list[Any], line_hashes: Sequence[bytes]) -> list[Event]:

@@ -59,14 +59,25 @@ def in_memory(leaf_hashes: Sequence[bytes]) -> Subtree:
     return lambda level, index: rows[level][index]
 
 
-def subtree_root(begin: int, end: int, subtree: Subtree) -> bytes:
+Known = dict[tuple[int, int], bytes]
+"""Roots that were hashed already, by their first leaf and the one after their last."""
+
+
+def subtree_root(begin: int, end: int, subtree: Subtree, known: Known | None = None) -> bytes:
     """The hash over leaves `begin` to `end` - 1, which must be a node of some tree's shape."""
     size = end - begin
     if size & (size - 1) == 0 and begin % size == 0:
         level = size.bit_length() - 1
         return subtree(level, begin >> level)
+    if known is not None and (begin, end) in known:
+        return known[begin, end]
     split = begin + _split(size)
-    return node_hash(subtree_root(begin, split, subtree), subtree_root(split, end, subtree))
+    root = node_hash(
+        subtree_root(begin, split, subtree, known), subtree_root(split, end, subtree, known)
+    )
+    if known is not None:
+        known[begin, end] = root
+    return root
 
 
 def tree_root(size: int, subtree: Subtree) -> bytes:
@@ -74,8 +85,13 @@ def tree_root(size: int, subtree: Subtree) -> bytes:
     return subtree_root(0, size, subtree) if size else EMPTY_ROOT
 
 
-def prove_inclusion(index: int, size: int, subtree: Subtree) -> list[bytes]:
-    """PATH(index, D[size]) of RFC 9162 section 2.1.3.1, leaf's sibling first."""
+def prove_inclusion(
+    index: int, size: int, subtree: Subtree, known: Known | None = None
+) -> list[bytes]:
+    """PATH(index, D[size]) of RFC 9162 section 2.1.3.1, leaf's sibling first.
+
+    `known` makes many proofs in one tree cheaper: it is handed from each to the next.
+    """
     if not 0 <= index < size:
         raise ValueError(f"no leaf {index} in a tree of {size}")
     path: list[bytes] = []
@@ -83,10 +99,10 @@ def prove_inclusion(index: int, size: int, subtree: Subtree) -> list[bytes]:
     while end - begin > 1:
         split = begin + _split(end - begin)
         if index < split:
-            path.append(subtree_root(split, end, subtree))
+            path.append(subtree_root(split, end, subtree, known))
             end = split
         else:
-            path.append(subtree_root(begin, split, subtree))
+            path.append(subtree_root(begin, split, subtree, known))
             begin = split
     path.reverse()
     return path

@@ -7,13 +7,13 @@ later. A notice says why a record did not become an entry; it proves nothing and
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from . import canonical, merkle
 from .bundle import Header, note_hash, parse_header
-from .checkpoint import parse_checkpoint, parse_proof
+from .checkpoint import format_proof, parse_checkpoint, parse_proof
 from .checkpoint_keys import TrustedKey, check_signed
 from .entry import BUNDLE, outcome_count, parse_entry
 from .errors import LedgerError, Malformed, ProofError
@@ -41,6 +41,26 @@ def format_receipt(entry: bytes, proof: bytes) -> bytes:
     return canonical.format(
         {"format": RECEIPT_FORM, "entry": entry.decode(), "proof": proof.decode()}
     )
+
+
+class Receipts:
+    """Formats receipts under one checkpoint, most of each of which is the checkpoint."""
+
+    def __init__(self, checkpoint: bytes) -> None:
+        self._checkpoint = checkpoint
+        self._printed = canonical.format(checkpoint.decode())[1:]
+
+    def format(self, entry: bytes, index: int, path: Sequence[bytes]) -> bytes:
+        """What `format_receipt` gives for a bundle's entry as it is stored."""
+        head = format_proof(index, path, b"")
+        if not (entry + self._checkpoint[:1]).isascii():  # what meets here might compose
+            return format_receipt(entry, head + self._checkpoint)
+        return b'{"entry":%b,"format":"%b","proof":%b%b}' % (
+            canonical.encode(entry.decode()),
+            RECEIPT_FORM.encode(),
+            canonical.encode(head.decode())[:-1],
+            self._printed,
+        )
 
 
 def parse_receipt(data: bytes, keys: Iterable[TrustedKey]) -> Receipt:

@@ -19,6 +19,7 @@ from ledger.postgres.sequencing import Head, LogTopic, Sequencing
 from .kafka_topics import describe_topic
 
 BATCH_BYTES = 512 * 1024
+LINGER_MS = 50
 SEND_TIMEOUT_SECONDS = 60
 
 
@@ -32,7 +33,9 @@ def make_producer(bootstrap: str, client: str) -> KafkaProducer:
             enable_idempotence=True,
             compression_type="lz4",
             max_request_size=2 * 1024 * 1024,
-            linger_ms=0,
+            # Whoever sends flushes: until then records gather, and wake no thread.
+            linger_ms=LINGER_MS,
+            batch_size=BATCH_BYTES,
             reconnect_backoff_max_ms=1_000,  # a broker that comes back is found at once
         )
     except KafkaError as err:

@@ -14,16 +14,16 @@ from typing import Any
 from kafka import KafkaProducer
 from kafka.errors import KafkaError
 
-from ledger import merkle, receipt, tiles, topics
-from ledger.bundle import parse_header
+from ledger import fast_json, merkle, receipt, tiles, topics
+from ledger.bundle import place_of
 from ledger.checkpoint import format_proof
 from ledger.entry import BUNDLE, REGISTRY, parse_entry
-from ledger.errors import LedgerError, Unavailable
+from ledger.errors import LedgerError, ProofError, Unavailable
 from ledger.note import parse_note
 from ledger.postgres.connection import connect, transaction
 from ledger.postgres.recalling import read_changes, read_recalls
 from ledger.postgres.rows import read_lanes, read_origin
-from ledger.postgres.sequencing import Sequencing
+from ledger.postgres.sequencing import Sequencing, tile_reader
 from ledger.reliance import format_recall
 
 from .ending import stop_on_signals
@@ -95,12 +95,13 @@ class Relay:
             return False
         lanes: set[tuple[str, int]] = set()
         opened: set[str] = set()
-        subtree = tiles.subtree_reader(self._store.tile)
-        for index, data in enumerate(self._store.entries(begin, end), begin):
-            value = parse_entry(data)
+        receipts = receipt.Receipts(checkpoint)
+        for index, data, path in self._proven(begin, end, size):
+            value = fast_json.load(data)
             if value["kind"] == BUNDLE:
-                path = merkle.prove_inclusion(index, size, subtree)
-                lanes.add(self._receipt(data, value, format_proof(index, path, checkpoint)))
+                place = place_of(value["note"])
+                self._send_receipt(place, receipts.format(data, index, path))
+                lanes.add(place)
             elif value["kind"] == REGISTRY:
                 opened.add(_department_of(value))
         self._send_lanes(lanes, opened)
@@ -108,14 +109,23 @@ class Relay:
         self._store.move_relay(RECEIPTS, end)
         return True
 
-    def _receipt(self, entry: bytes, value: dict[str, Any], proof: bytes) -> tuple[str, int]:
-        header = parse_header(parse_note(value["note"].encode()).text)
-        self._send(
-            topics.RECEIPTS,
-            key=topics.lane_key(header.department, header.lane),
-            value=receipt.format_receipt(entry, proof),
-        )
-        return header.department, header.lane
+    def _proven(self, begin: int, end: int, size: int) -> list[tuple[int, bytes, list[bytes]]]:
+        """(index, entry, inclusion path in the tree of `size`) of entries, each held against its
+        leaf hash; every tile is read and every node hashed once.
+        """
+        entries = self._store.entries(begin, end)
+        with transaction(self._store.connection) as cursor:
+            subtree, known = tiles.subtree_reader(tile_reader(cursor)), merkle.Known()
+            found = []
+            for index, data in enumerate(entries, begin):
+                if merkle.leaf_hash(data) != subtree(0, index):
+                    raise ProofError("stored-bytes-damaged", f"entry {index}")
+                path = merkle.prove_inclusion(index, size, subtree, known)
+                found.append((index, data, path))
+            return found
+
+    def _send_receipt(self, place: tuple[str, int], value: bytes) -> None:
+        self._send(topics.RECEIPTS, key=topics.lane_key(*place), value=value)
 
     def _send_lanes(self, moved: set[tuple[str, int]], opened: set[str]) -> None:
         if not moved and not opened:
@@ -152,7 +162,8 @@ class Relay:
             subtree = tiles.subtree_reader(self._store.tile)
             path = merkle.prove_inclusion(index, size, subtree)
             (data,) = self._store.entries(index, index + 1)
-            self._receipt(data, parse_entry(data), format_proof(index, path, checkpoint))
+            value = receipt.format_receipt(data, format_proof(index, path, checkpoint))
+            self._send_receipt(place_of(parse_entry(data)["note"]), value)
         elif row["notice"] is not None:
             self._send(topics.RECEIPTS, key=row["key"], value=row["notice"])
         if row["outcome"] == "dead-letter":

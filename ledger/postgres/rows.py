@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Sequence
 
 import cramjam
 from psycopg2.extensions import cursor as Cursor
@@ -10,7 +10,7 @@ from psycopg2.extensions import cursor as Cursor
 from .. import canonical
 from ..admission import Lane
 from ..errors import Unavailable
-from ..registry import Registry, lane_record, leaves
+from ..registry import Registry, lane_record
 from .statements import sql
 
 CHUNK = 128  # event lines per row
@@ -56,15 +56,12 @@ def read_catalogue(cursor: Cursor, name: str, version: int) -> bytes | None:
     return None if row is None else bytes(cramjam.zstd.decompress(bytes(row[0])))
 
 
-def write_registry_snapshot(
-    cursor: Cursor, log_index: int, records: Iterable[Mapping[str, object]]
-) -> None:
+def write_registry_snapshot(cursor: Cursor, log_index: int, listed: Sequence[bytes]) -> None:
     """Keep the registry's leaves under the status entry at `log_index`, in its transaction.
 
-    `records` are those of `registry_leaves_records` whose root the entry carries. The last 64 stay,
-    and all since the published checkpoint.
+    The last 64 stay, and all since the published checkpoint.
     """
-    data = bytes(cramjam.zstd.compress(b"\n".join(leaves(records)), level=1))
+    data = bytes(cramjam.zstd.compress(b"\n".join(listed), level=1))
     cursor.execute(sql("insert_registry_snapshot"), {"log_index": log_index, "data": data})
     cursor.execute(sql("prune_registry_snapshots"))
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from psycopg2.extensions import connection as Connection
 from psycopg2.extensions import cursor as Cursor
 
-from .. import canonical, times
+from .. import canonical, merkle, times
 from .. import registry as registries
 from ..checkpoint_keys import TrustedKey, parse_keys
 from ..entry import format_status
@@ -128,10 +128,10 @@ class Sequencing:
             now = max(clock, ledger_time)
             if maps is not None and not _fold_rest(cursor, maps, index, may_let_go):
                 return None
-            records = registry_leaves_records(cursor, origin)
+            leaves = registries.leaves(registry_leaves_records(cursor, origin))
             entry = format_status(
                 index,
-                registries.tree_root(records),
+                merkle.root(list(map(merkle.leaf_hash, leaves))),
                 times.format_moment(now),
                 None if maps is None else maps.heads(),
             )
@@ -140,7 +140,7 @@ class Sequencing:
                 sql("insert_status"),
                 {"log_index": index, "ledger_time": now, "maps": maps is not None},
             )
-            write_registry_snapshot(cursor, index, records)
+            write_registry_snapshot(cursor, index, leaves)
             cursor.execute(
                 sql("move_allocation"),
                 {

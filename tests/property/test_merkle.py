@@ -115,6 +115,15 @@ def test_inclusion(size: int, data: st.DataObject) -> None:
                 merkle.check_inclusion(leaves[index], index, size, broken, root)
 
 
+@given(sizes)
+def test_many_proofs_in_one_tree_share_what_was_hashed(size: int) -> None:
+    leaves = LEAVES[:size]
+    subtree, known = merkle.in_memory(leaves), merkle.Known()
+    for index in range(0, size, max(1, size // 7)):
+        path = merkle.prove_inclusion(index, size, subtree, known)
+        assert path == merkle.prove_inclusion(index, size, subtree)
+
+
 @given(sizes, st.data())
 def test_consistency(new: int, data: st.DataObject) -> None:
     old = data.draw(st.integers(1, new))

@@ -43,7 +43,14 @@ from ledger.event import FIELDS, parse_event
 from ledger.fast_events import parse_lines
 from ledger.note import format_note, parse_note, parse_vkey, sign
 from ledger.policy import format_policy, parse_policy
-from ledger.receipt import format_lane, format_notice, format_receipt, parse_message, parse_receipt
+from ledger.receipt import (
+    Receipts,
+    format_lane,
+    format_notice,
+    format_receipt,
+    parse_message,
+    parse_receipt,
+)
 from ledger.registry import Registry, apply_note, genesis_records
 from ledger.reliance import parse_reliance
 from ledger.statusmap import MapHead
@@ -476,3 +483,16 @@ def test_other_entries_parse() -> None:
     registry = Registry(ORIGIN, genesis_records(ORIGIN, str(CHECKPOINT.key), str(OPERATOR.key)))
     assert registry.value("ledger") is not None
     assert bundle_signer("a").key.name == f"{ORIGIN}/department/a/bundle"
+
+
+@given(st.text(max_size=40), st.text(max_size=40), st.integers(0, 2**40))
+def test_receipts_printed_in_parts_are_those_printed_whole(
+    entry: str, checkpoint: str, index: int
+) -> None:
+    path = [bytes(32), b"\xff" * 32]
+    proof = format_proof(index, path, checkpoint.encode())
+    try:
+        whole = format_receipt(entry.encode(), proof)
+    except Malformed:
+        return
+    assert Receipts(checkpoint.encode()).format(entry.encode(), index, path) == whole
