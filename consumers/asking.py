@@ -69,7 +69,7 @@ def ask(
     if since is not None:
         evidence = replace(evidence, since=prove_since(view, since))
     answer = check(evidence, trust, now, relied_at)
-    notes = _notes(view, asked, question, zone)
+    notes = notes_on(view, asked, question, zone)
     return note_future(replace(answer, looked_up=looked.number, notes=notes), now), evidence
 
 
@@ -108,7 +108,7 @@ def _is_range(number: str) -> bool:
     return sign != "-" or (first.isdecimal() and last.isdecimal() and int(first) < int(last))
 
 
-def _notes(view: View, asked: Asked, question: Question, zone: str | None) -> tuple[str, ...]:
+def notes_on(view: View, asked: Asked, question: Question, zone: str | None) -> tuple[str, ...]:
     """What a person should know about how the question was understood."""
     notes = [
         f"{text} was read as 00:00 of that day in {zone}, the issuer's time zone"

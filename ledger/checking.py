@@ -246,8 +246,11 @@ class Examination:
             return None
         return None if record is None else record["time_zone"]
 
+    def _known_record(self, name: str) -> dict[str, Any] | None:
+        return self.records.get(name)
+
     def _record(self, name: str) -> dict[str, Any]:
-        record = self.records.get(name)
+        record = self._known_record(name)
         if record is None:
             raise ProofError("proof-failed", f"the registry's record {name[:100]!r} is not shown")
         return record
@@ -687,7 +690,7 @@ class Examination:
             ("issuer", f"department/{certificate.issuer}"),
             ("responsible", f"department/{found.responsible}"),
         ):
-            record = self.records.get(name)
+            record = self._known_record(name)
             if record is not None:
                 names[member] = record["names"]
                 if member != "type":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import bisect
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from . import canonical, identity, lifecycle, merkle
@@ -87,6 +87,7 @@ class Records:
     registry_keys: dict[
         str, list[str]
     ]  # names of their records, by NAME+HASH as signatures have it
+    _values: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, leaves: Sequence[bytes]) -> Records:
@@ -106,7 +107,12 @@ class Records:
     def value(self, name: str) -> dict[str, Any] | None:
         """What a record says, None where there is none."""
         place = self.places.get(name)
-        return None if place is None else dict(canonical.loads(self.leaves[place])["value"])
+        if place is None:
+            return None
+        value = self._values.get(name)
+        if value is None:
+            value = self._values[name] = canonical.loads(self.leaves[place])["value"]
+        return dict(value)
 
     def around(self, department: str) -> list[str]:
         """The names of the records between which a department's would stand."""
@@ -142,7 +148,7 @@ def prove(source: Source, certificate: CertificateId, question: Question) -> Evi
         known = sum(1 for step in steps if state is not None and step.index < state)
         if state is not None and state != last:
             then = show_entry(source, state)
-    shown = _needed(steps, known, question)
+    shown = needed_events(steps, known, question)
     if len(shown) > MAX_EVENTS:
         raise Malformed("too-large", f"{len(shown)} events decide this, {MAX_EVENTS} can be shown")
     records = source.records()
@@ -261,8 +267,10 @@ def show_beginning(source: Source) -> Beginning:
     return Beginning(source.subtree(0, 0), tuple(path))
 
 
-def _needed(steps: Sequence[Step], known: int, question: Question) -> list[int]:
-    """Ordinals of the events that decide, of the last one known and of the first one after it."""
+def needed_events(steps: Sequence[Step], known: int, question: Question) -> list[int]:
+    """Ordinals of the events that evidence shows in full: those that decide, the last one known and
+    the first one after it.
+    """
     history = [step.transition for step in steps]
     needed = {known - 1} if known else set()
     if known < len(steps):

@@ -17,45 +17,57 @@ from ledger.postgres.rows import read_origin
 from ledger.postgres.sequencing import read_published
 
 from .assessing import AssessEndpoint
+from .batch import Batch
 from .database import Database
-from .evidence import EvidenceEndpoint
+from .departments import Departments, Intake
 from .limits import Limits
+from .openapi import serve_document
 from .page.assets import PREFIX as PAGE_PREFIX
 from .page.assets import Assets
 from .page.endpoint import AssetEndpoint, Page
 from .problems import on_crash, on_http_error, on_ledger_error
+from .questions import FRESH, Answering, Questions
+from .rates import Rates
 from .settings import LOG_PREFIX, Settings
 from .status_lists import StatusListApp
 from .tiles import TileApp
 from .trusting import TrustFile
 
 LISTS_PREFIX = "/v1/status-lists"
-_FRESH = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+
+
+def is_rated(path: str) -> bool:
+    """Whether each caller may ask for this only so often: for answers, not for the log's tiles."""
+    return path == "/" or (path.startswith("/v1/") and not path.startswith(LISTS_PREFIX))
 
 
 def build_app(settings: Settings) -> Starlette:
     """The application; it connects to PostgreSQL when first asked."""
     database = Database(settings.postgres, settings.connections)
-
     trust = TrustFile(settings.trust)
+    answering = Answering(database, trust)
+    questions = Questions(database, answering)
+    intake = Intake(settings.kafka)
+    departments = Departments(database, intake)
     assets = Assets()
     page = Page(database, trust, assets)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         yield
+        intake.close()
         database.close()
 
     async def healthz(_: Request) -> Response:
         """This process answers."""
-        return JSONResponse({"status": "ok"}, headers=_FRESH)
+        return JSONResponse({"status": "ok"}, headers=FRESH)
 
     async def readyz(_: Request) -> Response:
         """The database answers and holds a ledger, published or not yet."""
         origin = await database.read(read_origin)
         published = await database.read(read_published)
         size = None if published is None else published[0]
-        return JSONResponse({"status": "ok", "origin": origin, "tree_size": size}, headers=_FRESH)
+        return JSONResponse({"status": "ok", "origin": origin, "tree_size": size}, headers=FRESH)
 
     app = Starlette(
         routes=[
@@ -64,12 +76,21 @@ def build_app(settings: Settings) -> Starlette:
             Route(f"{PAGE_PREFIX}/{{version}}/{{path:path}}", AssetEndpoint(assets).get),
             Route("/healthz", healthz),
             Route("/readyz", readyz),
-            Route("/v1/evidence", EvidenceEndpoint(database).get),
             Route("/v1/assess", AssessEndpoint(database, trust).post, methods=["POST"]),
+            Route("/openapi.json", serve_document),
+            Route("/docs", serve_document),
+            Route("/docs.css", serve_document),
+            Route("/v1/certificates", questions.certificates),
+            Route("/v1/history", questions.history),
+            Route("/v1/evidence", questions.evidence),
+            Route("/v1/batch", Batch(answering).post, methods=["POST"]),
+            Route("/v1/lanes", departments.lanes),
+            Route("/v1/receipts", departments.receipts),
+            Route("/v1/bundles", departments.bundles, methods=["POST"]),
             Mount(LOG_PREFIX, TileApp(database, LOG_PREFIX)),
             Mount(LISTS_PREFIX, StatusListApp(database, LISTS_PREFIX)),
         ],
-        middleware=[Middleware(Limits)],
+        middleware=[Middleware(Limits), Middleware(Rates, settings.rate, is_rated)],
         exception_handlers={
             HTTPException: on_http_error,
             LedgerError: on_ledger_error,

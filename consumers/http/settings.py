@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 DEFAULT_LISTEN = "127.0.0.1:8480"
+DEFAULT_RATE = 200
 LOG_PREFIX = "/log"  # of the tile API
 
 
@@ -24,11 +25,15 @@ class Settings:
     port: int = 8480
     connections: int = 4  # to PostgreSQL, at most; as many questions are worked on at once
     trust: Path | None = None  # the trust file that answers are checked against
+    kafka: str | None = None  # bootstrap servers, for bundles that come over HTTP
+    rate: int = 0  # requests of one address in a second; 0 for no limit
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] = os.environ) -> Settings:
         """CERTLEDGER_POSTGRES, CERTLEDGER_HTTP_LISTEN (HOST:PORT), CERTLEDGER_HTTP_CONNECTIONS,
-        CERTLEDGER_TRUST (default: trust.json in CERTLEDGER_DATA).
+        CERTLEDGER_TRUST (default: trust.json in CERTLEDGER_DATA), CERTLEDGER_KAFKA (without it no
+        bundles come over HTTP), CERTLEDGER_HTTP_RATE (requests of one address in a second; 0: no
+        limit).
         """
         problems = []
         postgres = environ.get("CERTLEDGER_POSTGRES", "")
@@ -41,12 +46,21 @@ class Settings:
         connections = environ.get("CERTLEDGER_HTTP_CONNECTIONS") or "4"
         if not _is_number(connections, 64):
             problems.append(f"CERTLEDGER_HTTP_CONNECTIONS is {connections!r}: 1 to 64 is needed")
+        rate = environ.get("CERTLEDGER_HTTP_RATE") or str(DEFAULT_RATE)
+        if rate != "0" and not _is_number(rate, 99_999):
+            problems.append(f"CERTLEDGER_HTTP_RATE is {rate!r}: 0 to 99999 is needed")
         data = environ.get("CERTLEDGER_DATA")
         trust = environ.get("CERTLEDGER_TRUST") or (f"{data}/trust.json" if data else None)
         if problems:
             raise SettingsError("\n".join(problems))
         return cls(
-            postgres, host.strip("[]"), int(port), int(connections), Path(trust) if trust else None
+            postgres,
+            host.strip("[]"),
+            int(port),
+            int(connections),
+            Path(trust) if trust else None,
+            environ.get("CERTLEDGER_KAFKA") or None,
+            int(rate),
         )
 
 

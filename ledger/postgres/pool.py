@@ -13,7 +13,7 @@ from psycopg2.extensions import cursor as Cursor
 
 from ..errors import Unavailable
 from .connection import connect
-from .reader import Reader, View
+from .reader import Kept, Reader, View
 from .statements import sql
 
 STATEMENT_SECONDS = 5.0
@@ -32,6 +32,7 @@ class Pool:
         self._program = program
         self._statement_seconds = statement_seconds
         self._idle: queue.LifoQueue[Connection] = queue.LifoQueue()
+        self._kept = Kept()
 
     def read(self, work: Callable[[Cursor], T]) -> T:
         """What `work` returns; each of its statements is a read-only transaction of its own.
@@ -61,7 +62,7 @@ class Pool:
             connection = cursor.connection
             connection.autocommit = False
             try:
-                with Reader(connection).open() as view:
+                with Reader(connection, self._kept).open() as view:
                     return work(view)
             finally:
                 if not connection.closed:

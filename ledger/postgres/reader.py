@@ -70,13 +70,21 @@ class HistoryStep:
     recordedtime: str | None
 
 
+class Kept:
+    """What readers keep from question to question, of any thread: it is replaced whole."""
+
+    def __init__(self) -> None:
+        self.records: tuple[int, Records] | None = None  # index of the status entry, registry
+        self.status: tuple[int, bytes] | None = None  # index of the status entry, the entry
+
+
 class Reader:
     """A connection that only reads. Not safe for several threads at once."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, kept: Kept | None = None) -> None:
         connection.set_session(isolation_level="REPEATABLE READ", readonly=True)
         self._connection = connection
-        self._records: tuple[int, Records] | None = None
+        self._kept = kept or Kept()
 
     @contextmanager
     def open(self) -> Iterator[View]:
@@ -89,9 +97,7 @@ class Reader:
             published = cursor.fetchone()
             if published is None:
                 raise Unavailable("not-initialised", "no state has been published yet")
-            view = View(cursor, origin, published[0], bytes(published[1]), self._records)
-            yield view
-            self._records = view.cached
+            yield View(cursor, origin, published[0], bytes(published[1]), self._kept)
 
 
 class View:
@@ -103,13 +109,13 @@ class View:
         origin: str,
         size: int,
         checkpoint: bytes,
-        cached: tuple[int, Records] | None = None,
+        kept: Kept | None = None,
     ) -> None:
         self._cursor = cursor
         self.origin = origin
         self.size = size
         self.checkpoint = checkpoint
-        self.cached = cached  # (index of the status entry, the registry under it)
+        self._kept = kept or Kept()
         self.subtree = tiles.subtree_reader(tile_reader(cursor))
         self._maps: dict[bytes, tuple[MapHead, merkle.Subtree]] = {}
 
@@ -138,6 +144,19 @@ class View:
         found = [m for m in self._matches([identifier.serial], type_code, issuer) if m in meant]
         version = identifier.version if found else None
         return Looked(compact, tuple(found), version, (), (*meant, *absent))
+
+    def numbered(self, numbers: Sequence[str]) -> dict[str, list[CertificateId]]:
+        """The published certificates by each of these numbers, written as they are kept; where
+        there may be more than are read, the number is left out.
+        """
+        limit = MAX_MATCHES * len(numbers)
+        matches = self._matches(numbers, None, None, limit)
+        if len(matches) == limit:
+            return {}
+        found: dict[str, list[CertificateId]] = {number: [] for number in numbers}
+        for match in matches:
+            found[match.number].append(match)
+        return found
 
     def _matches(
         self,
@@ -238,14 +257,32 @@ class View:
         for _, index, position, line_hash, data in self._cursor.fetchall():
             if index >= self.size:
                 break
-            try:
-                transition = parse_transition(canonical.parse(bytes(data), 65_536))
-            except LedgerError as err:
-                raise ProofError(
-                    "stored-bytes-damaged", f"a transition of entry {index}: {err.message}"
-                ) from err
-            steps.append(Step(index, position, bytes(line_hash), transition))
+            steps.append(_step(index, position, line_hash, data))
         return steps
+
+    @property
+    def status(self) -> bytes:
+        """The checkpoint's last entry."""
+        kept = self._kept.status
+        if kept is None or kept[0] != self.size - 1:
+            kept = self._kept.status = (self.size - 1, self.entry(self.size - 1))
+        return kept[1]
+
+    def histories(self, keys: Sequence[bytes]) -> dict[bytes, list[Step]]:
+        """The published parts of certificates' histories by map key."""
+        self._cursor.execute(
+            sql("read_published_histories"),
+            {"keys": b"".join(keys), "count": len(keys), "size": self.size},
+        )
+        found: dict[bytes, list[Step]] = {key: [] for key in keys}
+        for key, *row in self._cursor.fetchall():
+            found[bytes(key)].append(_step(*row))
+        return found
+
+    def current(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
+        """The records of certificates by map key as they are now, published or not yet."""
+        self._cursor.execute(sql("read_certificates"), {"keys": b"".join(keys), "count": len(keys)})
+        return {bytes(row[0]): bytes(row[1]) for row in self._cursor.fetchall()}
 
     def entry(self, index: int) -> bytes:
         """The entry at a log index."""
@@ -270,7 +307,7 @@ class View:
         tiles have.
         """
         if not self._maps:
-            heads = map_heads(parse_entry(self.entry(self.size - 1)))
+            heads = map_heads(parse_entry(self.status))
             if heads is None:
                 raise ProofError("stored-bytes-damaged", f"entry {self.size - 1} carries no maps")
             for each, head in heads.items():
@@ -303,7 +340,8 @@ class View:
     def records(self) -> Records:
         """The registry under the checkpoint's status entry."""
         index = self.size - 1
-        if self.cached is None or self.cached[0] != index:
+        kept = self._kept.records
+        if kept is None or kept[0] != index:
             try:
                 leaves = read_registry_snapshot(self._cursor, index)
                 if leaves is None:  # restored without snapshots: right when nothing moved since
@@ -319,8 +357,8 @@ class View:
                 raise ProofError(
                     "stored-bytes-damaged", f"the registry under status entry {index}"
                 ) from err
-            self.cached = (index, records)
-        return self.cached[1]
+            kept = self._kept.records = (index, records)
+        return kept[1]
 
     def catalogues(self) -> dict[str, list[dict[str, Any]]]:
         """The published versions of every catalogue by `DEPARTMENT/CODE`, ascending: `version`,
@@ -486,6 +524,16 @@ class View:
         for event_id, *certificate in self._cursor.fetchall():
             found.setdefault(event_id, []).append(CertificateId(*certificate))
         return found
+
+
+def _step(index: int, position: int, line_hash: memoryview, data: memoryview) -> Step:
+    try:
+        transition = parse_transition(canonical.parse(bytes(data), 65_536))
+    except LedgerError as err:
+        raise ProofError(
+            "stored-bytes-damaged", f"a transition of entry {index}: {err.message}"
+        ) from err
+    return Step(index, position, bytes(line_hash), transition)
 
 
 def neighbours(number: str) -> set[str]:

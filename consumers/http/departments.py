@@ -1,0 +1,182 @@
+"""For departments: `GET /v1/lanes`, `GET /v1/receipts`, `POST /v1/bundles`.
+
+A bundle that comes here goes to the intake topic as it is, when it has the form of one. Nothing in
+it is trusted: admission decides, and the receipt says what it decided.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+from urllib.parse import urlencode
+
+import orjson
+from kafka import KafkaProducer
+from kafka.errors import KafkaError
+from psycopg2.extensions import cursor as Cursor
+from starlette.requests import Request
+from starlette.responses import Response
+
+from ledger import topics
+from ledger.bundle import MAX_EPOCH, MAX_LANES, MAX_RECORD, MAX_SEQUENCE, parse_record
+from ledger.errors import Malformed, Refused, Unavailable
+from ledger.identity import check_department
+from ledger.note import parse_decimal
+from ledger.postgres.reader import View
+from ledger.postgres.rows import read_lanes, read_origin
+from ledger.receipt import format_lane
+
+from .database import Database
+from .problems import problem
+from .questions import FRESH, JSON, parameters
+from .tiles import FOR_EVER
+
+PLACE = ("department", "lane", "epoch", "sequence")
+RECORD_TYPE = "application/octet-stream"
+BODY_SECONDS = 20.0
+SEND_SECONDS = 10.0
+MAX_SENDING = 16  # bundles on their way to Kafka at once
+
+
+class Intake:
+    """Sends records to the intake topic; connects when the first one comes."""
+
+    def __init__(self, bootstrap: str | None) -> None:
+        self._bootstrap = bootstrap
+        self._producer: Any = None
+        self._lock = threading.Lock()
+        self._threads = ThreadPoolExecutor(MAX_SENDING, "intake")
+
+    async def send(self, key: bytes, record: bytes) -> tuple[int, int]:
+        """(partition, offset) of a record that Kafka has acknowledged; Unavailable otherwise."""
+        return await asyncio.get_running_loop().run_in_executor(
+            self._threads, self._send, key, record
+        )
+
+    def _send(self, key: bytes, record: bytes) -> tuple[int, int]:
+        if self._bootstrap is None:
+            raise Unavailable("unreachable", "CERTLEDGER_KAFKA names no broker")
+        try:
+            with self._lock:
+                if self._producer is None:
+                    self._producer = self._connect(self._bootstrap)
+            sent = self._producer.send(topics.EVENTS, key=key, value=record)
+            told = sent.get(timeout=SEND_SECONDS)
+        except KafkaError as err:
+            raise Unavailable("unreachable", f"Kafka: {err}") from err
+        return told.partition, told.offset
+
+    @staticmethod
+    def _connect(bootstrap: str) -> Any:
+        return KafkaProducer(
+            bootstrap_servers=bootstrap,
+            client_id="certledger-http",
+            acks="all",
+            enable_idempotence=True,
+            max_request_size=MAX_RECORD + 64 * 1024,
+            max_block_ms=int(SEND_SECONDS * 1000),
+            delivery_timeout_ms=int(SEND_SECONDS * 1000),
+            request_timeout_ms=int(SEND_SECONDS * 1000) - 1000,
+            bootstrap_timeout_ms=int(SEND_SECONDS * 1000),
+            allow_auto_create_topics=False,
+        )
+
+    def close(self) -> None:
+        """End the connection; what is on its way is waited for."""
+        self._threads.shutdown()
+        if self._producer is not None:
+            self._producer.close(timeout=SEND_SECONDS)
+
+
+class Departments:
+    """The endpoints."""
+
+    def __init__(self, database: Database, intake: Intake) -> None:
+        self._database = database
+        self._intake = intake
+
+    async def lanes(self, request: Request) -> Response:
+        """Where each lane of a department stands: what the next bundle must name."""
+        found = parameters(request.scope["query_string"], ("department",))
+        if "department" not in found:
+            raise Malformed("usage", "the parameter department is needed")
+        check_department(found["department"])
+
+        def read(cursor: Cursor) -> list[bytes]:
+            lanes = {
+                number: lane
+                for (department, number), lane in read_lanes(cursor).items()
+                if department == found["department"]
+            }
+            return [
+                format_lane(
+                    found["department"],
+                    number,
+                    {**lanes[number].value(), "producer": lanes[number].producer},
+                )
+                for number in sorted(lanes)
+            ]
+
+        lanes = await self._database.read(read)
+        if not lanes:
+            raise Refused("unknown-department", "no such department, or it has no lanes")
+        body = b'{"lanes":[' + b",".join(lanes) + b"]}"
+        return Response(body, 200, FRESH, JSON)
+
+    async def receipts(self, request: Request) -> Response:
+        """The receipt of a bundle by its number on its lane, once it is published."""
+        found = parameters(request.scope["query_string"], PLACE)
+        if len(found) != len(PLACE):
+            raise Malformed("usage", f"the parameters {', '.join(PLACE)} are needed")
+        check_department(found["department"])
+        numbers = [
+            parse_decimal(found[name], "usage", limit)
+            for name, limit in zip(PLACE[1:], (MAX_LANES - 1, MAX_EPOCH, MAX_SEQUENCE), strict=True)
+        ]
+
+        def read(view: View) -> bytes:
+            return view.receipt(view.index_of_bundle(found["department"], *numbers))
+
+        try:
+            data = await self._database.view(read)
+        except Refused as err:
+            if err.code != "not-found":
+                raise
+            return problem(404, err.message, {"Retry-After": "1"}, err.code)
+        headers = {"Cache-Control": FOR_EVER, "X-Content-Type-Options": "nosniff"}
+        return Response(data, 200, headers, JSON)
+
+    async def bundles(self, request: Request) -> Response:
+        """Hand a signed bundle's record to admission; 202 with the place of its receipt."""
+        record = await read_body(request, MAX_RECORD)
+        bundle = await asyncio.get_running_loop().run_in_executor(None, parse_record, record)
+        header = bundle.header
+        origin = await self._database.read(read_origin)
+        if header.origin != origin:
+            raise Refused("foreign-ledger", f"the bundle is for {header.origin[:120]!r}")
+        partition, offset = await self._intake.send(
+            topics.lane_key(header.department, header.lane), record
+        )
+        place = [header.department, header.lane, header.epoch, header.sequence]
+        location = f"/v1/receipts?{urlencode(dict(zip(PLACE, place, strict=True)))}"
+        body = {"receipt": location, "partition": partition, "offset": offset}
+        return Response(orjson.dumps(body), 202, {**FRESH, "Location": location}, JSON)
+
+
+async def read_body(request: Request, limit: int) -> bytes:
+    """The body of at most `limit` bytes, sent in time; Malformed `too-large` otherwise."""
+    too_large = Malformed("too-large", f"a body has at most {limit} bytes here")
+    if int(request.headers.get("content-length") or 0) > limit:
+        raise too_large
+    data = bytearray()
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            async for piece in request.stream():
+                data += piece
+                if len(data) > limit:
+                    raise too_large
+    except TimeoutError as err:
+        raise Malformed("usage", f"the body did not come within {BODY_SECONDS:.0f} s") from err
+    return bytes(data)

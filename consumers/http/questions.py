@@ -1,0 +1,189 @@
+"""`GET /v1/certificates`, `/v1/history`, `/v1/evidence`: what is asked in the query of a URL.
+
+Parameters, each at most once: `number` or `identifier`, `type`, `issuer`, `at`, `known_at`. Numbers
+hold slashes and spaces, so they are never part of a path. An answer without evidence is this
+server's word; evidence needs no trust in it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from hashlib import sha256
+from typing import Any
+from urllib.parse import parse_qsl
+
+import orjson
+from starlette.requests import Request
+from starlette.responses import Response
+
+from consumers.asking import Asked, ambiguous, find
+from consumers.unproven import answer_unproven
+from ledger import identity
+from ledger.errors import LedgerError, Malformed, Refused
+from ledger.evidence import format_evidence
+from ledger.lifecycle import effective
+from ledger.postgres.reader import View
+from ledger.verdict import Answer
+
+from .database import Database
+from .trusting import TrustFile
+
+NAMES = ("number", "identifier", "type", "issuer", "at", "known_at")
+MAX_TOGETHER = 64  # questions answered in one transaction
+JSON = "application/json"
+FRESH = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+
+
+class Answering:
+    """Answers questions that wait at the same time together, in one transaction."""
+
+    def __init__(self, database: Database, trust: TrustFile) -> None:
+        self._database = database
+        self._trust = trust
+        self._waiting: list[tuple[Asked, asyncio.Future[Answer]]] = []
+        self._task: asyncio.Task[None] | None = None
+
+    async def ask(self, asked: Asked) -> Answer:
+        """The answer without evidence, as of now; LedgerError where there is none."""
+        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self._waiting.append((asked, future))
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._answer_waiting())
+        return await future
+
+    async def ask_all(self, questions: list[Asked]) -> list[Answer | LedgerError]:
+        """The answers to many questions, or why there is none, in one transaction."""
+        trust = self._trust.load()
+        now = time.time_ns() // 1000
+        return await self._database.view(lambda view: answer_unproven(view, questions, trust, now))
+
+    async def _answer_waiting(self) -> None:
+        while self._waiting:
+            taken, self._waiting = self._waiting[:MAX_TOGETHER], self._waiting[MAX_TOGETHER:]
+            try:
+                answers = await self.ask_all([asked for asked, _ in taken])
+            except Exception as err:  # it is every asker's
+                for _, future in taken:
+                    if not future.done():
+                        future.set_exception(err)
+                continue
+            for (_, future), answer in zip(taken, answers, strict=True):
+                if future.done():
+                    continue
+                if isinstance(answer, LedgerError):
+                    future.set_exception(answer)
+                else:
+                    future.set_result(answer)
+
+
+class Questions:
+    """The endpoints."""
+
+    def __init__(self, database: Database, answering: Answering) -> None:
+        self._database = database
+        self._answering = answering
+
+    async def certificates(self, request: Request) -> Response:
+        """The answer to a question, without evidence."""
+        answer = await self._answering.ask(parse_query(request.scope["query_string"]))
+        return Response(orjson.dumps(answer.members()), 200, FRESH, JSON)
+
+    async def history(self, request: Request) -> Response:
+        """All published events of a certificate."""
+        asked = parse_query(request.scope["query_string"])
+        body = orjson.dumps(await self._database.view(lambda view: tell_history(view, asked)))
+        tag = f'"{sha256(body).hexdigest()[:32]}"'
+        headers = {**FRESH, "Cache-Control": "no-cache", "ETag": tag}
+        if is_held(request, tag):
+            return Response(status_code=304, headers=headers)
+        return Response(body, 200, headers, JSON)
+
+    async def evidence(self, request: Request) -> Response:
+        """The evidence file for a question, as `certledger evidence` writes it."""
+        asked = parse_query(request.scope["query_string"])
+        now = time.time_ns() // 1000
+        data = await self._database.view(lambda view: make_evidence(view, asked, now))
+        return Response(data, 200, FRESH, JSON)
+
+
+def is_held(request: Request, tag: str) -> bool:
+    """Whether the caller says that it has this version already (RFC 9110 section 13.1.2)."""
+    held = [
+        each.strip().removeprefix("W/")
+        for each in request.headers.get("if-none-match", "").split(",")
+    ]
+    return tag in held or held == ["*"]
+
+
+def parse_query(query: bytes) -> Asked:
+    """What a query asks; Malformed `usage` for any other or repeated parameter."""
+    return parse_asked(parameters(query, NAMES))
+
+
+def parameters(query: bytes, names: tuple[str, ...]) -> dict[str, str]:
+    """The parameters of a query by name, each of `names` at most once; Malformed otherwise."""
+    try:
+        pairs = parse_qsl(query.decode("ascii"), True, True, errors="strict", max_num_fields=32)
+    except ValueError as err:
+        raise Malformed("usage", "the query is not NAME=VALUE&…, percent-encoded UTF-8") from err
+    found = dict(pairs)
+    if len(found) != len(pairs) or not found.keys() <= set(names):
+        raise Malformed("usage", f"the parameters are, each at most once: {', '.join(names)}")
+    return found
+
+
+def parse_asked(found: Mapping[str, Any]) -> Asked:
+    """The question in members of a query or a line."""
+    if any(type(value) is not str for value in found.values()):
+        raise Malformed("usage", "the members of a question are strings")
+    if ("number" in found) == ("identifier" in found):
+        raise Malformed("usage", "one of number and identifier is needed")
+    if "identifier" in found:
+        text = "".join(identity.normalise_number(found["identifier"]).split()).upper()
+        number = str(identity.parse_identifier(text))
+    else:
+        number = found["number"]
+    asked = Asked(
+        number, found.get("type"), found.get("issuer"), found.get("at"), found.get("known_at")
+    )
+    asked.check()
+    return asked
+
+
+def tell_history(view: View, asked: Asked) -> dict[str, Any]:
+    """A certificate's events in ledger order, each with both its times."""
+    looked = find(view, asked)
+    if len(looked.matches) > 1:
+        raise Refused("ambiguous", ambiguous(looked).why)
+    if not looked.matches:
+        raise Refused("not-found", f"the ledger holds no certificate {looked.number[:200]!r}")
+    told = view.told_history(looked.matches[0])
+    standing = {t.id: t for t in effective([item.step.transition for item in told])}
+    return {
+        "certificate": looked.matches[0].members(),
+        "tree_size": view.size,
+        "events": [
+            {
+                **item.step.transition.members(),
+                "index": item.step.index,
+                "position": item.step.position,
+                "learned_at": item.learned_at,
+                "recordedtime": item.recordedtime,
+                "stands": item.step.transition.id in standing
+                or item.step.transition.corrects is not None,
+            }
+            for item in told
+        ],
+    }
+
+
+def make_evidence(view: View, asked: Asked, now: int) -> bytes:
+    """The evidence file's bytes; Refused `ambiguous` where several certificates can be meant."""
+    looked = view.find(asked.number, asked.type_code, asked.issuer)
+    meant = looked.matches or looked.absent
+    if len(meant) != 1:
+        raise Refused("ambiguous", f"{len(meant)} certificates can be meant: give type and issuer")
+    question, _ = asked.question(now, view.zone(meant[0].issuer), looked.version)
+    return format_evidence(view.evidence(meant[0], question)) + b"\n"

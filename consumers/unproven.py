@@ -1,0 +1,222 @@
+"""Answers without evidence: the server's own word, by the rules and words of proven ones.
+
+What was read is held together: the history must fold to the record that the status map hashes.
+Whoever needs more than the server's word asks for the evidence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+from consumers.asking import Asked, ambiguous, find, notes_on
+from ledger import entry as entries
+from ledger import identity, lifecycle
+from ledger.checking import Examination
+from ledger.errors import LedgerError, ProofError
+from ledger.evidence import Beginning, CertificateId, Evidence, Shown, ShownEvent, Step
+from ledger.finding import find as find_answer
+from ledger.postgres.reader import Looked, View
+from ledger.proving import Records, needed_events
+from ledger.question import Question
+from ledger.statusmap import Membership
+from ledger.trust import Trust
+from ledger.verdict import FRESHNESS, NAMES, NOT_CHECKED, PASSED, Answer, Check, decide
+
+WHY = "the server's own word: /v1/evidence has what proves it"
+_ANY_ZONE = "UTC"  # where no issuer is known
+_ASSUMED = {name: Check(name, PASSED, "") for name in NAMES}
+_NOT_MADE = {name: Check(name, NOT_CHECKED, WHY) for name in NAMES}
+
+
+def answer_unproven(
+    view: View, questions: Sequence[Asked], trust: Trust, now: int
+) -> list[Answer | LedgerError]:
+    """The answers at `now`, or why there is none, in the order of the questions; no check is made
+    but that of freshness.
+    """
+    numbered = _numbered(view, questions)
+    looked = [_attempt(_look, view, asked, numbered) for asked in questions]
+    keys = [
+        certificate.key
+        for each in looked
+        if not isinstance(each, LedgerError)
+        for certificate in (each.matches or each.absent[:1])
+    ]
+    stored = _Stored(view, view.histories(keys), view.current(keys))
+    return [
+        each
+        if isinstance(each, LedgerError)
+        else _attempt(_answer, stored, asked, each, trust, now)
+        for asked, each in zip(questions, looked, strict=True)
+    ]
+
+
+def _attempt(work: Any, *arguments: Any) -> Any:
+    try:
+        return work(*arguments)
+    except LedgerError as err:
+        return err
+
+
+@dataclass(frozen=True, slots=True)
+class _Stored:
+    """What the store has of some certificates, by map key."""
+
+    view: View
+    histories: Mapping[bytes, list[Step]]
+    records: Mapping[bytes, bytes]
+
+
+def _numbered(view: View, questions: Sequence[Asked]) -> dict[str, list[CertificateId]]:
+    """The certificates by the numbers asked for, read at once."""
+    numbers = set()
+    for asked in questions:
+        number = identity.normalise_number(asked.number)
+        if _attempt(identity.check_number, number) is None:
+            numbers.add(number)
+    return view.numbered(sorted(numbers)) if numbers else {}
+
+
+def _look(view: View, asked: Asked, numbered: Mapping[str, list[CertificateId]]) -> Looked:
+    asked.check()
+    number = identity.normalise_number(asked.number)
+    if asked.type_code is not None:
+        identity.check_type(asked.type_code)
+    if asked.issuer is not None:
+        identity.check_department(asked.issuer)
+    matches = tuple(
+        match
+        for match in numbered.get(number, ())
+        if asked.type_code in (None, match.type_code) and asked.issuer in (None, match.issuer)
+    )
+    return Looked(number, matches) if matches else find(view, asked)
+
+
+def _answer(stored: _Stored, asked: Asked, looked: Looked, trust: Trust, now: int) -> Answer:
+    view = stored.view
+    if len(looked.matches) > 1:
+        return ambiguous(looked)
+    is_one = bool(looked.matches) or len(looked.absent) == 1
+    certificate = (looked.matches or looked.absent)[0]
+    zone = view.zone(certificate.issuer) if is_one else None
+    question, relied_at = asked.question(now, zone or _ANY_ZONE, looked.version)
+    answer = _examine(stored, certificate, question, trust, now, relied_at, is_one)
+    if not looked.matches:
+        if answer.reason == "not-found":
+            answer = replace(answer, why=f"looked up as {looked.number!r}")
+        if not is_one:
+            answer = replace(answer, type_code=None, issuer=None, number=looked.number)
+        return replace(answer, near_misses=looked.near, looked_up=looked.number)
+    notes = notes_on(view, asked, question, zone)
+    return replace(answer, looked_up=looked.number, notes=notes)
+
+
+def _examine(
+    stored: _Stored,
+    certificate: CertificateId,
+    question: Question,
+    trust: Trust,
+    now: int,
+    relied_at: int | None,
+    is_one: bool,
+) -> Answer:
+    view = stored.view
+    steps = stored.histories.get(certificate.key, [])
+    _check_record(certificate, steps, stored.records.get(certificate.key))
+    then, known = None, len(steps)
+    indexes: set[int] = set()
+    shown = range(len(steps))
+    if question.known_at is not None:
+        state = view.status_at(question.known_at)
+        known = sum(1 for step in steps if state is not None and step.index < state)
+        if state is not None and state != view.size - 1:
+            then = Shown(state, view.entry(state), ())
+        indexes = {steps[n].index for n in needed_events(steps, known, question)}
+        indexes |= {step.index for step in steps[:1]}
+    evidence = Evidence(
+        origin=view.origin,
+        certificate=certificate,
+        question=question,
+        history=tuple(steps),
+        events=tuple(ShownEvent(n, b"", ()) for n in shown),
+        genesis=Beginning(b"", ()),
+        entries=tuple(Shown(index, view.entry(index), ()) for index in sorted(indexes)),
+        bucket=Membership(b"", ()),
+        registry_size=0,
+        records=(),
+        registrations=(),
+        status=Shown(view.size - 1, view.status, ()),
+        status_then=then,
+        checkpoint=view.checkpoint,
+    )
+    return _Unproven(evidence, trust, now, relied_at, view.records(), is_one).answer()
+
+
+def _check_record(certificate: CertificateId, steps: Sequence[Step], record: bytes | None) -> None:
+    """None when a history folds to the record stored beside it, as far as both are of one moment:
+    the record may know more. ProofError `stored-bytes-damaged` otherwise.
+    """
+    if not steps:
+        return
+    link = certificate.key
+    for step in steps:
+        link = lifecycle.link(
+            link, step.index, step.position, step.line_hash, step.transition.format()
+        )
+    if record is not None:
+        standing, last = lifecycle.parse_record(record)
+        if standing.count > len(steps) or (standing.count == len(steps) and last == link):
+            return
+    raise ProofError("stored-bytes-damaged", f"the history of {certificate.number!r}")
+
+
+class _Unproven(Examination):
+    """An examination of what was read from the store, not of what a file shows."""
+
+    def __init__(
+        self,
+        evidence: Evidence,
+        trust: Trust,
+        now: int,
+        relied_at: int | None,
+        registry: Records,
+        is_one: bool,
+    ) -> None:
+        super().__init__(evidence, trust, now, relied_at)
+        self._registry = registry
+        self._is_one = is_one  # certificate that is meant, not one of several that could be
+
+    @cached_property
+    def status_entry(self) -> dict[str, Any]:
+        return entries.parse_entry(self.evidence.status.data)
+
+    def _known_record(self, name: str) -> dict[str, Any] | None:
+        return self._registry.value(name)
+
+    def _is_unregistered(self) -> bool:
+        return self._known_record(f"department/{self.evidence.certificate.issuer}") is None
+
+    def answer(self) -> Answer:
+        """What the history says, unless that is too old."""
+        freshness = self._freshness()
+        found = find_answer(self.evidence, self.bundles, self.ledger_time, self.at)
+        answer, reason, why = decide([*{**_ASSUMED, FRESHNESS: freshness}.values()], found)
+        certificate = self.evidence.certificate
+        return Answer(
+            answer=answer,
+            reason=reason,
+            checks=tuple({**_NOT_MADE, FRESHNESS: freshness}.values()),
+            why=why,
+            type_code=certificate.type_code,
+            issuer=certificate.issuer,
+            number=certificate.number,
+            found=found,
+            question=replace(self.evidence.question, at=self.at),
+            tree_size=self.evidence.status.index + 1,
+            ledger_time=self.ledger_time,
+            names=self._names(found),
+            issuer_freshness=self._issuer_freshness() if self._is_one else None,
+        )
