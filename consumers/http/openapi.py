@@ -368,6 +368,41 @@ _PATHS: dict[str, Any] = {
             ),
         }
     },
+    "/v1/assess": {
+        "post": {
+            "operationId": "assess",
+            "summary": "What a holder need not bring to a service.",
+            "description": "Pseudonyms stand in the body, as URLs stand in logs.",
+            "requestBody": {
+                "required": True,
+                "content": {
+                    "application/json": {
+                        "schema": _object(
+                            {
+                                "service": _TEXT,
+                                "holder": {
+                                    "type": "array",
+                                    "minItems": 1,
+                                    "maxItems": 64,
+                                    "items": {"type": "string"},
+                                },
+                            },
+                            {"catalogue": _TEXT, "at": _TEXT, "proven": {"type": "boolean"}},
+                            closed=True,
+                        )
+                    }
+                },
+            },
+            "responses": _responses(
+                *_ALWAYS,
+                *("404", "409", "413", "422"),
+                s200={
+                    "description": "The assessment.",
+                    "content": {"application/json": {"schema": {"type": "object"}}},
+                },
+            ),
+        }
+    },
     "/healthz": {
         "get": {
             "operationId": "isAlive",

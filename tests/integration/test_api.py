@@ -16,7 +16,12 @@ import pytest
 import schemathesis
 from hypothesis import Phase, given, settings
 from schemathesis.specs.openapi.checks import positive_data_acceptance
+from starlette.routing import Route
 
+from consumers.http.app import build_app
+from consumers.http.openapi import DOCUMENT
+from consumers.http.page.assets import PREFIX
+from consumers.http.settings import Settings
 from ledger import times
 from ledger.checking import check_file
 from ledger.errors import CODES
@@ -295,6 +300,13 @@ def test_docs_need_no_other_host(served: Served) -> None:
         assert path in text
     assert served.ask("/docs", If_None_Match=page.headers["etag"]).status == 304
     assert served.get("/docs.css")
+
+
+def test_every_route_is_in_the_document(made: tuple[StoredLedger, Path]) -> None:
+    app = build_app(Settings(made[0].url))
+    paths = {route.path for route in app.routes if isinstance(route, Route)}
+    page = {"/", "/docs", "/docs.css", "/openapi.json", f"{PREFIX}/{{version}}/{{path:path}}"}
+    assert paths - page == DOCUMENT["paths"].keys()
 
 
 def test_every_code_may_be_a_problem(served: Served) -> None:
