@@ -1,7 +1,7 @@
 """`python -m bench`: events per second, latency, stage times, the SDK's rate, as tables.
 
 ONLY=bundles-1000,stages picks parts (bundles-1, bundles-32, bundles-1000, stages, maps, audit,
-assess, sdk), RUNS=5 the number of runs, WORKERS=2 the number of workers, SCALE=0.1 makes it
+assess, sdk, lint), RUNS=5 the number of runs, WORKERS=2 the number of workers, SCALE=0.1 makes it
 smaller, JSON=file keeps all numbers. Every run has a ledger of its own in a fresh temporary folder,
 everything (Kafka, PostgreSQL, workers, sequencer, relay, load) on this machine.
 """
@@ -18,7 +18,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from . import assess, audit, end_to_end, maps, sdk, stages
+from . import assess, audit, end_to_end, lint, maps, sdk, stages
 from .end_to_end import Paced
 from .town import Plan, plan
 
@@ -32,7 +32,11 @@ STAGE_BUNDLES = 32
 SDK_EVENTS = 50_000
 AUDIT_BUNDLES = 300
 ASSESSMENTS = 2000
-PARTS = (*(f"bundles-{size}" for size in SIZES), "stages", "maps", "audit", "assess", "sdk")
+LINT_REQUIREMENTS = 100_000
+PARTS = (
+    *(f"bundles-{size}" for size in SIZES),
+    *("stages", "maps", "audit", "assess", "sdk", "lint"),
+)
 MAP_CERTIFICATES, MAP_BUNDLES = 1_000_000, 200  # in the ledger; in one phase
 
 
@@ -159,6 +163,18 @@ class Bench:
             "us_per_event": spread([own for _, own in found]),
         }
 
+    def lint(self) -> None:
+        """Lint of half a catalogue and of a whole one."""
+        whole = max(1000, int(LINT_REQUIREMENTS * self.scale))
+        for count in (whole // 2, whole):
+            found = lint.run(count, self.runs, lambda t, n=count: self.say(f"lint of {n:,}: {t}"))
+            self.out.setdefault("lint", {})[str(count)] = {
+                "seconds": spread([one.seconds for one in found]),
+                "peak_mb": max(one.peak_mb for one in found),
+                "megabytes": found[0].size / 1e6,
+                "findings": found[0].findings,
+            }
+
 
 def spread(values: list[float]) -> dict[str, float]:
     """Median, least and most."""
@@ -268,6 +284,19 @@ def report(out: dict[str, Any]) -> str:
             f"{found['certificates']:,} in the ledger: {show(found['stored'], whole)} in a second "
             f"of a core by the tables, {show(found['proven'], whole)} by evidence made and checked"
         )
+    if "lint" in out:
+        rows = [("lint of requirements", "MB", "findings", "processor s", "peak MB")]
+        for count, found in out["lint"].items():
+            rows.append(
+                (
+                    f"{int(count):,}",
+                    whole(found["megabytes"]),
+                    whole(found["findings"]),
+                    show(found["seconds"], tenth),
+                    whole(found["peak_mb"]),
+                )
+            )
+        parts.append(table(rows))
     if "sdk" in out:
         parts.append(
             f"SDK, typed call to signed and spooled bundle: {show(out['sdk']['rate'], whole)} "
@@ -291,6 +320,8 @@ def main() -> None:
             bench.audit()
         elif kind == "assess":
             bench.assess()
+        elif kind == "lint":
+            bench.lint()
         else:
             bench.sdk()
     bench.out["seconds"] = time.monotonic() - bench.begin

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import sys
 from collections.abc import Sequence
@@ -277,6 +278,7 @@ def run_publish(args: argparse.Namespace, env: Environment) -> int:
 
 def run_lint(args: argparse.Namespace, env: Environment) -> int:
     """certledger catalogue lint"""
+    gc.disable()  # a large catalogue is millions of small objects, and the command ends soon
     made = load_catalogue(args.file)
     if args.against is None:
         findings = lint(made)

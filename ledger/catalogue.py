@@ -116,7 +116,18 @@ class Catalogue:
     organisations: Mapping[str, Organisation]
     evidence_types: Mapping[str, EvidenceType]
     services: Mapping[str, PublicService]
-    leaves: tuple[bytes, ...]  # of its tree, in order
+    value: Mapping[str, Any]  # what the file says
+
+    @cached_property
+    def leaves(self) -> list[bytes]:
+        """The leaves of its tree, in order."""
+        groups = ("public_organisations", "evidence_types", "public_services")
+        head = {name: item for name, item in self.value.items() if name not in groups}
+        parts: list[tuple[str, Any]] = [("catalogue", head)]
+        for group in groups:
+            items = sorted(self.value[group], key=lambda item: str(item["code"]))
+            parts += [(group[:-1], item) for item in items]
+        return [canonical.encode(list(part)) for part in parts]
 
     @cached_property
     def leaf_hashes(self) -> list[bytes]:
@@ -310,7 +321,6 @@ class _Reading:
         if self.problems:
             return None
         self._check_references(organisations, evidence, services)
-        leaves = self._leaves(value)
         if self.problems:
             return None
         return Catalogue(
@@ -322,7 +332,7 @@ class _Reading:
             organisations=organisations,
             evidence_types=evidence,
             services=services,
-            leaves=tuple(leaves),
+            value=value,
         )
 
     def _items(self, value: Any, name: str, read: Any) -> Iterator[tuple[str, Any]]:
@@ -598,21 +608,6 @@ class _Reading:
                         f"{service.code} demands what only {service.code} produces: nobody could "
                         "ever get it",
                     )
-
-    def _leaves(self, value: Mapping[str, Any]) -> list[bytes]:
-        groups = ("public_organisations", "evidence_types", "public_services")
-        head = {name: item for name, item in value.items() if name not in groups}
-        places: list[tuple[str, Any, Path]] = [("catalogue", head, ())]
-        for group in groups:
-            items = sorted(enumerate(value[group]), key=lambda pair: str(pair[1]["code"]))
-            places += [(group[:-1], item, (group, number)) for number, item in items]
-        leaves = []
-        for kind, item, path in places:
-            try:
-                leaves.append(canonical.format([kind, item]))
-            except Malformed as err:
-                self._add(path, err.message)
-        return leaves
 
 
 @lru_cache(maxsize=64)

@@ -84,7 +84,12 @@ def _candidates(catalogue: Catalogue) -> list[tuple[str | None, str]]:
         for maker in makers or {None: None}:
             alike = frozenset(kind.facts) if kind.facts else code
             found.setdefault((maker, alike), (maker, code))
-    return list(found.values())
+    stated = {alike for maker, alike in found if maker is not None}
+    return [
+        candidate
+        for (maker, alike), candidate in found.items()
+        if maker is not None or alike not in stated
+    ]
 
 
 def _proven_by(

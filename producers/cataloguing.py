@@ -24,6 +24,7 @@ from ledger.errors import Malformed
 MAX_SOURCE = 256 * 1024 * 1024
 _GOOD = ("pieces", "titled")  # rows of the French list that are demands, by its README
 _MOST = 2000  # characters of a name
+_BRACKETS = re.compile(r"\([^()]*\)")
 _NUMBERS = {"un": 1, "une": 1, "deux": 2, "trois": 3}
 
 
@@ -114,12 +115,15 @@ class _Reading:
         self.not_demands = re.compile("|".join(self.value["not_demands"]), re.I)
         self.any_is_enough = re.compile("|".join(self.value["any_is_enough"]), re.I)
         self.producing = re.compile(self.value["producing"], re.I)
+        self.not_producing = re.compile(self.value["not_producing"], re.I)
         self.many_offices = re.compile(self.value["many_offices"])
+        self.last_offices = re.compile(self.value["last_offices"], re.I)
         self.not_offices = re.compile(self.value["not_offices"], re.I)
         self.alternatives = re.compile(self.value["alternatives"])
         self.conditional = re.compile(self.value["conditional"], re.I)
         self.about_somebody = re.compile(self.value["about_somebody"], re.I)
         self.titles = {k: re.compile(v, re.I) for k, v in self.value["titles"].items()}
+        self.several = re.compile(self.value["several"])
         self.or_before = re.compile(self.value["or_before"], re.I)
         self.subjects = {k: re.compile(v, re.I) for k, v in self.value["subjects"].items()}
         self.online = [re.compile(pattern, re.I) for pattern in self.value["checkable_online"]]
@@ -132,13 +136,20 @@ class _Reading:
         }
 
     def concept(self, text: str) -> str | None:
-        """What a text without its brackets is about, None unless it is about exactly one thing."""
+        """What a text is about, its brackets left out; None unless it is exactly one thing."""
+        plain = _BRACKETS.sub(" ", text)
+        if self.several.search(plain):
+            return None
         found = [
             name
             for name, (pattern, but) in self.concepts.items()
-            if pattern.search(text) and not (but and but.search(text))
+            if pattern.search(plain) and not (but and but.search(text))
         ]
         return found[0] if len(found) == 1 else None
+
+    def is_producing(self, title: str) -> bool:
+        """Whether a fiche of this title gives something, and does not only explain."""
+        return bool(self.producing.search(title) and not self.not_producing.search(title))
 
     def subject(self, text: str) -> str | None:
         """Whose it is: "" the applicant's own, None where several people are named."""
@@ -210,7 +221,7 @@ class _France:
         links = [one for one in row["linked_ids"].split(";") if one.startswith("F")]
         found: list[Any] = []
         for part in parts:
-            code = self._evidence(part, lead)
+            code = self._evidence(part, lead, copies > 0)
             if len(parts) == 1:
                 for link in links:
                     self.linked.setdefault(link, {})[code] = None
@@ -225,14 +236,16 @@ class _France:
             found.append([material])
         return found
 
-    def _evidence(self, text: str, lead: str) -> str:
-        plain = re.sub(r"\([^()]*\)", " ", text)
-        concept, subject = self.reading.concept(plain), self.reading.subject(plain)
+    def _evidence(self, text: str, lead: str, copied: bool) -> str:
+        plain = _BRACKETS.sub(" ", text)
+        concept, subject = self.reading.concept(text), self.reading.subject(plain)
         if subject == "" and self.reading.about_somebody.search(lead):
             subject = self.reading.subject(lead)
         code = f"e-{_short(text)}"
         if subject and self.reading.subject(plain) == "":
             code = f"e-{_short(f'{text} / {subject}')}"
+        if copied:
+            code = f"e-{_short(f'{code} copied')}"
         if code in self.evidence:
             return code
         made: dict[str, Any] = {"code": code, "names": {"fr": text[:_MOST]}}
@@ -247,9 +260,14 @@ class _France:
                 made["certificate_type"] = self.certificates[concept]
             if concept in self.reading.titles:
                 self.named.setdefault(concept, {})[code] = None
-            is_sure = subject is not None and not self.reading.conditional.search(plain)
-            if is_sure and item.get("facts", True):
-                made["facts"] = [f"{concept}-of-{subject}" if subject else concept]
+            if item.get("copies_only") and not (copied or _COPY.search(text)):
+                item = {}  # shown in person it says who stands there, which no ledger can
+            is_sure = (
+                bool(item) and subject is not None and not self.reading.conditional.search(plain)
+            )
+            facts = item.get("facts", [concept]) if is_sure else []
+            if facts:
+                made["facts"] = [f"{fact}-of-{subject}" if subject else fact for fact in facts]
         if any(pattern.search(plain) for pattern in self.reading.online):
             made["checkable_online"] = True
         self.evidence[code] = made
@@ -267,6 +285,7 @@ class _France:
         row = self.titles.get(fiche, {})
         offices = [_clean(one) for one in (row.get("offices") or "").split("|") if one.strip()]
         good = [one for one in offices if not self.reading.not_offices.search(one)]
+        good.sort(key=lambda one: bool(self.reading.last_offices.search(one)))
         office = (good or [_clean(row.get("contributor") or "Administration")])[0]
         made: dict[str, Any] = {
             "code": code,
@@ -292,7 +311,7 @@ class _France:
                 for code in codes
                 if self.demanded_by[code] != {fiche} and self.evidence[code].get("source") is None
             ]
-            if not outputs or not self.reading.producing.search(title):
+            if not outputs or not self.reading.is_producing(title):
                 continue
             if fiche not in cases:
                 self._service(fiche, fiche, _clean(title))
