@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 
 from . import canonical, times
-from .event import CORRECTED, OPEN, UNKNOWN
+from .event import CORRECTED, ISSUED, OPEN, UNKNOWN
 from .evidence import CertificateId
 from .lifecycle import (
     SUSPENDED_STATE,
@@ -50,6 +50,10 @@ def find_end(history: Sequence[Transition]) -> End | None:
     """How the latest version ends by its date; None for an open or unknown end, and for what is
     revoked, voided or stated as expired.
     """
+    if len(history) == 1 and history[0].kind == ISSUED:  # most are: nothing to fold
+        (t,) = history
+        until = t.valid_until
+        return None if until in (None, OPEN, UNKNOWN) else End(t.version, str(until), t.by, 0)
     standing = fold(history)
     until = standing.valid_until
     if standing.state not in _LASTING or until is None or until in (OPEN, UNKNOWN):

@@ -369,6 +369,8 @@ def effective(history: Sequence[Transition]) -> list[Transition]:
 
     Ledger order is kept. A correction that was itself voided has no effect.
     """
+    if all(t.kind != CORRECTED for t in history) and len({t.id for t in history}) == len(history):
+        return list(history)
     voided = voided_ids(history)
     out = {t.id: t for t in history if t.kind != CORRECTED and t.id not in voided}
     for t in history:

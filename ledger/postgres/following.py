@@ -16,7 +16,7 @@ import psycopg2
 from psycopg2.extensions import connection as Connection
 from psycopg2.extensions import cursor as Cursor
 
-from .. import canonical, statuslist, times
+from .. import canonical, fast_json, statuslist, times
 from ..entry import parse_entry
 from ..errors import Conflict, LedgerError, ProofError
 from ..evidence import CertificateId
@@ -318,13 +318,23 @@ def _next_keys(cursor: Cursor, begin: int, end: int) -> tuple[int, list[bytes]]:
 def _parse_histories(rows: Sequence[Any]) -> dict[bytes, list[tuple[int, Transition]]]:
     """(log index, transition) of each certificate's history."""
     histories: dict[bytes, list[tuple[int, Transition]]] = {}
+    said = [bytes(data) for _, _, data in rows]
     try:
-        for key, index, data in rows:
-            step = (index, parse_transition(canonical.loads(bytes(data))))
-            histories.setdefault(bytes(key), []).append(step)
+        steps = fast_json.parse_transitions(said)
+    except LedgerError:
+        steps = [
+            _parse_transition(index, data) for (_, index, _), data in zip(rows, said, strict=True)
+        ]
+    for (key, index, _), step in zip(rows, steps, strict=True):
+        histories.setdefault(bytes(key), []).append((index, step))
+    return histories
+
+
+def _parse_transition(index: int, data: bytes) -> Transition:
+    try:
+        return parse_transition(canonical.loads(data))
     except (LedgerError, ValueError) as err:
         raise ProofError("stored-bytes-damaged", f"a transition of entry {index}") from err
-    return histories
 
 
 def _read_times(cursor: Cursor, indexes: Sequence[int]) -> dict[int, int]:

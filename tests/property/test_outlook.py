@@ -11,7 +11,7 @@ from ledger import expiry, lifecycle, statuslist, times
 from ledger.errors import LedgerError
 from ledger.event import OPEN, UNKNOWN
 from ledger.lifecycle import Transition, turning_points
-from ledger.outlook import look
+from ledger.outlook import EVER, look
 
 KINDS = [kind for _, kind in lifecycle.TABLE]
 ZERO = times.parse_moment("2026-01-01T00:00:00Z")
@@ -136,3 +136,13 @@ def test_each_step_is_due_once_whatever_the_clock_does(
     if end is not None:
         last = max(end.instant, *turning_points(history))
         assert lifecycle.answer(history, last).answer != "valid"
+
+
+@given(histories(), st.integers(-5, 500))
+def test_an_outlook_is_what_the_whole_rules_say(history: list[Transition], days: int) -> None:
+    now = ZERO + days * times.DAY
+    found = look(history, now, None, 0, ())
+    points = turning_points(history)
+    assert found.statuses == statuslist.statuses(history, now)
+    assert found.due_at == min((at for at in points if at > now), default=None)
+    assert found.holds_from == max((at for at in points if at <= now), default=EVER)
