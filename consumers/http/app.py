@@ -72,6 +72,7 @@ def build_app(settings: Settings) -> Starlette:
     app = Starlette(
         routes=[
             Route("/", page.get),
+            Route("/many", page.many),
             Route("/trust.json", page.trust),
             Route(f"{PAGE_PREFIX}/{{version}}/{{path:path}}", AssetEndpoint(assets).get),
             Route("/healthz", healthz),

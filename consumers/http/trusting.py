@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ledger.errors import Unavailable
+from ledger.errors import LedgerError, Unavailable
 from ledger.trust import MAX_TRUST, Trust, parse_trust
 
 
@@ -35,4 +35,6 @@ class TrustFile:
                 self._read = (seen, data, parse_trust(data))
         except OSError as err:
             raise Unavailable("unreachable", f"no trust file: {err.strerror}") from err
+        except LedgerError as err:  # the server's own fault, not the caller's
+            raise Unavailable("unreachable", f"the trust file is none: {err.message}") from err
         return self._read[1], self._read[2]

@@ -32,6 +32,7 @@ from .texts import LANGUAGES, Texts, choose_language, load_texts
 from .view import BLANK, Wording, answer_view
 
 FIELDS = ("number", "type", "issuer", "at", "known_at")
+PAGES = (("/", "nav.check"), ("/many", "nav.many"))
 COOKIE = "certledger_language"
 _YEAR = 365 * 86_400
 _FILE_NAME = re.compile(r"[^\w.-]+")
@@ -58,13 +59,7 @@ class Page:
     async def get(self, request: Request) -> Response:
         """The start page, or the answer to the question in the query."""
         given, is_understood = _query(request.scope["query_string"])
-        asked_language = given.pop("lang", None)
-        language = choose_language(
-            asked_language,
-            request.cookies.get(COOKIE),
-            request.headers.get("accept-language", ""),
-        )
-        texts = load_texts(language)
+        asked_language, texts = self._language(request, given)
         wording = Wording(texts)
         errors = [] if is_understood else [("number", wording.say("error.usage"))]
         status, view = 200, None
@@ -74,10 +69,8 @@ class Page:
                 status, view, errors = await self._answer(given, texts, wording)
             if errors:
                 status = 400
-        response = self._respond(texts, given, errors, view, status)
-        if asked_language in LANGUAGES:
-            response.set_cookie(COOKIE, language, _YEAR, path="/", httponly=True, samesite="lax")
-        return response
+        body = self._page(texts, given, errors, view)
+        return self._remember(asked_language, texts, body, status)
 
     async def trust(self, _: Request) -> Response:
         """The trust file that answers are checked against."""
@@ -124,33 +117,44 @@ class Page:
         view["file"] = f"{_FILE_NAME.sub('-', given['number'])[:60]}.evidence.json"
         return status, view, []
 
-    def _respond(
+    async def many(self, request: Request) -> Response:
+        """Many certificates at once; the browser asks for them."""
+        given, _ = _query(request.scope["query_string"])
+        asked_language, texts = self._language(request, given)
+        return self._remember(asked_language, texts, self._render("many.html", "/many", texts, {}))
+
+    def _language(self, request: Request, given: dict[str, str]) -> tuple[str | None, Texts]:
+        """The language that is asked for here, and the texts of the one that is answered in."""
+        asked = given.pop("lang", None)
+        accepted = request.headers.get("accept-language", "")
+        return asked, load_texts(choose_language(asked, request.cookies.get(COOKIE), accepted))
+
+    def _remember(
+        self, asked_language: str | None, texts: Texts, body: str, status: int = 200
+    ) -> Response:
+        response = Response(body, status, SECURITY, "text/html")
+        if asked_language in LANGUAGES:
+            response.set_cookie(
+                COOKIE, texts.language, _YEAR, path="/", httponly=True, samesite="lax"
+            )
+        return response
+
+    def _page(
         self,
         texts: Texts,
         given: Mapping[str, str],
         errors: list[tuple[str, str]],
         view: dict[str, Any] | None,
-        status: int,
-    ) -> Response:
-        try:
-            origin = self._trust.load().origin
-        except LedgerError:
-            origin = "?"
+    ) -> str:
         wrong = dict(errors)
-        body = render(
+        asked = {name: given[name] for name in FIELDS if name in given}
+        return self._render(
             "page.html",
+            "/",
             texts,
-            self._assets,
+            asked,
             given={name: given.get(name, "") for name in FIELDS},
-            query=urlencode({name: given[name] for name in FIELDS if name in given}),
-            languages=[
-                (
-                    name,
-                    load_texts(name).text("language"),
-                    urlencode({**{n: given[n] for n in FIELDS if n in given}, "lang": name}),
-                )
-                for name in LANGUAGES
-            ],
+            query=urlencode(asked),
             errors=errors,
             wrong=wrong,
             kinds={
@@ -161,9 +165,29 @@ class Page:
             },
             view=view,
             blank=BLANK,
-            origin=Wording(texts).foreign(origin),
         )
-        return Response(body, status, SECURITY, "text/html")
+
+    def _render(
+        self, template: str, path: str, texts: Texts, asked: Mapping[str, str], **values: Any
+    ) -> str:
+        """A page at `path`, where the question `asked` stays when the language is changed."""
+        try:
+            origin = self._trust.load().origin
+        except LedgerError:
+            origin = "?"
+        return render(
+            template,
+            texts,
+            self._assets,
+            path=path,
+            pages=PAGES,
+            languages=[
+                (name, load_texts(name).text("language"), urlencode({**asked, "lang": name}))
+                for name in LANGUAGES
+            ],
+            origin=Wording(texts).foreign(origin),
+            **values,
+        )
 
 
 class AssetEndpoint:
