@@ -44,7 +44,7 @@ def test_axe_has_nothing_to_say(visit: Visit, axe: str, language: str, width: in
 
 
 def test_everything_is_reached_by_the_keyboard(visit: Visit) -> None:
-    with visit("en") as page:
+    with visit("en", is_mobile=True, has_touch=True) as page:
         page.goto("/")
         page.wait_for_selector("#tools:not([hidden])")
         reached = []
@@ -58,7 +58,12 @@ def test_everything_is_reached_by_the_keyboard(visit: Visit) -> None:
         assert reached[0] == "Skip to the answer"
         for name in ("中文", "number", "Check", "Choose a file or picture"):
             assert name in reached, reached
+    with visit("en", DESKTOP) as page:
         page.goto(f"/?number={quote(town.VALID)}")
+        page.wait_for_selector("#number:focus")
+        page.keyboard.type(town.PENALTY)  # over what stood there
+        page.keyboard.press("Enter")
+        page.wait_for_selector("section.verdict.not-valid")
         page.focus(".checks summary")
         page.keyboard.press("Enter")
         assert page.locator(".checks details[open]").count() == 1
@@ -75,6 +80,7 @@ def test_what_can_be_pressed_is_large_enough(visit: Visit) -> None:
 def test_the_page_is_light(site: Site) -> None:
     answer = site.served.ask(f"/?number={quote(town.LONG_LIFE)}")
     assets = Assets()
+    assert len(site.served.ask("/", accept_encoding="gzip").body) < len(site.served.get("/")) / 2
     weight = sum(len(asset.compressed) for asset in assets.files.values())
     assert weight + len(answer.body) < MAX_BYTES
     path = f"/page/{assets.version}/assets"

@@ -73,6 +73,7 @@ def test_seven_checks_open_and_say_what_they_mean(visit: Visit) -> None:
         assert checks.count() == 7
         checks.nth(3).locator("summary").click()
         assert "cosigned by as many witnesses" in checks.nth(3).inner_text()
+        assert '"origin": "ledger.example/certificates"' in checks.nth(3).inner_text()
         assert "6 passed, 0 failed, 1 not checked" in page.inner_text("main")
         names = page.locator(".checks code").all_text_contents()
         assert names[0] == "event-signature"
@@ -91,6 +92,10 @@ def test_on_that_day_and_as_it_was_known(visit: Visit) -> None:
         assert "Suspended, since 1 June 2025" in page.inner_text(".reason")
         assert page.input_value("#at") == "2025-06-15"
         take_picture(page, "on-that-day-en")
+        page.fill("#at", "2029-01-01")
+        page.click("button")
+        assert page.inner_text("h1") == "Valid"
+        assert "This moment is after the state of the ledger" in page.inner_text(".next")
         page.fill("#known_at", "2026-01-01")
         page.click("button")
         assert page.inner_text("h1") == "Not found"

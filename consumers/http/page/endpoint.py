@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import re
 import time
 from collections.abc import Mapping
@@ -70,7 +71,7 @@ class Page:
             if errors:
                 status = 400
         body = self._page(texts, given, errors, view)
-        return self._remember(asked_language, texts, body, status)
+        return self._respond(request, asked_language, texts, body, status)
 
     async def trust(self, _: Request) -> Response:
         """The trust file that answers are checked against."""
@@ -121,7 +122,8 @@ class Page:
         """Many certificates at once; the browser asks for them."""
         given, _ = _query(request.scope["query_string"])
         asked_language, texts = self._language(request, given)
-        return self._remember(asked_language, texts, self._render("many.html", "/many", texts, {}))
+        body = self._render("many.html", "/many", texts, {})
+        return self._respond(request, asked_language, texts, body)
 
     def _language(self, request: Request, given: dict[str, str]) -> tuple[str | None, Texts]:
         """The language that is asked for here, and the texts of the one that is answered in."""
@@ -129,10 +131,20 @@ class Page:
         accepted = request.headers.get("accept-language", "")
         return asked, load_texts(choose_language(asked, request.cookies.get(COOKIE), accepted))
 
-    def _remember(
-        self, asked_language: str | None, texts: Texts, body: str, status: int = 200
+    def _respond(
+        self,
+        request: Request,
+        asked_language: str | None,
+        texts: Texts,
+        body: str,
+        status: int = 200,
     ) -> Response:
-        response = Response(body, status, SECURITY, "text/html")
+        """The page, packed where the browser takes that; a language chosen here is remembered."""
+        data, headers = body.encode(), dict(SECURITY)
+        if accepts_gzip(dict(request.scope["headers"])):
+            data = gzip.compress(data, compresslevel=5, mtime=0)
+            headers["Content-Encoding"] = "gzip"
+        response = Response(data, status, headers, "text/html; charset=utf-8")
         if asked_language in LANGUAGES:
             response.set_cookie(
                 COOKIE, texts.language, _YEAR, path="/", httponly=True, samesite="lax"

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime, time, timedelta
 from typing import Any
@@ -15,6 +16,7 @@ from ledger import times
 from .texts import Texts
 
 MAX_SHOWN = 400  # characters of any text that comes from the ledger
+MAX_LINES = 100  # of a check's values
 _UNITS = (("days", 86_400), ("hours", 3_600), ("minutes", 60), ("seconds", 1))
 _JUST = 60  # seconds that are not worth a word
 _REVOKED = "revoked"
@@ -26,7 +28,7 @@ View = dict[str, Any]
 
 # A view without contents: what the browser's templates are made of.
 _BLANK_EVENT = dict.fromkeys(("tone", "title", "moment", "by", "remarks", "learned", "mark"), "")
-_BLANK_CHECK = dict.fromkeys(("result", "word", "label", "meaning", "name", "why"), "")
+_BLANK_CHECK = dict.fromkeys(("result", "word", "label", "meaning", "name", "why", "values"), "")
 BLANK: View = {
     **dict.fromkeys(("tone", "moment", "verdict", "number", "reason", "dispute", "summary"), ""),
     "next": [{"text": ""}],
@@ -133,7 +135,7 @@ def answer_view(
         "verdict": wording.say(f"verdict.{members['answer']}"),
         "number": wording.foreign((members["certificate"] or {}).get("number") or ""),
         "reason": _reason(wording, members),
-        "next": _next(wording, members),
+        "next": _next(wording, members, asked),
         "dispute": _dispute(wording, members),
         "near": [_near(wording, members, near) for near in members.get("near_misses", ())],
         "matches": [_match(wording, match, names) for match in members.get("matches", ())],
@@ -170,10 +172,14 @@ def _reason(wording: Wording, members: Members) -> str:
     return wording.say("separator").join(parts)
 
 
-def _next(wording: Wording, members: Members) -> list[View]:
-    """What to do now, a sentence each."""
+def _next(wording: Wording, members: Members, asked: Mapping[str, str]) -> list[View]:
+    """What to know and to do now, a sentence each."""
     answer, reason = members["answer"], members["reason"]
     found = [wording.texts.optional(f"next.{reason}")]
+    if "at" in asked and members["ledger_time"]:
+        ahead = times.parse_moment(asked["at"]) - times.parse_moment(members["ledger_time"])
+        if ahead > _JUST * times.SECOND:
+            found.append(wording.say("next.ahead"))
     if answer == "cannot-decide" and reason not in ("evidence-refused", "ambiguous"):
         found.insert(0, wording.say("next.cannot-decide"))
     return [{"text": text} for text in found if text]
@@ -331,7 +337,17 @@ def _check(wording: Wording, check: Members) -> View:
         "meaning": wording.say(f"check.{check['name']}.meaning"),
         "name": check["name"],
         "why": wording.foreign(check["why"]),
+        "values": _values(wording, check.get("values")),
     }
+
+
+def _values(wording: Wording, values: Members | None) -> str:
+    """The raw values that a check looked at, as JSON; empty without any."""
+    if not values:
+        return ""
+    lines = json.dumps(values, ensure_ascii=False, indent=2).split("\n")
+    shown = [wording.foreign(line) for line in lines[:MAX_LINES]]
+    return "\n".join([*shown, "…"] if len(lines) > MAX_LINES else shown)
 
 
 # --- moments -------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ export function decodeText(bytes) {
 export function parseTable(text) {
   const delimiter = [",", ";", "\t"].map((each) => [text.split("\n", 1)[0].split(each).length, each])
     .reduce((most, each) => (each[0] > most[0] ? each : most))[1];
-  const cell = new RegExp(`("(?:[^"]|"")*"|[^${delimiter}\\r\\n]*)(${delimiter}|\\r?\\n|\\r|$)`, "y");
+  const cell = new RegExp(`("(?:[^"]|"")*"|(?!")[^${delimiter}\\r\\n]*)(${delimiter}|\\r?\\n|\\r|$)`, "y");
   const rows = [];
   let row = [];
   while (cell.lastIndex < text.length) {

@@ -177,6 +177,11 @@ byId("recheck")?.addEventListener("click", ({ target }) =>
   }),
 );
 
+// Where there is a keyboard, the next number can be typed, or scanned, at once.
+if (matchMedia("(pointer: fine)").matches && document.activeElement === document.body && !location.hash) {
+  box.focus({ preventScroll: true });
+  box.select();
+}
 addEventListener("popstate", () => location.reload());
 import("./trust.js").then(({ offerTrust }) => offerTrust(byId("trust"), { loadTexts, complain }));
 for (const element of document.querySelectorAll("#tools, [data-scripted]")) element.hidden = false;

@@ -2,6 +2,7 @@
 // against each other. The answer is the JSON of `verify --json`.
 
 const MAX_SHOWN = 400; // characters of any text that comes from the ledger
+const MAX_LINES = 100; // of a check's values
 const JUST = 60; // seconds that are not worth a word
 const UNITS = [["days", 86400], ["hours", 3600], ["minutes", 60], ["seconds", 1]];
 const ENDS = ["suspended", "revoked", "expired", "transferred-out"];
@@ -116,7 +117,7 @@ export function answerView(members, texts, language, { asked, names, events, tru
     verdict: wording.say(`verdict.${members.answer}`),
     number: wording.foreign(members.certificate?.number ?? ""),
     reason: reasonText(wording, members),
-    next: nextView(wording, members),
+    next: nextView(wording, members, asked),
     dispute: disputeText(wording, members),
     facts: refused ? [] : factsView(wording, members),
     grounds: lookedAt ? groundsView(wording, members, trust) : [],
@@ -154,8 +155,11 @@ function reasonText(wording, { reason, since, certificate }) {
   return join(wording, parts);
 }
 
-function nextView(wording, { answer, reason }) {
+function nextView(wording, { answer, reason, ledger_time: ledgerTime }, { at }) {
   const found = [wording.optional(`next.${reason}`)];
+  if (at && ledgerTime && Date.parse(at) - Date.parse(ledgerTime) > JUST * 1000) {
+    found.push(wording.say("next.ahead"));
+  }
   if (answer === "cannot-decide" && !["evidence-refused", "ambiguous"].includes(reason)) {
     found.unshift(wording.say("next.cannot-decide"));
   }
@@ -262,11 +266,20 @@ function eventView(texts, language, event, names) {
   };
 }
 
-const checkView = (wording, { name, result, why }) => ({
+/** The raw values that a check looked at, as JSON; empty without any. */
+function valuesText(wording, values) {
+  if (!values || !Object.keys(values).length) return "";
+  const lines = JSON.stringify(values, null, 2).split("\n");
+  const shown = lines.slice(0, MAX_LINES).map((line) => wording.foreign(line));
+  return [...shown, ...(lines.length > MAX_LINES ? ["…"] : [])].join("\n");
+}
+
+const checkView = (wording, { name, result, why, values }) => ({
   result,
   word: wording.say(`check.${result}`),
   label: wording.say(`check.${name}`),
   meaning: wording.say(`check.${name}.meaning`),
   name,
   why: wording.foreign(why),
+  values: valuesText(wording, values),
 });
