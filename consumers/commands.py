@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from consumers import directory
 from consumers.asking import Asked, ambiguous, ask, find, moment
 from consumers.directory import load_ledger
+from consumers.pictures import read_sheet
 from consumers.since import load_seen
 from consumers.verifier import (
     EXIT_CODES,
@@ -30,6 +31,7 @@ from consumers.verifier import (
     now,
     print_safely,
     show,
+    show_sheet,
     show_since,
 )
 from consumers.words import describe_holder, plain, reason_words
@@ -57,6 +59,7 @@ examples:
   certledger verify 川A-000123 --known-at 2016-12-01             as the ledger knew it then
   certledger verify 川A-000123 --type taxi --issuer transport    when several have the number
   certledger verify taxi.evidence.json --trust trust.json       a file, offline
+  certledger verify --qr photo.jpg --trust trust.json           a sheet of paper, offline
 """
 _EVIDENCE_EXAMPLES = """\
 examples:
@@ -107,6 +110,9 @@ def add_commands(subparsers: Any) -> None:
     )
     add_arguments(verify, "NUMBER|FILE", "what to trust (default: the stack's trust.json)")
     add_file_arguments(verify)
+    verify.add_argument(
+        "--qr", action="store_true", help="FILE is a picture with the QR code of a sheet"
+    )
     verify.add_argument("--ledger", metavar="NAME", help="ask another ledger of the directory")
     verify.add_argument(
         "--directory",
@@ -195,6 +201,8 @@ def run(args: Any, env: Env) -> int:
 
 
 def _verify(args: Any, env: Env) -> int:
+    if args.qr:
+        return show_sheet(read_sheet(Path(args.subject)), args, load_trust(args.trust or env.trust))
     if is_file(args.subject):
         return check_path_and_show(args, load_trust(args.trust or env.trust))
     if args.as_asked or args.number is not None:

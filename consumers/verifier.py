@@ -21,6 +21,7 @@ from ledger.errors import CODES, Malformed
 from ledger.evidence import Evidence, parse_evidence
 from ledger.holder_checking import HolderAnswer, check_holder_file
 from ledger.holder_evidence import MAX_HOLDER_EVIDENCE, is_holder_evidence
+from ledger.identity import normalise_number
 from ledger.misbehaviour import (
     check_misbehaviour,
     format_misbehaviour,
@@ -28,6 +29,7 @@ from ledger.misbehaviour import (
     parse_misbehaviour,
 )
 from ledger.note import parse_decimal
+from ledger.sheet import PREFIX, check_sheet
 from ledger.trust import MAX_TRUST, Trust, parse_trust
 from ledger.verdict import Answer
 
@@ -105,6 +107,8 @@ def check_path_and_show(args: Any, trust: Trust) -> int:
     data = _read(path, MAX_HOLDER_EVIDENCE + 1, "usage", "evidence file")
     if is_misbehaviour(data):
         return _show_misbehaviour(data, trust, args.json)
+    if data.startswith(PREFIX.encode()):
+        return show_sheet(data.decode(errors="replace").removesuffix("\n"), args, trust)
     moment = now()
     if is_holder_evidence(data):
         for_others = (args.at, args.known_at, args.version, args.number, args.since)
@@ -128,6 +132,16 @@ def check_path_and_show(args: Any, trust: Trust) -> int:
     answer = note_future(answer, moment)
     evidence = None if answer.refused or args.since is None else parse_evidence(data)
     return show_since(answer, evidence, args, trust)
+
+
+def show_sheet(text: str, args: Any, trust: Trust) -> int:
+    """Check what a sheet's QR code says; the exit code."""
+    for_evidence = (args.at, args.known_at, args.version, args.relied_at, args.since)
+    if any(value is not None for value in for_evidence) or args.as_asked:
+        raise Malformed("usage", "a sheet speaks of now alone: of --type, --issuer and --number")
+    number = None if args.number is None else normalise_number(args.number)
+    answer = check_sheet(text, trust, now(), type_code=args.type, issuer=args.issuer, number=number)
+    return show(answer, args.json)
 
 
 def show_since(answer: Answer, evidence: Evidence | None, args: Any, trust: Trust) -> int:

@@ -15,6 +15,7 @@ import consumers.audit_commands
 import consumers.commands
 import consumers.fsck_commands
 import consumers.savings_commands
+import consumers.sheet_commands
 import consumers.status_commands
 import consumers.witness.commands
 import producers.commands
@@ -62,6 +63,7 @@ def build_parser() -> argparse.ArgumentParser:
     consumers.commands.add_commands(commands)
     consumers.assess_commands.add_commands(commands)
     consumers.savings_commands.add_commands(commands)
+    consumers.sheet_commands.add_commands(commands)
     consumers.status_commands.add_commands(commands)
     consumers.fsck_commands.add_commands(commands)
     consumers.audit_commands.add_commands(commands)

@@ -14,7 +14,7 @@ from deploy.embedded.files import write_atomically
 from deploy.errors import StackError
 from deploy.stack import Settings
 from deploy.witnesses import tell_embedded, write_trust
-from ledger import keys, statuslist, topics
+from ledger import keys, sheet, statuslist, topics
 from ledger.cosignature import Cosigner
 from ledger.errors import LedgerError, Unavailable
 from ledger.note import MemorySigner
@@ -59,6 +59,7 @@ def _prepare(settings: Settings) -> None:
         checkpoint = _key(data, "checkpoint", origin)
         cosigner = _cosigner(data, origin)
         lists = _key(data, "statuslist", statuslist.key_name(origin))
+        sheets = _key(data, "sheet", sheet.key_name(origin))
         try:
             stored, _ = read_genesis(connection)
         except Unavailable:
@@ -76,7 +77,7 @@ def _prepare(settings: Settings) -> None:
             for trusted in read_registry(cursor, origin).checkpoint_keys:
                 if trusted.until_size is None:
                     tell_embedded(data, str(trusted.key))
-        write_trust(connection, data, (lists.key,))
+        write_trust(connection, data, (lists.key,), (sheets.key,))
     finally:
         connection.close()
 

@@ -113,10 +113,13 @@ def untell_embedded(data: Path, vkey: str) -> None:
 
 
 def write_trust(
-    connection: Connection, data: Path, status_list_keys: Sequence[VerifierKey] = ()
+    connection: Connection,
+    data: Path,
+    status_list_keys: Sequence[VerifierKey] = (),
+    sheet_keys: Sequence[VerifierKey] = (),
 ) -> None:
     """DATA/trust.json as the registry and DATA/policy now say; a changed policy counts from the
-    next size to be published. Keys of status lists that are not given stay as they are.
+    next size to be published. Keys of status lists and sheets that are not given stay as they are.
     """
     origin, genesis = read_genesis(connection)
     with transaction(connection) as cursor:
@@ -138,6 +141,7 @@ def write_trust(
         status_list_keys=tuple(status_list_keys)
         or (() if before is None else before.status_list_keys),
         quorums=_with_policy(quorums, wanted, size),
+        sheet_keys=tuple(sheet_keys) or (() if before is None else before.sheet_keys),
         operator=None if operator is None else parse_vkey(operator["vkey"]),
     )
     write_atomically(path, format_trust(trust))

@@ -41,7 +41,7 @@ _MEMBERS = {
     "checkpoint_keys",
     "max_checkpoint_age_seconds",
 }
-_OPTIONAL = {"status_list_keys", "quorums", "max_witness_difference_seconds"}
+_OPTIONAL = {"status_list_keys", "sheet_keys", "quorums", "max_witness_difference_seconds"}
 _KEY = {"vkey", "from_size", "until_size", "until_time"}
 
 
@@ -68,6 +68,7 @@ class Trust:
     quorums: tuple[TrustedQuorum, ...] = ()
     max_witness_difference_seconds: int = WITNESS_SECONDS
     operator: VerifierKey | None = None  # what entry 0 calls the operator's
+    sheet_keys: tuple[VerifierKey, ...] = ()
 
     def required(self, size: int) -> list[VerifierKey | CosignerKey]:
         """The keys that must have signed a checkpoint of this size."""
@@ -146,6 +147,8 @@ def format_trust(trust: Trust) -> bytes:
     }
     if trust.status_list_keys:
         value["status_list_keys"] = [str(key) for key in trust.status_list_keys]
+    if trust.sheet_keys:
+        value["sheet_keys"] = [str(key) for key in trust.sheet_keys]
     if trust.quorums:
         value["quorums"] = [
             {
@@ -203,16 +206,14 @@ def _trust(value: Any) -> Trust:
     for name, number in seconds.items():
         if type(number) is not int or number < 1:
             raise Malformed("malformed-trust", f"{name} is a number from 1")
-    lists = _list_of(value, "status_list_keys")
-    if any(type(vkey) is not str for vkey in lists):
-        raise Malformed("malformed-trust", "status_list_keys holds strings")
     return Trust(
         origin,
         _genesis(genesis),
         tuple(_key(member) for member in _list_of(value, "checkpoint_keys")),
-        status_list_keys=tuple(parse_vkey(vkey) for vkey in lists),
+        status_list_keys=_vkeys(value, "status_list_keys"),
         quorums=tuple(_quorum(member) for member in _list_of(value, "quorums")),
         operator=_operator(value["operator_vkey"]),
+        sheet_keys=_vkeys(value, "sheet_keys"),
         **seconds,
     )
 
@@ -223,6 +224,13 @@ def _list_of(value: dict[str, Any], name: str) -> list[Any]:
     if type(found) is not list or len(found) > MAX_KEYS or (name in value and not found):
         raise Malformed("malformed-trust", f"{name} is a list of 1 to {MAX_KEYS}")
     return found
+
+
+def _vkeys(value: dict[str, Any], name: str) -> tuple[VerifierKey, ...]:
+    found = _list_of(value, name)
+    if any(type(vkey) is not str for vkey in found):
+        raise Malformed("malformed-trust", f"{name} holds strings")
+    return tuple(parse_vkey(vkey) for vkey in found)
 
 
 def _genesis(text: Any) -> bytes:

@@ -51,6 +51,9 @@ NEEDED: dict[str, tuple[str, ...]] = {
     NOTHING_BOUND: (AUTHORITY, CHECKPOINT, STATUS, FRESHNESS),
 }
 
+# All that a sheet of paper can show.
+STATED = (CHECKPOINT, STATUS, FRESHNESS)
+
 REFUSED = "evidence-refused"
 
 
@@ -208,8 +211,12 @@ def _instant(moment: int | None) -> str | None:
     return None if moment is None else format_instant(moment)
 
 
-def decide(checks: Sequence[Check], found: Found | None) -> tuple[str, str, str]:
-    """(answer, reason, sentence) that the checks leave of a finding."""
+def decide(
+    checks: Sequence[Check], found: Found | None, stated: bool = False
+) -> tuple[str, str, str]:
+    """(answer, reason, sentence) that the checks leave of a finding; of one that is `stated` on a
+    sheet, which shows no event, those of `STATED` alone.
+    """
     by_name = {check.name: check for check in checks}
     for name in PROVING:
         if by_name[name].result == FAILED:
@@ -219,7 +226,7 @@ def decide(checks: Sequence[Check], found: Found | None) -> tuple[str, str, str]
     if found is None:
         return CANNOT_DECIDE, REFUSED, CODES[REFUSED].sentence
     for name in found.rests_on:
-        if by_name[name].result != PASSED:
+        if by_name[name].result != PASSED and not (stated and name not in STATED):
             return CANNOT_DECIDE, by_name[name].code, f"{name}: {by_name[name].why}"
     return found.answer, found.reason, found.why
 

@@ -46,6 +46,8 @@ export async function perform(base, tasks) {
     when: ({ text, zone }) => String(times.parseWhen(text, zone)),
     moment: ({ text }) => times.formatInstant(times.parseMoment(text)),
     trust: ({ text }) => trustOf(text).origin,
+    sheet: ({ text, trust, question }) =>
+      index.checkStatus(text, trustOf(trust), { ...question, now: BigInt(question.now) }),
     evidence: ({ data, trust, question }) =>
       index.checkEvidence(raw(data), trustOf(trust), { ...question, now: BigInt(question.now) }),
   };

@@ -12,9 +12,12 @@ import pytest
 
 from consumers.verifier import note_future
 from ledger.checking import check_file
+from ledger.evidence import parse_evidence
+from ledger.trust import parse_trust
 from tests import altered_evidence as altered
 from tests.altered_evidence import Case
 from tests.browser_verifier import Node, encode, needs_node, outcome
+from tests.vectors.generate_formats import make_examples
 
 pytestmark = needs_node
 ALTERATIONS = 600
@@ -100,6 +103,14 @@ def test_altered_evidence_has_the_same_answer(node: Node, true_cases: list[Case]
             if check["result"] == "failed":
                 failed[check["name"]] = failed.get(check["name"], 0) + 1
     assert failed.keys() >= {"event-signature", "authority", "inclusion", "checkpoint", "status"}
+
+
+def test_the_example_of_the_formats(node: Node) -> None:
+    made = make_examples()
+    data, trust = made["evidence"].encode(), parse_trust(made["evidence-trust"].encode())
+    now = parse_evidence(data).question.asked_at
+    (said,) = compare(node, [Case(data, trust, now)])
+    assert said["result"]["answer"] == "valid"
 
 
 def test_no_bytes_break_it(node: Node, true_cases: list[Case]) -> None:

@@ -25,6 +25,7 @@ from ledger import (
     logbundle,
     logtopic,
     merkle,
+    sheet,
     statuslist,
     tiles,
     times,
@@ -32,6 +33,7 @@ from ledger import (
 from ledger.admission import LoggedBundle, Opened, open_record
 from ledger.bundle import note_hash
 from ledger.catalogue import FORM, parse_catalogue, prove_service
+from ledger.checking import check
 from ledger.checkpoint import Checkpoint, format_proof
 from ledger.entry import (
     Source,
@@ -42,7 +44,7 @@ from ledger.entry import (
     make_blinding,
 )
 from ledger.event import format_event, hide_change, make_commitment, make_event_id, make_salt
-from ledger.evidence import CertificateId, format_evidence
+from ledger.evidence import CertificateId, format_evidence, parse_evidence
 from ledger.holder_evidence import format_holder_evidence
 from ledger.note import MemorySigner, sign
 from ledger.proving import prove_holder
@@ -75,7 +77,7 @@ from ledger.statusmap import (
     check_membership,
     next_k,
 )
-from ledger.trust import format_trust
+from ledger.trust import format_trust, parse_trust
 from tests.ledger_builder import LedgerBuilder
 from tests.memory_view import MemoryView, check_log
 from tests.world import (
@@ -136,6 +138,7 @@ def make_examples() -> dict[str, str]:
     _relying(out)
     out["evidence"], out["evidence-trust"] = _evidence()
     out["joined-paths"] = _joined_paths()
+    out["sheet"] = _sheet(out["evidence"], out["evidence-trust"])
     out["holder-evidence"] = _holder_evidence()
     return out
 
@@ -482,6 +485,17 @@ def _joined_paths() -> str:
             },
         }
     )
+
+
+def _sheet(data: str, trust_file: str) -> str:
+    signer = seeded(sheet.key_name(ORIGIN))
+    trust = parse_trust(trust_file.encode())
+    evidence = parse_evidence(data.encode())
+    answer = check(evidence, trust, evidence.question.asked_at)
+    text = sheet.make_sheet(evidence, answer, trust, signer)
+    statement = sheet.parse_sheet(text).statement
+    told = {"sheet key": str(signer.key), "reference": statement.reference, "QR code": text}
+    return statement.text().decode() + _rows(told)
 
 
 def _holder_evidence() -> str:

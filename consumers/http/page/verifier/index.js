@@ -13,6 +13,7 @@ import { members, refusedBy, REFUSED, undecided } from "./verdict.js";
 
 export { library } from "./ed25519.js";
 export { LedgerError } from "./errors.js";
+export { checkStatus, isSheet } from "./sheet.js";
 export { parseTrust } from "./trust.js";
 
 const NOW = "now";

@@ -45,16 +45,25 @@ class Trust {
     }
     this.operator = operator === null ? null : parseVkey(operator); // as entry 0 has it
     this.keys = listOf(value, "checkpoint_keys").map(parseKey);
-    this.statusListKeys = listOf(value, "status_list_keys").map((vkey) => {
-      if (typeof vkey !== "string") throw bad("status_list_keys holds strings");
-      return parseVkey(vkey);
-    });
+    for (const name of ["status_list_keys", "sheet_keys"]) {
+      if (listOf(value, name).some((vkey) => typeof vkey !== "string")) {
+        throw bad(`${name} holds strings`);
+      }
+    }
+    listOf(value, "status_list_keys").map(parseVkey);
+    this.sheetKeys = listOf(value, "sheet_keys").map(parseVkey);
     this.quorums = listOf(value, "quorums").map(parseQuorum);
   }
 
   /** The keys that must have signed a checkpoint of this size. */
   required(size) {
     return this.keys.filter((key) => covers(key, size)).map(({ key }) => key);
+  }
+
+  /** The same where nobody asks for signatures by these keys. */
+  without(keys) {
+    const kept = this.keys.filter(({ key }) => !keys.includes(key));
+    return Object.assign(Object.create(Trust.prototype), this, { keys: kept });
   }
 
   /** The quorums that a checkpoint of this size must have. */

@@ -1,5 +1,7 @@
 // From named checks and a finding to one of four answers: ledger/verdict.py, its tables from there.
-import { CHECK_NAMES, CODES, NEEDED, OVER_REASONS, OVER_REASONS_OF_A_VERSION, PROVING } from "./tables.js";
+import {
+  CHECK_NAMES, CODES, NEEDED, OVER_REASONS, OVER_REASONS_OF_A_VERSION, PROVING, STATED,
+} from "./tables.js";
 import { formatInstant } from "./times.js";
 
 export const REFUSED = "evidence-refused";
@@ -15,8 +17,9 @@ function restsOn({ answer, reason, askedVersion }) {
   return NEEDED[reason === "not-known-then" ? reason : answer];
 }
 
-/** {answer, reason, why} that the checks leave of a finding (or null). */
-export function decide(checks, found) {
+/** {answer, reason, why} that the checks leave of a finding (or null); of one that is `stated` on a
+ * sheet, which shows no event, those of STATED alone. */
+export function decide(checks, found, stated = false) {
   const byName = Object.fromEntries(checks.map((each) => [each.name, each]));
   const cannot = ({ code, name, why }) => ({
     answer: "cannot-decide", reason: code, why: `${name}: ${why}`,
@@ -25,7 +28,8 @@ export function decide(checks, found) {
   if (failed) return cannot({ ...byName[failed], code: REFUSED });
   if (byName.checkpoint.result === "not-checked") return cannot(byName.checkpoint);
   if (found === null) return { answer: "cannot-decide", reason: REFUSED, why: CODES[REFUSED] };
-  const lacking = restsOn(found).find((name) => byName[name].result !== "passed");
+  const needed = restsOn(found).filter((name) => !stated || STATED.includes(name));
+  const lacking = needed.find((name) => byName[name].result !== "passed");
   if (lacking) return cannot(byName[lacking]);
   return { answer: found.answer, reason: found.reason, why: found.why ?? "" };
 }
