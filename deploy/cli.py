@@ -20,6 +20,7 @@ import consumers.status_commands
 import consumers.witness.commands
 import producers.commands
 from deploy import (
+    backups,
     catalogue_commands,
     demo,
     registry_commands,
@@ -28,6 +29,7 @@ from deploy import (
 )
 from deploy.environment import Environment, default_data
 from deploy.errors import StackError
+from deploy.passphrases import unlock
 from ledger.errors import CODES, LedgerError
 
 _DESCRIPTION = """\
@@ -56,6 +58,7 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     stack_commands.add_commands(commands)
     demo.add_commands(commands)
+    backups.add_commands(commands)
     registry_commands.add_commands(commands)
     catalogue_commands.add_commands(commands)
     relying_commands.add_commands(commands)
@@ -92,6 +95,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run one command and exit with its code: 2 usage, 4 cannot reach, 130 Ctrl-C."""
     args: Any = build_parser().parse_args(argv)
     env = Environment(Path(args.data or default_data()).expanduser().resolve())
+    unlock(os.environ.get("CERTLEDGER_PASSPHRASE_FILE"))
     try:
         code = int(args.run(args, env))
         sys.stdout.flush()

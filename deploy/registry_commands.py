@@ -9,11 +9,12 @@ from typing import Any
 
 from deploy.environment import Environment
 from deploy.ledger_keys import finish_rotation, prepare_keys, register_keys, settle_files
+from deploy.passphrases import new_passphrase
 from deploy.registration import parse_grants, parse_names
 from deploy.witnesses import tell_embedded, untell_embedded
 from ledger.errors import Refused, Unavailable
 from ledger.identity import pseudonym_check
-from ledger.keys import load_key
+from ledger.keys import encrypt_file, load_key
 from ledger.note import parse_vkey
 from ledger.registry import BUNDLE_ROLE, PSEUDONYMS, REGISTRY_ROLE, Registry
 from producers.config import (
@@ -152,6 +153,22 @@ def _add_key(commands: Any) -> None:
         help="when the new keys have published: remove the old ones and show which they were",
     )
     ledger.set_defaults(run=run_key_rotate_ledger)
+    encrypt = verbs.add_parser(
+        "encrypt",
+        help="put key files under a passphrase",
+        description="Put key files under a passphrase, in place: of the ledger (DIR/keys), of\n"
+        "departments (DIR/departments/ID), of witnesses. Files that are encrypted already get\n"
+        "the new passphrase. Programs find it by CERTLEDGER_PASSPHRASE_FILE (a file of mode 0600,\n"
+        "best one that is gone with the power); commands at a terminal ask for it.",
+        epilog="examples:\n  certledger key encrypt town/keys/*.key\n"
+        "  certledger key encrypt town/keys/operator.key --passphrase-file /run/ledger/words",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    encrypt.add_argument("files", type=Path, nargs="+", metavar="FILE")
+    encrypt.add_argument(
+        "--passphrase-file", type=Path, metavar="F", help="holds the new one (default: ask for it)"
+    )
+    encrypt.set_defaults(run=run_key_encrypt)
     revoke = verbs.add_parser(
         "revoke",
         help="revoke a key from the next log index on",
@@ -308,6 +325,14 @@ def _department(found: Registry, department: str) -> dict[str, Any]:
         for _, value in found.keys(department, role)
     ]
     return {"id": department, **(found.value(f"department/{department}") or {}), "keys": keys}
+
+
+def run_key_encrypt(args: argparse.Namespace, env: Environment) -> int:
+    """certledger key encrypt"""
+    passphrase = new_passphrase(args.passphrase_file)
+    for path in args.files:
+        print(f"{path}: {encrypt_file(path, passphrase)} is encrypted")
+    return 0
 
 
 def run_key_add(args: argparse.Namespace, env: Environment) -> int:

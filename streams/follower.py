@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 
 from ledger import times
-from ledger.keys import load_key
+from ledger.keys import load_key, passphrase_in, unlock_with
 from ledger.note import Signer
 from ledger.postgres.connection import connect
 from ledger.postgres.following import Following, ListRow
@@ -73,6 +73,8 @@ class Follower:
 def run(settings: Settings, stop: threading.Event, clock: Clock = system_clock) -> None:
     """Wait for the lead, and follow until `stop`."""
     connection = connect(settings.postgres, "follower", writes=True, idle_seconds=IDLE_SECONDS)
+    if settings.passphrase_file is not None:
+        unlock_with(passphrase_in(settings.passphrase_file))
     signer = load_key(settings.statuslist_key)
     store = Following(connection, secrets.token_bytes(32), settings.status_lists_uri)
     waiting = False

@@ -76,7 +76,7 @@ class LogWriter:
             end = offset + 1
             if record_key != logtopic.CHECKPOINT:
                 continue
-            checkpoint = _signed(value, known_keys)
+            checkpoint = signed_checkpoint(value, known_keys)
             if checkpoint is not None and (largest is None or checkpoint.size > largest[0].size):
                 largest = checkpoint, offset
         if known is not None and known.last_offset >= end:
@@ -170,7 +170,7 @@ class LogWriter:
         self._producer.close(timeout=5)
 
 
-def _signed(value: bytes | None, keys: Iterable[CheckingKey]) -> Checkpoint | None:
+def signed_checkpoint(value: bytes | None, keys: Iterable[CheckingKey]) -> Checkpoint | None:
     """The checkpoint, when any of the ledger's keys signed it; anybody with write access could put
     noise there.
     """

@@ -16,6 +16,7 @@ from ledger import merkle, tiles
 from ledger.checkpoint import Checkpoint
 from ledger.checkpoint_keys import required
 from ledger.errors import ProofError
+from ledger.keys import passphrase_in, unlock_with
 from ledger.policy import NONE, Policy, parse_policy
 from ledger.postgres.connection import connect, transaction
 from ledger.postgres.maps import Maps
@@ -106,7 +107,7 @@ class Sequencer:
             size = self._store.append_status(maps)
             self._cadence.took(begun, time.process_time() - cost)
         self._step("status appended")
-        head = self._advance(was, size)
+        head = advance(self._store, self._maps, was, size)
         self._step("head moved")
         self._sign(head)
         return head
@@ -122,32 +123,6 @@ class Sequencer:
             self._store.write_witnesses([(s.name, s.size, s.seconds, s.problem) for s in states])
             self._told = states
 
-    def _advance(self, was: Head, size: int) -> Head:
-        self._maps.catch_up(self._store.connection, was.size)
-        leaves = list(self._store.read_back(was.size, size, self._maps))
-        edge: dict[tuple[int, int], bytes] = {}
-
-        def stored(level: int, index: int) -> bytes:
-            if (level, index) not in edge:
-                edge[level, index] = self._store.tile(level, index)
-            return edge[level, index]
-
-        # What the tree grows from is what was signed before, or no root comes out of it.
-        _check_head(was, tiles.subtree_reader(stored))
-        changed = tiles.extend(was.size, leaves, stored)
-
-        def read(level: int, index: int) -> bytes:
-            found = changed.get((level, index))
-            return stored(level, index) if found is None else found
-
-        head = Head(size, merkle.tree_root(size, tiles.subtree_reader(read)))
-        if self._maps.state == size - 1:
-            self._store.advance(was, head, changed, self._maps.changed_tiles())
-            self._maps.settle()
-        else:
-            self._store.advance(was, head, changed)
-        return head
-
     def _sign(self, head: Head) -> None:
         text = Checkpoint(self._origin, head.size, head.root).text()
         keys = required(self._store.checkpoint_keys(), head.size)
@@ -159,6 +134,36 @@ class Sequencer:
         self._step("log topic written")
         self._witnesses.offer(head.size, note, self._maps.state == head.size - 1)
         self.publish_due()
+
+
+def advance(store: Sequencing, maps: Maps, was: Head, size: int) -> Head:
+    """Read back entries from `was` to `size` with what belongs to them, write tiles, move the
+    head: the new one. Nothing is signed here.
+    """
+    maps.catch_up(store.connection, was.size)
+    leaves = list(store.read_back(was.size, size, maps))
+    edge: dict[tuple[int, int], bytes] = {}
+
+    def stored(level: int, index: int) -> bytes:
+        if (level, index) not in edge:
+            edge[level, index] = store.tile(level, index)
+        return edge[level, index]
+
+    # What the tree grows from is what was signed before, or no root comes out of it.
+    _check_head(was, tiles.subtree_reader(stored))
+    changed = tiles.extend(was.size, leaves, stored)
+
+    def read(level: int, index: int) -> bytes:
+        found = changed.get((level, index))
+        return stored(level, index) if found is None else found
+
+    head = Head(size, merkle.tree_root(size, tiles.subtree_reader(read)))
+    if maps.state == size - 1:
+        store.advance(was, head, changed, maps.changed_tiles())
+        maps.settle()
+    else:
+        store.advance(was, head, changed)
+    return head
 
 
 def _check_head(head: Head, subtree: merkle.Subtree) -> None:
@@ -177,6 +182,8 @@ def run(settings: Settings, stop: threading.Event, step: Step = no_step) -> None
     with transaction(connection) as cursor:
         origin = read_origin(cursor)
     store = Sequencing(connection)
+    if settings.passphrase_file is not None:
+        unlock_with(passphrase_in(settings.passphrase_file))
     ring = KeyRing.of_files(settings.checkpoint_key, settings.cosigner_key)
     witnesses = make_witnesses(read_policy(settings.policy), settings.postgres)
     waiting = False

@@ -25,6 +25,7 @@ class Settings:
     policy: Path  # C2SP tlog-policy: the witnesses to ask; no file, no witnesses
     group: str
     statuslist_key: Path
+    passphrase_file: Path | None  # of encrypted keys
     status_lists_uri: str  # where new status lists are found; empty: by the ledger's origin
 
     @classmethod
@@ -33,7 +34,7 @@ class Settings:
         (default DATA/keys/checkpoint.key), CERTLEDGER_COSIGNER_KEY (DATA/keys/cosigner.key),
         CERTLEDGER_POLICY (DATA/policy), CERTLEDGER_GROUP, CERTLEDGER_STATUSLIST_KEY (default
         DATA/keys/statuslist.key), CERTLEDGER_STATUS_LISTS (a URL, default
-        https://ORIGIN/v1/status-lists).
+        https://ORIGIN/v1/status-lists), CERTLEDGER_PASSPHRASE_FILE (of encrypted keys).
         """
         needed = {
             "CERTLEDGER_KAFKA": "bootstrap servers as HOST:PORT",
@@ -49,6 +50,7 @@ class Settings:
         if problems:
             raise SettingsError("\n".join(problems))
         data = Path(environ["CERTLEDGER_DATA"])
+        file = environ.get("CERTLEDGER_PASSPHRASE_FILE")
         return cls(
             kafka=environ["CERTLEDGER_KAFKA"],
             postgres=environ["CERTLEDGER_POSTGRES"],
@@ -64,5 +66,6 @@ class Settings:
             statuslist_key=Path(
                 environ.get("CERTLEDGER_STATUSLIST_KEY") or data / "keys" / "statuslist.key"
             ),
+            passphrase_file=Path(file) if file else None,
             status_lists_uri=uri,
         )

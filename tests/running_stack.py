@@ -339,6 +339,8 @@ def note_hash_of(record: bytes) -> bytes:
 def _seed_keys(data: Path) -> None:
     """The ledger's keys are those of `tests.world`: set-up finds them there."""
     data.mkdir(mode=0o700, exist_ok=True)
+    if (data / "keys").exists():
+        return
     (data / "keys").mkdir(mode=0o700)
     (data / "lock").touch(mode=0o600)
     (data / "origin").write_text(world.ORIGIN + "\n")

@@ -401,3 +401,29 @@ def ensure_database(server: str, name: str) -> None:
                 cursor.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
     finally:
         connection.close()
+
+
+def put_aside(dsn: str, name: str) -> None:
+    """Rename the ledger's database and make an empty one in its place; `dsn` is the superuser's."""
+    server = urllib.parse.urlsplit(dsn)._replace(path="/postgres").geturl()
+    connection = psycopg2.connect(server, connect_timeout=5)
+    try:
+        connection.set_isolation_level(ISOLATION_LEVEL_AUTOCOMMIT)
+        with connection.cursor() as cursor:
+            cursor.execute(
+                sql.SQL("ALTER DATABASE {} RENAME TO {}").format(
+                    sql.Identifier(DATABASE), sql.Identifier(f"{DATABASE}_{name}")
+                )
+            )
+            cursor.execute(
+                sql.SQL("CREATE DATABASE {} OWNER {}").format(
+                    sql.Identifier(DATABASE), sql.Identifier(f"certledger_{roles.MIGRATOR}")
+                )
+            )
+    finally:
+        connection.close()
+
+
+def client_program(name: str) -> Path:
+    """Return one of PostgreSQL's own client programs, of the server's version."""
+    return _bundled() / "bin" / name

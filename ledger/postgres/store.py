@@ -271,8 +271,11 @@ class Store:
 
     # --- the registry ----------------------------------------------------------------------------
 
-    def change_registry(self, note: bytes, catalogue: bytes | None = None) -> int | None:
+    def change_registry(
+        self, note: bytes, catalogue: bytes | None = None, at: int | None = None
+    ) -> int | None:
         """Apply a registry note in a turn of its own: its log index, None when in force already.
+        `at` is the ledger time that a restore takes from the log.
 
         A note that publishes a catalogue comes with that file, which is kept with it. Refused,
         Malformed or ProofError as `registry.apply_note` says; nothing is written then.
@@ -282,7 +285,7 @@ class Store:
             change = apply_note(read_registry(cursor, origin), note, index)
             if change is None:
                 return None
-            now = max(clock, ledger_time)
+            now = max(clock, ledger_time) if at is None else at
             entry = format_registry(note, times.format_moment(now))
             cursor.execute(sql("insert_entry"), {"log_index": index, "data": entry})
             name = change.record["name"]
