@@ -10,13 +10,14 @@ import os
 import secrets
 from pathlib import Path
 
-from deploy.embedded.files import write_atomically
+from deploy.embedded.files import write_atomically, write_private
 from deploy.errors import StackError
 from deploy.stack import Settings
 from deploy.witnesses import tell_embedded, write_trust
 from ledger import keys, sheet, statuslist, topics
 from ledger.cosignature import Cosigner
 from ledger.errors import LedgerError, Unavailable
+from ledger.kafka_address import SCRAM, client_settings, credentials_file, format_credentials
 from ledger.note import MemorySigner
 from ledger.postgres.connection import connect, transaction, user_of
 from ledger.postgres.migrate import migrate
@@ -25,8 +26,10 @@ from ledger.postgres.rows import read_registry
 from ledger.postgres.store import create_ledger, read_genesis
 from ledger.registry import operator_key_name
 from streams.kafka_topics import create_topics, describe_topic
+from streams.kafka_users import set_intake_user
 
 DEFAULT_PARTITIONS = 4
+HTTP_USER = "certledger-http"
 
 
 def prepare(settings: Settings) -> None:
@@ -54,6 +57,7 @@ def _prepare(settings: Settings) -> None:
             settings.kafka, int(os.environ.get("CERTLEDGER_PARTITIONS") or DEFAULT_PARTITIONS)
         )
         describe_topic(settings.kafka, topics.LOG)
+        _ensure_http_user(settings)
         origin = _origin(data)
         _check_begun(data)
         checkpoint = _key(data, "checkpoint", origin)
@@ -80,6 +84,18 @@ def _prepare(settings: Settings) -> None:
         write_trust(connection, data, (lists.key,), (sheets.key,))
     finally:
         connection.close()
+
+
+def _ensure_http_user(settings: Settings) -> None:
+    """Kafka credentials for the HTTP program, which strangers reach: it only takes bundles in."""
+    path = credentials_file(settings.kafka_of("http"))
+    if credentials_file(settings.kafka) is None or path is None or path.exists():
+        return
+    path.parent.mkdir(mode=0o700, exist_ok=True)
+    password = secrets.token_urlsafe(24)
+    set_intake_user(settings.kafka, HTTP_USER, password)
+    ca = client_settings(settings.kafka).get("ssl_cafile")
+    write_private(path, format_credentials(SCRAM, HTTP_USER, password, ca))
 
 
 def _origin(data: Path) -> str:

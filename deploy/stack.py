@@ -28,6 +28,7 @@ from deploy.embedded.files import LOOPBACK, free_port, is_free, read_json, write
 from deploy.embedded.supervisor import Program, Step, Supervisor, born
 from deploy.errors import StackError
 from deploy.witnesses import witness_programs
+from ledger.kafka_address import credentials_file, with_credentials
 from ledger.postgres.roles import MIGRATOR, PROGRAMS
 
 _MARKER = "stack.json"
@@ -59,10 +60,19 @@ class Settings:
         """Return the database's address for a role."""
         return self.roles.get(role) or self.postgres
 
-    def environment(self, role: str | None) -> dict[str, str]:
-        """Return the variables by which a program finds the servers; None = it has no database."""
+    def kafka_of(self, program: str) -> str:
+        """Return Kafka's address for a program: the operator's, but for the one that strangers
+        reach.
+        """
+        if program != "http" or credentials_file(self.kafka) is None:
+            return self.kafka
+        return with_credentials(self.kafka, self.data_dir / "kafka" / "http.json")
+
+    def environment(self, program: str) -> dict[str, str]:
+        """Return the variables by which a program finds the servers; some have no database."""
+        role = _ROLES.get(program.partition("-")[0])
         return {
-            "CERTLEDGER_KAFKA": self.kafka,
+            "CERTLEDGER_KAFKA": self.kafka_of(program),
             "CERTLEDGER_POSTGRES": "" if role is None else self.postgres_of(role),
             "CERTLEDGER_DATA": str(self.data_dir),
             "CERTLEDGER_HTTP_LISTEN": self.http,
@@ -83,10 +93,6 @@ def stated_roles(environ: Mapping[str, str]) -> dict[str, str]:
     """Return the roles' addresses that CERTLEDGER_POSTGRES_ROLE variables give."""
     stated = {role: environ.get(_ROLE_PREFIX + role.upper()) for role in (MIGRATOR, *PROGRAMS)}
     return {role: url for role, url in stated.items() if url}
-
-
-def _role_of(program: str) -> str | None:
-    return _ROLES.get(program.partition("-")[0])
 
 
 def http_program(settings: Settings) -> Program:
@@ -377,7 +383,7 @@ class Stack:
                 env={
                     **{k: v for k, v in self._environ.items() if not k.startswith(_ROLE_PREFIX)},
                     **(program.env or {}),
-                    **settings.environment(_role_of(program.name)),
+                    **settings.environment(program.name),
                 },
                 after=[
                     *first,

@@ -25,9 +25,11 @@ from ledger.kafka_address import SCRAM, client_settings
 DEFAULT_BYTES_PER_SECOND = 32 * 1024 * 1024  # each way: more than the SDK publishes on two cores
 REQUEST_PERCENT = 200.0  # of one broker thread's time
 
+Grants = tuple[tuple[str, ACLOperation], ...]
+
 # Nothing else is allowed to anybody but the operator: StandardAuthorizer denies what no ACL grants.
 # Idempotent producing needs no right of its own, transactions need one that no department gets.
-_GRANTS = (
+_GRANTS: Grants = (
     (topics.EVENTS, ACLOperation.WRITE),
     (topics.RECEIPTS, ACLOperation.READ),
     (topics.LANES, ACLOperation.READ),
@@ -50,10 +52,23 @@ def set_department_user(
     Unavailable `unreachable` where `kafka` (`ledger.kafka_address`) does not do it.
     """
     user = department_user(department)
+    _set_user(kafka, user, password, _GRANTS, bytes_per_second)
+
+
+def set_intake_user(kafka: str, user: str, password: str) -> None:
+    """Make an account that writes to the intake topic and does nothing else: what takes bundles in
+    from outside needs no more.
+    """
+    _set_user(kafka, user, password, _GRANTS[:1], None)
+
+
+def _set_user(
+    kafka: str, user: str, password: str, grants: Grants, bytes_per_second: int | None
+) -> None:
     try:
         admin = KafkaAdminClient(**client_settings(kafka))
         try:
-            _allow(admin, user)
+            _allow(admin, user, grants)
             _limit(admin, user, bytes_per_second)
             change = UserScramCredentialUpsertion(user, SCRAM, password)
             problem = admin.alter_user_scram_credentials([change])[user]
@@ -65,7 +80,7 @@ def set_department_user(
         raise Unavailable("unreachable", f"Kafka at {kafka}: {err}") from err
 
 
-def _allow(admin: KafkaAdminClient, user: str) -> None:
+def _allow(admin: KafkaAdminClient, user: str, grants: Grants) -> None:
     acls = [
         ACL(
             principal=f"User:{user}",
@@ -74,7 +89,7 @@ def _allow(admin: KafkaAdminClient, user: str) -> None:
             permission_type=ACLPermissionType.ALLOW,
             resource_pattern=ResourcePattern(ResourceType.TOPIC, topic),
         )
-        for topic, operation in _GRANTS
+        for topic, operation in grants
     ]
     failed = admin.create_acls(acls)["failed"]
     if failed:

@@ -23,6 +23,7 @@ from ledger import topics
 from ledger.bundle import MAX_EPOCH, MAX_LANES, MAX_RECORD, MAX_SEQUENCE, parse_record
 from ledger.errors import Malformed, Refused, Unavailable
 from ledger.identity import check_department
+from ledger.kafka_address import client_settings
 from ledger.note import parse_decimal
 from ledger.postgres.reader import View
 from ledger.postgres.rows import read_lanes, read_origin
@@ -71,7 +72,7 @@ class Intake:
     @staticmethod
     def _connect(bootstrap: str) -> Any:
         return KafkaProducer(
-            bootstrap_servers=bootstrap,
+            **client_settings(bootstrap),
             client_id="certledger-http",
             acks="all",
             enable_idempotence=True,

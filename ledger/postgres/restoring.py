@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from psycopg2.extensions import connection as Connection
 
-from .. import admission, fast_json, times
+from .. import admission, fast_json, merkle, times
 from .. import registry as registries
 from ..admission import Accounted, Opened, Skipped, Turn
 from ..entry import ADMITTED, REGISTRY, code_at, format_registry, format_status, map_heads
@@ -114,17 +114,17 @@ class Restoring:
     def _take_status(self, step: Step) -> None:
         with turn(self.connection) as (cursor, allocation):
             origin, index, _, registry_index, next_outbox, _ = allocation
-            records = registry_leaves_records(cursor, origin)
+            leaves = registries.leaves(registry_leaves_records(cursor, origin))
             now = _moment(step)
             heads = None if step.value is None else map_heads(step.value)
-            root = registries.tree_root(records)
+            root = merkle.root(list(map(merkle.leaf_hash, leaves)))
             entry = format_status(index, root, times.format_moment(now), heads)
             if (index, entry) != (step.index, step.entry):
                 raise _differs(step, "the registry has another root")
             cursor.execute(sql("insert_entry"), {"log_index": index, "data": entry})
             said = {"log_index": index, "ledger_time": now, "maps": heads is not None}
             cursor.execute(sql("insert_status"), said)
-            write_registry_snapshot(cursor, index, records)
+            write_registry_snapshot(cursor, index, leaves)
             self._move(cursor, index, index + 1, now, registry_index, next_outbox)
 
     def _move(

@@ -12,6 +12,7 @@ from kafka import KafkaConsumer, TopicPartition
 
 from deploy.embedded import postgres
 from ledger import topics
+from ledger.kafka_address import client_settings
 from ledger.reliance import parse_reliance
 from tests import world
 from tests.running_stack import Department, RunningStack, wait_until
@@ -83,7 +84,7 @@ def town(stack: RunningStack) -> Iterator[Town]:
 def read_topic(stack: RunningStack) -> list[tuple[bytes, bytes]]:
     """Key and value of every notice of recall."""
     consumer: Any = KafkaConsumer(
-        bootstrap_servers=stack.kafka, group_id=None, enable_auto_commit=False
+        **client_settings(stack.kafka), group_id=None, enable_auto_commit=False
     )
     found = []
     for partition in (0, 1):
