@@ -25,6 +25,7 @@ from .openapi import serve_document
 from .page.assets import PREFIX as PAGE_PREFIX
 from .page.assets import Assets
 from .page.endpoint import AssetEndpoint, Page
+from .page.service import PLOT_PATH, SAVINGS_PATH, SERVICE_PATH, ServicePage
 from .problems import on_crash, on_http_error, on_ledger_error
 from .questions import FRESH, Answering, Questions
 from .rates import Rates
@@ -51,6 +52,7 @@ def build_app(settings: Settings) -> Starlette:
     departments = Departments(database, intake)
     assets = Assets()
     page = Page(database, trust, assets)
+    service = ServicePage(database, trust, page)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -74,6 +76,10 @@ def build_app(settings: Settings) -> Starlette:
             Route("/", page.get),
             Route("/many", page.many),
             Route("/trust.json", page.trust),
+            Route(SERVICE_PATH, service.get),
+            Route(SERVICE_PATH, service.post, methods=["POST"]),
+            Route(SAVINGS_PATH, service.savings),
+            Route(PLOT_PATH, service.plot),
             Route(f"{PAGE_PREFIX}/{{version}}/{{path:path}}", AssetEndpoint(assets).get),
             Route("/healthz", healthz),
             Route("/readyz", readyz),

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 
@@ -248,3 +249,45 @@ def test_over_http_with_the_pseudonym_in_no_url(env: Env) -> None:
     assert proven[1]["is_proven"] is True
     assert results(quick[1]) == results(proven[1])
     assert [status for status, _ in wrong] == [400, 400, 404, 400, 400, 413]
+
+
+def test_the_pages_show_it_in_both_languages(env: Env) -> None:
+    with serving(env.postgres_url, CERTLEDGER_TRUST=str(env.trust)) as served:
+
+        def ask(path: str, form: dict[str, str] | None = None) -> tuple[int, str, str]:
+            connection = http.client.HTTPConnection("127.0.0.1", served.port, timeout=20)
+            data = None if form is None else urlencode(form)
+            connection.request("GET" if form is None else "POST", path, data)
+            answer = connection.getresponse()
+            text, kind = answer.read().decode(), answer.headers["Content-Type"]
+            connection.close()
+            return answer.status, text, kind
+
+        status, form, _ = ask("/service?lang=en")
+        assert status == 200
+        assert '<option value="open">' in form
+        asked = {"service": "open", "holder": HOLDER}
+        status, shown, _ = ask("/service?lang=en", asked)
+        assert status == 200
+        assert "1 document to bring" in shown
+        assert "certificate L-1, version 1, by a" in shown
+        assert "P-1 does not hold. Suspended: have it reinstated (a)" in shown
+        status, chinese, _ = ask("/service?lang=zh", asked)
+        assert "还需提交 1 份材料" in chinese
+        assert "证照 P-1 不能使用。" in chinese
+        for wrong, said in (
+            ({"service": "", "holder": HOLDER}, "Choose a service"),
+            ({"service": "open", "holder": "张三"}, "Enter a pseudonym"),
+            ({"service": "<script>", "holder": HOLDER}, "No published catalogue"),
+        ):
+            status, refused, _ = ask("/service?lang=en", wrong)
+            assert status in (400, 404)
+            assert said in refused
+            assert "<script>" not in refused
+        status, numbers, _ = ask("/savings?lang=en")
+        assert status == 200
+        assert "No office has relied on an answer yet." in numbers
+        status, drawn, kind = ask("/savings.svg")
+        assert (status, kind) == (200, "image/svg+xml")
+        assert drawn.startswith("<svg")
+        assert ask("/service?lang=en", {"service": "x" * 20_000})[0] == 400

@@ -33,7 +33,12 @@ from .texts import LANGUAGES, Texts, choose_language, load_texts
 from .view import BLANK, Wording, answer_view
 
 FIELDS = ("number", "type", "issuer", "at", "known_at")
-PAGES = (("/", "nav.check"), ("/many", "nav.many"))
+PAGES = (
+    ("/", "nav.check"),
+    ("/many", "nav.many"),
+    ("/service", "nav.service"),
+    ("/savings", "nav.savings"),
+)
 COOKIE = "certledger_language"
 _YEAR = 365 * 86_400
 _FILE_NAME = re.compile(r"[^\w.-]+")
@@ -60,7 +65,7 @@ class Page:
     async def get(self, request: Request) -> Response:
         """The start page, or the answer to the question in the query."""
         given, is_understood = _query(request.scope["query_string"])
-        asked_language, texts = self._language(request, given)
+        asked_language, texts = self.language(request, given)
         wording = Wording(texts)
         errors = [] if is_understood else [("number", wording.say("error.usage"))]
         status, view = 200, None
@@ -71,7 +76,7 @@ class Page:
             if errors:
                 status = 400
         body = self._page(texts, given, errors, view)
-        return self._respond(request, asked_language, texts, body, status)
+        return self.respond(request, asked_language, texts, body, status)
 
     async def trust(self, _: Request) -> Response:
         """The trust file that answers are checked against."""
@@ -121,17 +126,17 @@ class Page:
     async def many(self, request: Request) -> Response:
         """Many certificates at once; the browser asks for them."""
         given, _ = _query(request.scope["query_string"])
-        asked_language, texts = self._language(request, given)
-        body = self._render("many.html", "/many", texts, {})
-        return self._respond(request, asked_language, texts, body)
+        asked_language, texts = self.language(request, given)
+        body = self.render("many.html", "/many", texts, {})
+        return self.respond(request, asked_language, texts, body)
 
-    def _language(self, request: Request, given: dict[str, str]) -> tuple[str | None, Texts]:
+    def language(self, request: Request, given: dict[str, str]) -> tuple[str | None, Texts]:
         """The language that is asked for here, and the texts of the one that is answered in."""
         asked = given.pop("lang", None)
         accepted = request.headers.get("accept-language", "")
         return asked, load_texts(choose_language(asked, request.cookies.get(COOKIE), accepted))
 
-    def _respond(
+    def respond(
         self,
         request: Request,
         asked_language: str | None,
@@ -160,7 +165,7 @@ class Page:
     ) -> str:
         wrong = dict(errors)
         asked = {name: given[name] for name in FIELDS if name in given}
-        return self._render(
+        return self.render(
             "page.html",
             "/",
             texts,
@@ -179,7 +184,7 @@ class Page:
             blank=BLANK,
         )
 
-    def _render(
+    def render(
         self, template: str, path: str, texts: Texts, asked: Mapping[str, str], **values: Any
     ) -> str:
         """A page at `path`, where the question `asked` stays when the language is changed."""
