@@ -84,7 +84,7 @@ def run(certificates: int, count: int, runs: int, say: Callable[[str], None]) ->
         begun = 0
         while begun < certificates:
             fetched, begins = way.ready(64)
-            way.go(fetched, sequencer)
+            way.go(fetched, sequencer, 2)  # short turns: the machine may be busy
             begun += begins
         with closing(Registration(settings.postgres, settings.data_dir)) as registration:
             registration.publish_catalogue(catalogue())

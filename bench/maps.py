@@ -92,11 +92,11 @@ class Way:
         self._offset += len(fetched)
         return fetched, sum(begins for *_, begins in taken)
 
-    def go(self, fetched: list[Fetched], sequencer: Sequencer) -> Phase:
+    def go(self, fetched: list[Fetched], sequencer: Sequencer, per_turn: int = PER_TURN) -> Phase:
         """Take bundles through all steps."""
         begin, before = time.perf_counter(), self._costs()
-        for first in range(0, len(fetched), PER_TURN):
-            batch = [self._store.open(one) for one in fetched[first : first + PER_TURN]]
+        for first in range(0, len(fetched), per_turn):
+            batch = [self._store.open(one) for one in fetched[first : first + per_turn]]
             done = self._store.apply(self._topic_id, batch)
             if done.refused or done.outcomes != {"logged": len(batch)}:
                 raise AssertionError(f"{done}")
