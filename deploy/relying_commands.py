@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +20,12 @@ from ledger.errors import CODES, Malformed, Refused
 from ledger.evidence import MAX_EVIDENCE
 from ledger.postgres.connection import connect
 from ledger.postgres.reader import Reader
-from ledger.reliance import DECISION, LASTS
+from ledger.reliance import DECISION, ENDED, LASTS
+from ledger.verdict import Answer
 from producers.link import Link
 from producers.publisher import Publisher
-from producers.relying import ReliedOn, read_recalls
+from producers.relying import ReliedOn, read_acts, read_recalls
+from producers.sheet import format_sheet
 
 RECEIPT_SECONDS = 60
 _RELY = """\
@@ -75,6 +79,8 @@ def add_commands(commands: Any) -> None:
         "  certledger evidence 2026-0001 -o licence.evidence.json\n"
         "  certledger rely open-restaurant 2026-000123 licence.evidence.json \\\n"
         "      --office linjiang-market --use-for licence-application --clerk ann\n"
+        "  certledger rely open-restaurant 2026-000123 licence.evidence.json \\\n"
+        "      --office linjiang-market --check\n"
         "  certledger rely open-restaurant 2026-000123 --office linjiang-market --end",
         formatter_class=form,
     )
@@ -91,9 +97,31 @@ def add_commands(commands: Any) -> None:
         help="say which demands are met: `savings` counts them",
     )
     rely.add_argument("--end", action="store_true", help="the case rests on nothing any more")
+    rely.add_argument(
+        "--check",
+        action="store_true",
+        help="say nothing: is each file about what the case relies on? exit 0 or 1",
+    )
     rely.add_argument("--trust", type=Path, metavar="FILE", help="default: the stack's trust.json")
     rely.add_argument("--json", action="store_true", help="the receipt as JSON on stdout")
     rely.set_defaults(run=run_rely)
+
+    sheet = commands.add_parser(
+        "sheet",
+        help="the page that the clerk archives in place of copies",
+        description="Write a page to print or file: the case, the certificates it rests on, and\n"
+        "the receipts, out of the office's own list. With the evidence files beside it, it needs\n"
+        "no ledger: each file's SHA-256 stands on it.",
+        epilog="example:\n  certledger sheet open-restaurant 2026-000123 licence.evidence.json \\\n"
+        "      --office linjiang-market -o 2026-000123.html",
+        formatter_class=form,
+    )
+    sheet.add_argument("service", metavar="SERVICE")
+    sheet.add_argument("case", metavar="CASE")
+    sheet.add_argument("files", metavar="FILE", nargs="*", type=Path, help="evidence on file")
+    sheet.add_argument("--office", metavar="DEPT", required=True)
+    sheet.add_argument("-o", "--output", metavar="FILE", type=Path, required=True)
+    sheet.set_defaults(run=run_sheet)
 
     recalls = commands.add_parser(
         "recalls",
@@ -137,6 +165,8 @@ def run_rely(args: argparse.Namespace, env: Environment) -> int:
     """certledger rely"""
     if args.end and args.files:
         raise Malformed("usage", "--end takes no evidence files: it ends the whole case")
+    if args.check and not args.end and args.files:
+        return _recheck(args, env)
     if not args.end and not (args.files and args.use_for and args.clerk):
         raise Malformed("usage", "evidence files, --use-for and --clerk are needed")
     relied, size = ([], 0) if args.end else _check(args, env)
@@ -167,19 +197,68 @@ def run_rely(args: argparse.Namespace, env: Environment) -> int:
     return 0 if receipt.admitted else 1
 
 
+def _recheck(args: argparse.Namespace, env: Environment) -> int:
+    """Hold evidence files against what the office said in this case."""
+    acts = read_acts(env.publisher_config(args.office), args.service, args.case)
+    trust = load_trust(args.trust or env.trust)
+    code = 0
+    for path in args.files:
+        said, is_same = _held_against(check_file(_read(path), trust, now(), as_asked=True), acts)
+        print_safely(f"{path}: {said}")
+        code = code if is_same else 1
+    return code
+
+
+def _held_against(answer: Answer, acts: Sequence[Mapping[str, Any]]) -> tuple[str, bool]:
+    members = answer.members()
+    found = members["certificate"] or {}
+    name = (found.get("type"), found.get("issuer"), found.get("number"))
+    if answer.refused is not None or None in name:
+        return f"proves nothing: {answer.why or answer.reason}", False
+    version, size = found.get("version"), members["tree_size"]
+    about = [
+        (act, one["certificate_version"])
+        for act in acts
+        for one in act["certificates"]
+        if name
+        == (
+            one["certificate_type_code"],
+            one["issuing_authority_code"],
+            one["certificate_number"],
+        )
+    ]
+    if not about:
+        return "the case does not rely on this certificate", False
+    act, relied = about[-1]
+    if acts[-1]["kind"] == ENDED:
+        return f"the case ended its reliance at {acts[-1]['time']}", False
+    if (relied, act["tree_size"]) != (version, size):
+        return (
+            f"the case relies on version {relied} at {act['tree_size']} entries, this is version "
+            f"{version} at {size}: {members['answer']}",
+            False,
+        )
+    return f"this is what the case relies on since {act['time']} (act {act['act']})", True
+
+
+def _read(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_EVIDENCE + 2)
+    except OSError as err:
+        raise Malformed("usage", f"{path}: {err.strerror or err}") from err
+    if len(data) > MAX_EVIDENCE + 1:
+        raise Malformed("usage", f"{path} is no evidence file")
+    return data
+
+
 def _check(args: argparse.Namespace, env: Environment) -> tuple[list[ReliedOn], int]:
     """The certificates of the evidence files, each valid now, and the size of their checkpoint."""
     trust = load_trust(args.trust or env.trust)
     relied: list[ReliedOn] = []
     sizes: set[int] = set()
     for path in args.files:
-        try:
-            data = path.read_bytes()
-        except OSError as err:
-            raise Malformed("usage", f"{path}: {err.strerror or err}") from err
-        if len(data) > MAX_EVIDENCE + 1:
-            raise Malformed("usage", f"{path} is no evidence file")
-        answer = check_file(data, trust, now())
+        answer = check_file(_read(path), trust, now())
         members = answer.members()
         found = members["certificate"]
         if members["answer"] != "valid" or found is None:
@@ -216,6 +295,19 @@ def _find_met(
         raise Malformed("usage", f"{args.service} demands nothing like {', '.join(strange)}")
     found = [replace(one, meets=sorted(pairs[one.type_code])) for one in relied]
     return catalogue.root.hex(), found
+
+
+def run_sheet(args: argparse.Namespace, env: Environment) -> int:
+    """certledger sheet"""
+    acts = read_acts(env.publisher_config(args.office), args.service, args.case)
+    if not acts:
+        raise Malformed("usage", f"{args.office} said nothing in case {args.case!r} here")
+    files = {path.name: sha256(_read(path)).hexdigest() for path in args.files}
+    page = format_sheet(env.origin, args.office, args.service, args.case, acts, files)
+    args.output.touch(mode=0o600)
+    args.output.write_text(page, encoding="utf-8")
+    print_safely(f"{args.output}: {len(acts)} acts, {len(files)} evidence files")
+    return 0
 
 
 def run_recalls(args: argparse.Namespace, env: Environment) -> int:

@@ -115,6 +115,7 @@ class RelianceMaker:
         if not case.strip() or not service:
             raise Malformed("malformed-reliance", "a service and a case number are needed")
         hidden = hide_case(config.event_id_key, service, case)
+        time = times.format_moment(self._now())
         name = os.urandom(16).hex()
         if change_id is not None:
             change = hide_change(config.event_id_key, change_id)
@@ -123,14 +124,17 @@ class RelianceMaker:
             kind=kind,
             reliance_id=name,
             source=config.source,
-            time=times.format_moment(self._now()),
+            time=time,
             data={**data, "office": config.department, "service": service, "case": hidden},
         )
         kept = {
             "act": name,
+            "kind": kind,
+            "time": time,
             "case": hidden,
             "business_code": case,
             "service": service,
+            **{k: data[k] for k in ("tree_size", "lasts", "use_for") if k in data},
             "certificates": [
                 {
                     "certificate_type_code": one.type_code,
@@ -178,6 +182,13 @@ def read_recalls(config: PublisherConfig, link: Link) -> Iterator[dict[str, Any]
             "log_index": data["log_index"],
             "position": data["position"],
         }
+
+
+def read_acts(config: PublisherConfig, service: str, case: str) -> list[dict[str, Any]]:
+    """What the office's own list has about a case, in the order in which it was said."""
+    hidden = hide_case(config.event_id_key, service, case)
+    known = _read_cases(config.folder / CASES)
+    return [kept for (about, _), kept in known.items() if about == hidden]
 
 
 def _read_cases(path: Path) -> dict[tuple[str, str], dict[str, Any]]:

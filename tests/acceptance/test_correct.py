@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -255,6 +256,15 @@ def test_an_office_that_relied_hears_of_a_correction(stack: Stack) -> None:
     words = ("--office", "south", "--use-for", "licence-application", "--clerk", "ann")
     code, receipt = stack.ask(*rely, paper, *words)
     assert (code, receipt["code"]) == (0, "admitted")
+    assert stack.run(*rely, paper, "--office", "south", "--check")[0] == 0
+    other = ("rely", "open-shop", "2026-7", paper, "--office", "south", "--check")
+    assert "does not rely" in stack.run(*other)[2]
+    sheet = ("sheet", "open-shop", "2026-000123", paper, "--office", "south", "-o", "s.html")
+    assert stack.run(*sheet)[0] == 0
+    page = (stack.folder / "s.html").read_text()
+    assert "R-1" in page
+    assert receipt["act"] in page
+    assert sha256((stack.folder / paper).read_bytes()).hexdigest() in page
     assert stack.run("rely", "open-shop", "7", paper, *words[2:], "--office", "north")[0] == 1
     cases = stack.data / "departments" / "south" / "cases.ndjson"
     assert cases.stat().st_mode & 0o777 == 0o600
