@@ -1,9 +1,9 @@
 """`python -m bench`: events per second, latency, stage times, the SDK's rate, as tables.
 
 ONLY=bundles-1000,stages picks parts (bundles-1, bundles-32, bundles-1000, stages, maps, audit,
-assess, sdk, lint), RUNS=5 the number of runs, WORKERS=2 the number of workers, SCALE=0.1 makes it
-smaller, JSON=file keeps all numbers. Every run has a ledger of its own in a fresh temporary folder,
-everything (Kafka, PostgreSQL, workers, sequencer, relay, load) on this machine.
+assess, recalls, sdk, lint), RUNS=5 the number of runs, WORKERS=2 the number of workers, SCALE=0.1
+makes it smaller, JSON=file keeps all numbers. Every run has a ledger of its own in a fresh temporary
+folder, everything (Kafka, PostgreSQL, workers, sequencer, relay, load) on this machine.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from . import assess, audit, end_to_end, lint, maps, sdk, stages
+from . import assess, audit, end_to_end, lint, maps, recalls, sdk, stages
 from .end_to_end import Paced
 from .town import Plan, plan
 
@@ -33,9 +33,10 @@ SDK_EVENTS = 50_000
 AUDIT_BUNDLES = 300
 ASSESSMENTS = 2000
 LINT_REQUIREMENTS = 100_000
+RECALLS = 400
 PARTS = (
     *(f"bundles-{size}" for size in SIZES),
-    *("stages", "maps", "audit", "assess", "sdk", "lint"),
+    *("stages", "maps", "audit", "assess", "recalls", "sdk", "lint"),
 )
 MAP_CERTIFICATES, MAP_BUNDLES = 1_000_000, 200  # in the ledger; in one phase
 
@@ -150,6 +151,16 @@ class Bench:
             "of_holder": round(found.of_holder, 1),
             "stored": spread(found.stored),
             "proven": spread(found.proven),
+        }
+
+    def recalls(self) -> None:
+        """From a revocation's entry to the notice's record."""
+        found = recalls.run(max(20, int(RECALLS * self.scale)), lambda t: self.say(f"recalls: {t}"))
+        self.out["recalls"] = {
+            "cases": len(found.seconds),
+            "p50": found.percentile(50),
+            "p99": found.percentile(99),
+            "most": max(found.seconds),
         }
 
     def sdk(self) -> None:
@@ -297,6 +308,13 @@ def report(out: dict[str, Any]) -> str:
                 )
             )
         parts.append(table(rows))
+    if "recalls" in out:
+        found = out["recalls"]
+        parts.append(
+            f"Recalls of {found['cases']} cases, from the revocation's entry to the notice's "
+            f"record: median {found['p50'] * 1000:.0f} ms, 99 % {found['p99'] * 1000:.0f} ms, "
+            f"all within {found['most'] * 1000:.0f} ms"
+        )
     if "sdk" in out:
         parts.append(
             f"SDK, typed call to signed and spooled bundle: {show(out['sdk']['rate'], whole)} "
@@ -322,6 +340,8 @@ def main() -> None:
             bench.assess()
         elif kind == "lint":
             bench.lint()
+        elif kind == "recalls":
+            bench.recalls()
         else:
             bench.sdk()
     bench.out["seconds"] = time.monotonic() - bench.begin

@@ -77,11 +77,11 @@ class Way:
     def __init__(self, ledger: Ledger, made: Iterator[tuple[str, int, list[bytes], int]]) -> None:
         self._ledger, self._made = ledger, made
         settings = ledger.settings
-        self._store = Store(
+        self.store = Store(
             connect(settings.postgres, "worker", writes=True), load, dump, parse_lines
         )
         self._topic_id, partitions = describe_topic(settings.kafka, topics.EVENTS)
-        self._store.offsets(self._topic_id, partitions)
+        self.store.offsets(self._topic_id, partitions)
         self._offset = 0
 
     def ready(self, count: int) -> tuple[list[Fetched], int]:
@@ -92,12 +92,12 @@ class Way:
         self._offset += len(fetched)
         return fetched, sum(begins for *_, begins in taken)
 
-    def go(self, fetched: list[Fetched], sequencer: Sequencer, per_turn: int = PER_TURN) -> Phase:
+    def go(self, fetched: list[Fetched], sequencer: Sequencer) -> Phase:
         """Take bundles through all steps."""
         begin, before = time.perf_counter(), self._costs()
-        for first in range(0, len(fetched), per_turn):
-            batch = [self._store.open(one) for one in fetched[first : first + per_turn]]
-            done = self._store.apply(self._topic_id, batch)
+        for first in range(0, len(fetched), PER_TURN):
+            batch = [self.store.open(one) for one in fetched[first : first + PER_TURN]]
+            done = self.store.apply(self._topic_id, batch)
             if done.refused or done.outcomes != {"logged": len(batch)}:
                 raise AssertionError(f"{done}")
             sequencer.round()

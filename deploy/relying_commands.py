@@ -173,7 +173,8 @@ def run_rely(args: argparse.Namespace, env: Environment) -> int:
     root = None
     if args.catalogue is not None and not args.end:
         root, relied = _find_met(args, env, relied)
-    with Publisher(env.publisher_config(args.office), env.kafka, take_over=True) as publisher:
+    config = env.publisher_config(args.office)
+    with Publisher(config, env.kafka, take_over=True) as publisher:
         future = (
             publisher.ended(args.service, args.case)
             if args.end
@@ -313,7 +314,7 @@ def run_sheet(args: argparse.Namespace, env: Environment) -> int:
 def run_recalls(args: argparse.Namespace, env: Environment) -> int:
     """certledger recalls"""
     config = env.publisher_config(args.office)
-    with Link(env.kafka, client_id="certledger-recalls") as link:
+    with Link(config.kafka_address(env.kafka), client_id="certledger-recalls") as link:
         for found in read_recalls(config, link):
             if args.json:
                 print(json.dumps(found, ensure_ascii=False))
