@@ -2,8 +2,8 @@
 
 ONLY=bundles-1000,stages picks parts (bundles-1, bundles-32, bundles-1000, stages, maps, audit,
 assess, recalls, sdk, lint), RUNS=5 the number of runs, WORKERS=2 the number of workers, SCALE=0.1
-makes it smaller, JSON=file keeps all numbers. Every run has a ledger of its own in a fresh temporary
-folder, everything (Kafka, PostgreSQL, workers, sequencer, relay, load) on this machine.
+makes it smaller, JSON=file keeps all numbers. Every run has a ledger of its own in a fresh
+temporary folder, everything (Kafka, PostgreSQL, workers, sequencer, relay, load) on this machine.
 """
 
 from __future__ import annotations
