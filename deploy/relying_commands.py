@@ -22,10 +22,10 @@ from ledger.postgres.connection import connect
 from ledger.postgres.reader import Reader
 from ledger.reliance import DECISION, ENDED, LASTS
 from ledger.verdict import Answer
+from producers.case_sheet import format_sheet
 from producers.link import Link
 from producers.publisher import Publisher
 from producers.relying import ReliedOn, read_acts, read_recalls
-from producers.sheet import format_sheet
 
 RECEIPT_SECONDS = 60
 _RELY = """\
@@ -107,13 +107,13 @@ def add_commands(commands: Any) -> None:
     rely.set_defaults(run=run_rely)
 
     sheet = commands.add_parser(
-        "sheet",
+        "case-sheet",
         help="the page that the clerk archives in place of copies",
         description="Write a page to print or file: the case, the certificates it rests on, and\n"
         "the receipts, out of the office's own list. With the evidence files beside it, it needs\n"
         "no ledger: each file's SHA-256 stands on it.",
-        epilog="example:\n  certledger sheet open-restaurant 2026-000123 licence.evidence.json \\\n"
-        "      --office linjiang-market -o 2026-000123.html",
+        epilog="example:\n  certledger case-sheet open-shop 2026-123 licence.evidence.json \\\n"
+        "      --office linjiang-market -o 2026-123.html",
         formatter_class=form,
     )
     sheet.add_argument("service", metavar="SERVICE")
@@ -299,7 +299,7 @@ def _find_met(
 
 
 def run_sheet(args: argparse.Namespace, env: Environment) -> int:
-    """certledger sheet"""
+    """certledger case-sheet"""
     acts = read_acts(env.publisher_config(args.office), args.service, args.case)
     if not acts:
         raise Malformed("usage", f"{args.office} said nothing in case {args.case!r} here")

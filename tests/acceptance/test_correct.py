@@ -259,7 +259,7 @@ def test_an_office_that_relied_hears_of_a_correction(stack: Stack) -> None:
     assert stack.run(*rely, paper, "--office", "south", "--check")[0] == 0
     other = ("rely", "open-shop", "2026-7", paper, "--office", "south", "--check")
     assert "does not rely" in stack.run(*other)[2]
-    sheet = ("sheet", "open-shop", "2026-000123", paper, "--office", "south", "-o", "s.html")
+    sheet = ("case-sheet", "open-shop", "2026-000123", paper, "--office", "south", "-o", "s.html")
     assert stack.run(*sheet)[0] == 0
     page = (stack.folder / "s.html").read_text()
     assert "R-1" in page
