@@ -55,7 +55,7 @@ def test_everything_is_reached_by_the_keyboard(visit: Visit) -> None:
                     "document.activeElement.innerText?.trim() || document.activeElement.id"
                 )
             )
-        assert reached[0] == "Skip to the answer"
+        assert reached[0] == "Skip to the content"
         for name in ("中文", "number", "Check", "Choose a file or picture"):
             assert name in reached, reached
     with visit("en", DESKTOP) as page:
