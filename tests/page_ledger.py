@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ledger import merkle
+from ledger.keys import create_key
 from ledger.registry import operator_key_name
+from ledger.sheet import key_name
 from ledger.trust import Trust, TrustedKey, format_trust
 from tests import world
 from tests.stored_ledger import StoredLedger
 
+SHEET_KEY = "sheet.key"
 OTHER_TYPE = "11100000000013338W032"
 BIDI, ZERO_WIDTH = "\u202e", "\u200b"
 MARKUP = "<img src=x onerror=\"document.title='owned'\"><script>document.title='owned'</script>"
@@ -86,8 +90,9 @@ def make_page_ledger(url: str, folder: Path) -> tuple[StoredLedger, Path]:
     assert ledger.send(ledger.make(hostile, "hostile")) == {"logged": 1}
     assert set(ledger.counts()) == {"admitted"}, ledger.counts()
     ledger.checkpoint()
+    sheet_key = create_key(folder / SHEET_KEY, key_name(ledger.origin)).key
     path = folder / "trust.json"
-    path.write_bytes(format_trust(trust_of(ledger)))
+    path.write_bytes(format_trust(replace(trust_of(ledger), sheet_keys=(sheet_key,))))
     return ledger, path
 
 

@@ -26,6 +26,8 @@ from .page.assets import PREFIX as PAGE_PREFIX
 from .page.assets import Assets
 from .page.endpoint import AssetEndpoint, Page
 from .page.service import PLOT_PATH, SAVINGS_PATH, SERVICE_PATH, ServicePage
+from .page.sheet_key import SheetKey
+from .page.sheets import Sheets
 from .problems import on_crash, on_http_error, on_ledger_error
 from .questions import FRESH, Answering, Questions
 from .rates import Rates
@@ -39,7 +41,9 @@ LISTS_PREFIX = "/v1/status-lists"
 
 def is_rated(path: str) -> bool:
     """Whether each caller may ask for this only so often: for answers, not for the log's tiles."""
-    return path == "/" or (path.startswith("/v1/") and not path.startswith(LISTS_PREFIX))
+    return path in ("/", "/sheet") or (
+        path.startswith("/v1/") and not path.startswith(LISTS_PREFIX)
+    )
 
 
 def build_app(settings: Settings) -> Starlette:
@@ -51,7 +55,8 @@ def build_app(settings: Settings) -> Starlette:
     intake = Intake(settings.kafka)
     departments = Departments(database, intake)
     assets = Assets()
-    page = Page(database, trust, assets)
+    sheet_key = SheetKey(settings.sheet_key, trust)
+    page = Page(database, trust, assets, sheet_key)
     service = ServicePage(database, trust, page)
 
     @asynccontextmanager
@@ -75,6 +80,7 @@ def build_app(settings: Settings) -> Starlette:
         routes=[
             Route("/", page.get),
             Route("/many", page.many),
+            Route("/sheet", Sheets(database, trust, sheet_key, page).get),
             Route("/trust.json", page.trust),
             Route(SERVICE_PATH, service.get),
             Route(SERVICE_PATH, service.post, methods=["POST"]),

@@ -27,13 +27,15 @@ class Settings:
     trust: Path | None = None  # the trust file that answers are checked against
     kafka: str | None = None  # bootstrap servers, for bundles that come over HTTP
     rate: int = 0  # requests of one address in a second; 0 for no limit
+    sheet_key: Path | None = None  # signs sheets of paper, and nothing else
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] = os.environ) -> Settings:
         """CERTLEDGER_POSTGRES, CERTLEDGER_HTTP_LISTEN (HOST:PORT), CERTLEDGER_HTTP_CONNECTIONS,
         CERTLEDGER_TRUST (default: trust.json in CERTLEDGER_DATA), CERTLEDGER_KAFKA (without it no
         bundles come over HTTP), CERTLEDGER_HTTP_RATE (requests of one address in a second; 0: no
-        limit).
+        limit), CERTLEDGER_SHEET_KEY (default: keys/sheet.key in CERTLEDGER_DATA; without it no
+        sheets).
         """
         problems = []
         postgres = environ.get("CERTLEDGER_POSTGRES", "")
@@ -51,6 +53,7 @@ class Settings:
             problems.append(f"CERTLEDGER_HTTP_RATE is {rate!r}: 0 to 99999 is needed")
         data = environ.get("CERTLEDGER_DATA")
         trust = environ.get("CERTLEDGER_TRUST") or (f"{data}/trust.json" if data else None)
+        sheet = environ.get("CERTLEDGER_SHEET_KEY") or (f"{data}/keys/sheet.key" if data else None)
         if problems:
             raise SettingsError("\n".join(problems))
         return cls(
@@ -61,6 +64,7 @@ class Settings:
             Path(trust) if trust else None,
             environ.get("CERTLEDGER_KAFKA") or None,
             int(rate),
+            Path(sheet) if sheet else None,
         )
 
 

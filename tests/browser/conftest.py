@@ -18,7 +18,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 from psycopg2.extensions import ISOLATION_LEVEL_AUTOCOMMIT, make_dsn, parse_dsn
 
 from tests.http_serving import Served, serving
-from tests.page_ledger import make_page_ledger
+from tests.page_ledger import SHEET_KEY, make_page_ledger
 from tests.stored_ledger import StoredLedger
 
 PICTURES = Path(__file__).parents[2] / ".pytest" / "pictures"
@@ -56,7 +56,8 @@ def site(postgres_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     url = make_dsn(**{**parse_dsn(postgres_url), "dbname": name})
     ledger, trust = make_page_ledger(url, tmp_path_factory.mktemp("page"))
     try:
-        with serving(url, CERTLEDGER_TRUST=str(trust)) as served:
+        key = trust.with_name(SHEET_KEY)
+        with serving(url, CERTLEDGER_TRUST=str(trust), CERTLEDGER_SHEET_KEY=str(key)) as served:
             yield Site(served, ledger, trust)
         ledger.check()
     finally:

@@ -305,7 +305,7 @@ def test_docs_need_no_other_host(served: Served) -> None:
 def test_every_route_is_in_the_document(made: tuple[StoredLedger, Path]) -> None:
     app = build_app(Settings(made[0].url))
     paths = {route.path for route in app.routes if isinstance(route, Route)}
-    pages = {"/", "/many", "/service", "/savings", "/savings.svg", "/trust.json"}
+    pages = {"/", "/many", "/sheet", "/service", "/savings", "/savings.svg", "/trust.json"}
     pages.add(f"{PREFIX}/{{version}}/{{path:path}}")
     own = {"/docs", "/docs.css", "/openapi.json"}
     assert paths - pages - own == DOCUMENT["paths"].keys()

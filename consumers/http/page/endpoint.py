@@ -21,7 +21,7 @@ from ledger.lifecycle import effective
 from ledger.postgres.reader import View
 from ledger.question import is_bare_date, parse_when
 from ledger.trust import Trust
-from ledger.verdict import Answer, undecided
+from ledger.verdict import NOT_VALID, VALID, Answer, undecided
 
 from ..database import Database
 from ..problems import log_error
@@ -29,6 +29,7 @@ from ..tiles import FOR_EVER, accepts_gzip
 from ..trusting import TrustFile
 from .assets import Assets
 from .rendering import SECURITY, render
+from .sheet_key import SheetKey
 from .texts import LANGUAGES, Texts, choose_language, load_texts
 from .view import BLANK, Wording, answer_view
 
@@ -57,14 +58,17 @@ class Told:
 class Page:
     """Answers people. `origin` of the ledger and trust come from the trust file."""
 
-    def __init__(self, database: Database, trust: TrustFile, assets: Assets) -> None:
+    def __init__(
+        self, database: Database, trust: TrustFile, assets: Assets, sheet_key: SheetKey
+    ) -> None:
         self._database = database
+        self._sheet_key = sheet_key
         self._trust = trust
         self._assets = assets
 
     async def get(self, request: Request) -> Response:
         """The start page, or the answer to the question in the query."""
-        given, is_understood = _query(request.scope["query_string"])
+        given, is_understood = parse_query(request.scope["query_string"])
         asked_language, texts = self.language(request, given)
         wording = Wording(texts)
         errors = [] if is_understood else [("number", wording.say("error.usage"))]
@@ -120,12 +124,14 @@ class Page:
             wording.say("trust.server", origin=wording.foreign(origin)),
         )
         view["evidence"] = told.has_evidence
+        has_sheet = told.answer.answer in (VALID, NOT_VALID) and not moments
+        view["sheet"] = has_sheet and self._sheet_key.signer is not None
         view["file"] = f"{_FILE_NAME.sub('-', given['number'])[:60]}.evidence.json"
         return status, view, []
 
     async def many(self, request: Request) -> Response:
         """Many certificates at once; the browser asks for them."""
-        given, _ = _query(request.scope["query_string"])
+        given, _ = parse_query(request.scope["query_string"])
         asked_language, texts = self.language(request, given)
         body = self.render("many.html", "/many", texts, {})
         return self.respond(request, asked_language, texts, body)
@@ -171,7 +177,7 @@ class Page:
             texts,
             asked,
             given={name: given.get(name, "") for name in FIELDS},
-            query=urlencode(asked),
+            query=to_query(asked),
             errors=errors,
             wrong=wrong,
             kinds={
@@ -230,7 +236,7 @@ class AssetEndpoint:
         return Response(asset.compressed, 200, headers, asset.media_type)
 
 
-def _query(query: bytes) -> tuple[dict[str, str], bool]:
+def parse_query(query: bytes) -> tuple[dict[str, str], bool]:
     """The parameters that say something, and whether all of them were understood."""
     try:
         pairs = parse_qsl(query.decode("ascii"), False, False, errors="strict")
@@ -241,6 +247,11 @@ def _query(query: bytes) -> tuple[dict[str, str], bool]:
     if "number" not in given and (query.startswith(b"number=") or b"&number=" in query):
         given["number"] = ""
     return given, len(pairs) == len({name for name, _ in pairs} & {*FIELDS, "lang"})
+
+
+def to_query(asked: Mapping[str, str]) -> str:
+    """The question as a query."""
+    return urlencode({name: asked[name] for name in FIELDS if name in asked})
 
 
 def validate(given: Mapping[str, str], wording: Wording) -> list[tuple[str, str]]:

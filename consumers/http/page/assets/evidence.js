@@ -1,11 +1,12 @@
 // An evidence file, checked here and shown; nothing of it leaves the browser.
 import { parseEvidence } from "../verifier/evidence.js";
-import { checkEvidence } from "../verifier/index.js";
+import { checkEvidence, checkStatus, isSheet } from "../verifier/index.js";
 import { effective } from "../verifier/lifecycle.js";
 import { fillTemplate } from "./fill.js";
 import { currentTrust } from "./trust.js";
-import { answerView, Wording } from "./view.js";
+import { answerView, offsetOf, Wording } from "./view.js";
 
+const REFUSED = "evidence-refused";
 const CLOCK_SECONDS = 300; // what a device's clock may differ by without a word
 const DATES = ["valid_from", "valid_until"];
 const byId = (id) => document.getElementById(id);
@@ -14,28 +15,38 @@ const byId = (id) => document.getElementById(id);
 export async function showEvidence(bytes, name, { texts, language, at, knownAt, asAsked, askAsMade, complain }) {
   const { trust, isOwn, times } = await currentTrust();
   const question = asAsked ? { asAsked } : { at: at || undefined, knownAt: knownAt || undefined };
+  const text = new TextDecoder().decode(bytes);
+  const onPaper = isSheet(text);
   let answer;
   try {
-    answer = await checkEvidence(bytes, trust, question);
+    answer = await (onPaper ? checkStatus(text, trust) : checkEvidence(bytes, trust, question));
   } catch (error) {
     if (error?.code !== "malformed-time") throw error;
     return complain("error.time", { text: error.message });
   }
-  const wording = new Wording(texts, language);
+  const events = answer.reason !== REFUSED && !onPaper ? eventsIn(bytes) : [];
+  const wording = new Wording(texts, language, offsetOf(answer, events));
   const origin = wording.foreign(trust.origin);
   const asked = {};
   if (question.at || (asAsked && answer.at)) asked.at = answer.at;
   if (question.knownAt || (asAsked && answer.known_at)) asked.known_at = answer.known_at;
-  const proves = answer.reason !== "evidence-refused";
   const view = answerView(answer, texts, language, {
     asked,
     names: namesIn(answer),
-    events: proves ? eventsIn(bytes) : [],
+    events,
     trust: wording.say(isOwn ? "trust.own" : "trust.server", { origin }),
   });
+  if (onPaper) {
+    // a sheet's state is signed and not proven: see ledger/sheet.py
+    const status = view.checks.find((check) => check.name === "status");
+    if (status) Object.assign(status, { label: texts["sheet.status"], meaning: texts["sheet.status-meaning"] });
+  }
   const content = fillTemplate(byId("answer-template"), view);
   const remarks = content.querySelector("[data-remarks]");
-  remarks.append(paragraph(wording.say(name ? "evidence.checked" : "evidence.checked-pasted", { name: wording.foreign(name) })));
+  remarks.append(paragraph(wording.say(`evidence.checked${onPaper ? "-sheet" : name ? "" : "-pasted"}`, { name: wording.foreign(name) })));
+  if (onPaper && answer.ledger_time) {
+    remarks.append(paragraph(wording.say("evidence.sheet", { moment: wording.moment(answer.ledger_time) })));
+  }
   for (const text of clockRemarks(wording, answer, times)) remarks.append(paragraph(text, "warning"));
   if (answer.checks.some(({ values }) => values?.not_checked)) {
     remarks.append(paragraph(wording.say("evidence.unchecked"), "warning"));

@@ -3,6 +3,7 @@
 
 const MAX_FILE = 8 * 1024 * 1024; // bytes
 const MAX_NUMBER = 1024;
+const SHEET = "CERTLEDGER1:"; // how the text of a sheet's QR code begins
 const byId = (id) => document.getElementById(id);
 const base = new URL("..", import.meta.url);
 const language = document.documentElement.lang.slice(0, 2);
@@ -47,7 +48,7 @@ async function busy(work) {
 /** Do with a text what it is for. */
 async function takeText(text) {
   const trimmed = text.trim();
-  if (trimmed.startsWith("{")) return takeBytes(new TextEncoder().encode(text), "");
+  if (trimmed.startsWith("{") || text.startsWith(SHEET)) return takeBytes(new TextEncoder().encode(text), "");
   if (new TextEncoder().encode(trimmed).length > MAX_NUMBER) return complain("error.too-long");
   box.value = trimmed;
   return form.requestSubmit();
@@ -61,7 +62,7 @@ async function takeFile(file) {
   const head = new TextDecoder().decode(await file.slice(0, 1024).arrayBuffer());
   if (head.startsWith("%PDF-")) return complain("error.pdf");
   if (file.type.startsWith("image/")) return takePicture(file);
-  if (/^\s*\{/.test(head.replace(/^\ufeff/, ""))) {
+  if (/^\s*\{/.test(head.replace(/^\ufeff/, "")) || head.startsWith(SHEET)) {
     return takeBytes(new Uint8Array(await file.arrayBuffer()), file.name);
   }
   return complain("error.unknown-file");
@@ -118,7 +119,7 @@ box.addEventListener("paste", (event) => {
   if (file && !text) {
     event.preventDefault();
     busy(() => takeFile(file));
-  } else if (text.trim().startsWith("{") || text.length > MAX_NUMBER) {
+  } else if (text.trim().startsWith("{") || text.startsWith(SHEET) || text.length > MAX_NUMBER) {
     event.preventDefault();
     busy(() => takeText(text));
   }

@@ -133,7 +133,8 @@ export function answerView(members, texts, language, { asked, names, events, tru
 
 const join = (wording, parts) => parts.join(wording.say("separator"));
 
-function offsetOf({ certificate, deciding }, events) {
+/** Where the answer's moments are at home, in minutes east of UTC. */
+export function offsetOf({ certificate, deciding }, events) {
   const moments = (deciding ?? []).map(({ time }) => time).reverse();
   const known = [...moments, certificate?.valid_from, certificate?.valid_until, events.at(-1)?.time];
   return offsetMinutes(known.find((text) => text && /^\d/.test(text)));
