@@ -33,20 +33,27 @@ class Catalogues:
 
     def __init__(self) -> None:
         self._kept: OrderedDict[str, Catalogue] = OrderedDict()
+        self._known: dict[tuple[str, int | None], tuple[int, str]] = {}  # tree size, root
 
     def get(self, view: View, name: str, version: int | None = None) -> Catalogue:
         """Version `version` of `DEPARTMENT/CODE`, by default the last; Refused
         `unknown-catalogue`.
         """
-        versions = view.catalogue_versions(name)
-        wanted = [item for item in versions if version in (None, item["version"])]
-        root = wanted[-1]["root"] if wanted else ""
+        size, root = self._known.get((name, version), (-1, ""))
+        if size != view.size:
+            versions = view.catalogue_versions(name)
+            wanted = [item for item in versions if version in (None, item["version"])]
+            root = wanted[-1]["root"] if wanted else ""
         if root not in self._kept:
             catalogue, _ = view.catalogue(name, version)
             root = catalogue.root.hex()
             self._kept[root] = catalogue
             if len(self._kept) > _KEPT:
                 self._kept.popitem(last=False)
+        if size != view.size:
+            if len(self._known) >= _KEPT * _KEPT:
+                self._known.clear()
+            self._known[name, version] = (view.size, root)
         self._kept.move_to_end(root)
         return self._kept[root]
 

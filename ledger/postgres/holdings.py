@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import groupby
-from typing import Any
 
 from psycopg2.extensions import cursor as Cursor
 
-from .. import canonical, identity, lifecycle
+from .. import fast_json, identity, lifecycle
 from ..errors import LedgerError, ProofError
 from ..evidence import CertificateId
-from ..lifecycle import Finding, parse_transition
+from ..lifecycle import Finding
 from .statements import sql
 
 
@@ -21,7 +20,6 @@ def read_held(
     types: Sequence[str],
     size: int,
     at: int,
-    load: Callable[[bytes], Any] = canonical.loads,
 ) -> list[tuple[CertificateId, Finding]]:
     """The certificates of some types that are bound to a holder in the log of `size` entries, and
     how each stood at the instant `at`. ProofError where a stored history is damaged.
@@ -33,7 +31,7 @@ def read_held(
     for name, rows in groupby(cursor.fetchall(), key=lambda row: row[:3]):
         certificate = CertificateId(*name)
         try:
-            history = [parse_transition(load(bytes(row[3]))) for row in rows]
+            history = fast_json.parse_transitions([bytes(row[3]) for row in rows])
             found.append((certificate, lifecycle.answer(history, at)))
         except (LedgerError, ValueError) as err:
             raise ProofError("stored-bytes-damaged", f"history of {certificate.number!r}") from err

@@ -74,6 +74,7 @@ class Kept:
     """What readers keep from question to question, of any thread: it is replaced whole."""
 
     def __init__(self) -> None:
+        self.origin: str | None = None  # a database holds one ledger
         self.records: tuple[int, Records] | None = None  # index of the status entry, registry
         self.status: tuple[int, bytes] | None = None  # index of the status entry, the entry
 
@@ -92,7 +93,9 @@ class Reader:
         maps, for one question; Unavailable `not-initialised` before the first one.
         """
         with transaction(self._connection) as cursor:
-            origin = read_origin(cursor)
+            origin = self._kept.origin
+            if origin is None:
+                origin = self._kept.origin = read_origin(cursor)
             cursor.execute(sql("read_published_state"))
             published = cursor.fetchone()
             if published is None:
