@@ -114,7 +114,8 @@ def _ordinary(ledger: StoredLedger) -> list[bytes]:
 
     lines = [
         issued(VALID),
-        later("suspended", VALID, reason_code="insurance-lapsed", time="2025-06-01T00:00:00+08:00"),
+        # as registers write it: in UTC, of a day that began in Chengdu
+        later("suspended", VALID, reason_code="insurance-lapsed", time="2025-05-31T16:00:00Z"),
         later("reinstated", VALID, time="2025-07-01T10:00:00+08:00"),
         issued(EXPIRED, valid_until="2026-01-31+08:00"),
         issued(SUSPENDED),

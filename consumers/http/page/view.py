@@ -141,7 +141,7 @@ def answer_view(
         "matches": [_match(wording, match, names) for match in members.get("matches", ())],
         "facts": [] if refused else _facts(wording, members),
         "grounds": _grounds(wording, members, trust) if looked_at else [],
-        "events": [_event(texts, event, names) for event in events],
+        "events": [_event(wording, event, names) for event in events],
         "checks": checks,
         "summary": wording.say(
             "checks.summary",
@@ -296,8 +296,7 @@ def _heard(wording: Wording, heard: Members) -> str:
     return wording.say("separator").join((last, promise))
 
 
-def _event(texts: Texts, event: Members, names: Mapping[str, Any]) -> View:
-    wording = Wording(texts, offset_minutes(event["time"]))
+def _event(wording: Wording, event: Members, names: Mapping[str, Any]) -> View:
     kind = str(event["event"])
     if kind == _REVOKED:
         kind = f"{_REVOKED}-{event.get('revocation')}"
@@ -372,13 +371,13 @@ def offset_minutes(text: str) -> int:
 
 
 def _offset_of(members: Members, events: Sequence[Members]) -> int:
-    """Where the answer's moments are at home: the offset of the event that decides, of its days, of
-    the last event.
+    """Where the answer's moments are at home: the offset of the certificate's days, else of its
+    events' days, else of its events' times, which registers often write in UTC.
     """
-    certificate = members["certificate"] or {}
-    times_of = [event["time"] for event in reversed(members.get("deciding", ()))]
-    days = [certificate.get("valid_from"), certificate.get("valid_until")]
-    for text in (*times_of, *days, *(event["time"] for event in events[-1:])):
+    deciding = members.get("deciding", ())
+    dated = [members["certificate"] or {}, *events]
+    days = [item.get(name) for item in dated for name in ("valid_from", "valid_until")]
+    for text in (*days, *(event["time"] for event in (*deciding, *events))):
         if text and text[:1].isdigit():
             return offset_minutes(text)
     return 0

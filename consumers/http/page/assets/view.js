@@ -121,7 +121,7 @@ export function answerView(members, texts, language, { asked, names, events, tru
     dispute: disputeText(wording, members),
     facts: refused ? [] : factsView(wording, members),
     grounds: lookedAt ? groundsView(wording, members, trust) : [],
-    events: events.map((event) => eventView(texts, language, event, names)),
+    events: events.map((event) => eventView(wording, event, names)),
     checks,
     summary: wording.say("checks.summary", {
       passed: count("passed"),
@@ -133,11 +133,11 @@ export function answerView(members, texts, language, { asked, names, events, tru
 
 const join = (wording, parts) => parts.join(wording.say("separator"));
 
-/** Where the answer's moments are at home, in minutes east of UTC. */
+/** Where the answer's moments are at home, in minutes east of UTC: see view.py. */
 export function offsetOf({ certificate, deciding }, events) {
-  const moments = (deciding ?? []).map(({ time }) => time).reverse();
-  const known = [...moments, certificate?.valid_from, certificate?.valid_until, events.at(-1)?.time];
-  return offsetMinutes(known.find((text) => text && /^\d/.test(text)));
+  const days = [certificate ?? {}, ...events].flatMap((item) => [item.valid_from, item.valid_until]);
+  const times = [...(deciding ?? []), ...events].map(({ time }) => time);
+  return offsetMinutes([...days, ...times].find((text) => text && /^\d/.test(text)));
 }
 
 function momentText(wording, { at, known_at: knownAt }) {
@@ -241,8 +241,7 @@ function heardText(wording, heard) {
   return join(wording, [last, promise]);
 }
 
-function eventView(texts, language, event, names) {
-  const wording = new Wording(texts, language, offsetMinutes(event.time));
+function eventView(wording, event, names) {
   const kind = event.event === "revoked" ? `revoked-${event.revocation}` : event.event;
   const remarks = [];
   if (event.valid_from || event.valid_until) {
