@@ -206,6 +206,22 @@ def test_a_wrong_clock_is_said_and_not_guessed_at(visit: Visit, site: Site) -> N
         take_picture(page, "file-wrong-clock-en")
 
 
+def test_a_broken_connection_is_said(visit: Visit, site: Site) -> None:
+    data = evidence(site, town.VALID)
+    with visit("en", complaints="ERR_INTERNET_DISCONNECTED") as page:
+        open_start(page)
+        page.context.set_offline(True)
+        choose(page, "taxi.evidence.json", data)
+        assert "The connection was lost" in page.inner_text("#problem")
+        page.context.set_offline(False)
+        open_start(page)
+        choose(page, "taxi.evidence.json", data)
+        assert page.inner_text("h1") == "Valid"
+        value = json.loads(data) | {"extra": 1}
+        choose(page, "extra.json", json.dumps(value, separators=(",", ":")).encode())
+        assert page.locator("section.verdict.refused").count() == 1
+
+
 def test_the_visitors_own_trust_file_counts(visit: Visit, site: Site) -> None:
     data = evidence(site, town.VALID)
     trust = json.loads(site.trust.read_text())

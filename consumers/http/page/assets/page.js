@@ -37,7 +37,9 @@ async function busy(work) {
   try {
     await work();
   } catch (error) {
-    await complain("error.unexpected", { error: String(error?.message ?? error).slice(0, 200) });
+    // a part that does not come, be it a module or an answer, is a TypeError in every browser
+    if (error instanceof TypeError && /fetch|import|load|network/i.test(error.message)) await complain("error.connection");
+    else await complain("error.unexpected", { error: String(error?.message ?? error).slice(0, 200) });
   } finally {
     document.body.removeAttribute("aria-busy");
   }
