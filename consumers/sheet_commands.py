@@ -10,13 +10,14 @@ from typing import Any, Protocol
 from ledger.errors import Conflict, Malformed, ProofError, Unavailable
 from ledger.keys import load_key
 from ledger.question import format_instant
-from ledger.sheet import make_sheet, parse_sheet
+from ledger.sheet import is_said, make_sheet, parse_sheet
 from ledger.verdict import undecided
 
 from .asking import Asked, ask
 from .commands import open_view, write_file
 from .sheet_page import draw_html, draw_pdf, draw_svg, lay_out
 from .verifier import load_trust, now, print_safely, show
+from .words import plain
 
 _DESCRIPTION = """\
 Print what the ledger says of a certificate now on one A4 page, in Chinese and English, with a QR
@@ -81,7 +82,7 @@ def run(args: Any, env: Env) -> int:
             answer, evidence = ask(view, asked, trust, now())
     except (Unavailable, ProofError, Conflict) as err:
         return show(undecided(err.code, err.message), args.json)
-    if evidence is None or answer.refused is not None or answer.tree_size is None:
+    if evidence is None or not is_said(answer):
         return show(answer, args.json)
     qr = make_sheet(evidence, answer, trust, signer)
     items = lay_out(qr, answer, trust)
@@ -100,6 +101,6 @@ def run(args: Any, env: Env) -> int:
     else:
         print_safely(
             f"{args.output}: sheet {statement.reference} says {answer.answer} of "
-            f"{statement.certificate.number} until {until}"
+            f"{plain(statement.certificate.number)} until {until}"
         )
     return 0

@@ -151,7 +151,8 @@ class Examination:
             }
         )
         found: Found | None = None
-        if all(c.result != FAILED for c in checks if c.name != FRESHNESS):
+        trusted = any(c.name == CHECKPOINT and c.result == PASSED for c in checks)
+        if trusted and all(c.result != FAILED for c in checks if c.name != FRESHNESS):
             found = find(evidence, self.bundles, self.ledger_time, self.at)
         answer, reason, why = decide(checks, found)
         certificate = evidence.certificate

@@ -150,6 +150,11 @@ class Sheet:
 # --- making ---
 
 
+def is_said(answer: Answer) -> bool:
+    """Whether a sheet can say an answer: of a certificate that there is, and decided."""
+    return answer.found is not None and answer.reason in _REASONS.get(answer.answer, ())
+
+
 def make_sheet(evidence: Evidence, answer: Answer, trust: Trust, signer: Signer) -> str:
     """The QR code's text for an answer about now that evidence gave when it was checked.
 
@@ -158,7 +163,7 @@ def make_sheet(evidence: Evidence, answer: Answer, trust: Trust, signer: Signer)
     """
     found = answer.found
     at = None if answer.question is None else answer.question.at
-    if found is None or at is None or answer.reason not in _REASONS.get(answer.answer, ()):
+    if found is None or at is None or not is_said(answer):
         raise Refused(
             "evidence-incomplete",
             f"a sheet says valid or not valid, and the answer is {answer.answer}: {answer.reason}",

@@ -93,6 +93,8 @@ def test_a_sheet_is_printed_and_read_by_command_line_and_page(
 def test_what_is_not_printed(env: Env, site: Site) -> None:
     paper = str(env.data / "paper.pdf")
     assert run(env, "sheet", "no-such-number", "-o", paper) == 3
+    which = ("--type", town.OTHER_TYPE, "--issuer", "a")
+    assert run(env, "sheet", "no-such-number", *which, "-o", paper) == 3
     assert run(env, "sheet", town.TWICE, "-o", paper) == 4
     with pytest.raises(Malformed, match="ends in"):
         run(env, "sheet", town.VALID, "-o", str(env.data / "paper.doc"))

@@ -904,6 +904,9 @@ def test_what_cannot_be_checked_here_decides_nothing(monkeypatch: pytest.MonkeyP
     assert found.result == "not-checked"
     assert "cryptography" in found.why
     assert answer.exit == 4
+    assert (answer.tree_size, answer.ledger_time, answer.found) == (None, None, None)
+    no_status = replace(evidence, status=replace(evidence.status, data=b"{}"))
+    assert check(no_status, trust, ledger.now).reason == "signature-unsupported"
 
 
 def test_keys_count_for_their_sizes_only() -> None:

@@ -20,8 +20,9 @@ from ledger.errors import CODES, LedgerError, Malformed
 from ledger.lifecycle import effective
 from ledger.postgres.reader import View
 from ledger.question import is_bare_date, parse_when
+from ledger.sheet import is_said
 from ledger.trust import Trust
-from ledger.verdict import NOT_VALID, VALID, Answer, undecided
+from ledger.verdict import Answer, undecided
 
 from ..database import Database
 from ..problems import log_error
@@ -124,7 +125,7 @@ class Page:
             wording.say("trust.server", origin=wording.foreign(origin)),
         )
         view["evidence"] = told.has_evidence
-        has_sheet = told.answer.answer in (VALID, NOT_VALID) and not moments
+        has_sheet = is_said(told.answer) and not moments
         view["sheet"] = has_sheet and self._sheet_key.signer is not None
         view["file"] = f"{_FILE_NAME.sub('-', given['number'])[:60]}.evidence.json"
         return status, view, []

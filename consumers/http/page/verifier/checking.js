@@ -57,8 +57,8 @@ export class Examination {
       freshness: () => this.#freshness(),
     });
     const counted = checks.every(({ name, result }) => name === "freshness" || result !== "failed");
-    const untrusted = checks.find(({ name }) => name === "checkpoint").result !== "passed";
-    const found = counted && !untrusted
+    const trusted = checks.some(({ name, result }) => name === "checkpoint" && result === "passed");
+    const found = counted && trusted
       ? find(evidence, this.bundles, this.ledgerTime, this.at)
       : null;
     return {
