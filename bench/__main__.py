@@ -1,9 +1,11 @@
 """`python -m bench`: events per second, latency, stage times, the SDK's rate, as tables.
 
-ONLY=bundles-1000,stages picks parts (bundles-1, bundles-32, bundles-1000, stages, maps, audit,
-assess, recalls, sdk, lint), RUNS=5 the number of runs, WORKERS=2 the number of workers, SCALE=0.1
-makes it smaller, JSON=file keeps all numbers. Every run has a ledger of its own in a fresh
-temporary folder, everything (Kafka, PostgreSQL, workers, sequencer, relay, load) on this machine.
+ONLY=bundles-1000,stages picks parts (bundles-1000, bundles-32, small, stages, stages-small,
+tessera, maps, audit, assess, recalls, sdk, lint), RUNS=3 the number of runs (5), WORKERS=2 the
+number of workers, SCALE=0.1 makes it smaller, JSON=file keeps all numbers. `small` sends bundles of
+one event by Faust's worker and by a plain loop over aiokafka; `tessera` measures Tessera's POSIX
+log. Every run has a ledger of its own in a fresh temporary folder, everything (Kafka, PostgreSQL,
+workers, sequencer, relay, load) on this machine.
 """
 
 from __future__ import annotations
@@ -13,30 +15,34 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-from . import assess, audit, end_to_end, lint, maps, recalls, sdk, stages
+from deploy.embedded.supervisor import Program
+from deploy.stack import worker_programs
+
+from . import assess, audit, end_to_end, lint, maps, recalls, sdk, stages, tessera
 from .end_to_end import Paced
 from .town import Plan, plan
 
-# size: bundles, departments, lanes of each, pace for latency
+# size: bundles, departments, lanes of each, paces for latency
 SIZES = {
-    1: (12_000, 50, 1, Paced(200, 10)),
-    32: (2_500, 4, 2, Paced(30, 10)),
-    1000: (220, 4, 2, Paced(2, 10)),
+    32: (2_500, 4, 2, (Paced(30, 10),)),
+    1000: (1_020, 4, 2, (Paced(2, 10),)),
 }
-STAGE_BUNDLES = 32
+SMALL = (12_000, 50, 1, (Paced(10, 20), Paced(1000, 15)))
+TESSERA_WRITERS, TESSERA_SECONDS = (256, 512, 1024, 2048), 10
+STAGE_BUNDLES, SMALL_STAGE_BUNDLES = 32, 3072
 SDK_EVENTS = 50_000
 AUDIT_BUNDLES = 300
 ASSESSMENTS = 2000
 LINT_REQUIREMENTS = 100_000
 RECALLS = 400
 PARTS = (
-    *(f"bundles-{size}" for size in SIZES),
-    *("stages", "maps", "audit", "assess", "recalls", "sdk", "lint"),
+    *("bundles-1000", "bundles-32", "small", "stages", "stages-small", "tessera"),
+    *("maps", "audit", "assess", "recalls", "sdk", "lint"),
 )
 MAP_CERTIFICATES, MAP_BUNDLES = 1_000_000, 200  # in the ledger; in one phase
 
@@ -45,7 +51,7 @@ class Bench:
     """What was asked for, and what was measured."""
 
     def __init__(self, environ: dict[str, str]) -> None:
-        self.runs = int(environ.get("RUNS") or 3)
+        self.runs = int(environ.get("RUNS") or 5)
         self.workers = int(environ.get("WORKERS") or 1)
         self.scale = float(environ.get("SCALE") or 1)
         self.parts = [p for p in (environ.get("ONLY") or ",".join(PARTS)).split(",") if p]
@@ -61,25 +67,58 @@ class Bench:
 
     def end_to_end(self, size: int) -> None:
         """Runs with bundles of one size."""
-        count, departments, lanes, paced = SIZES[size]
-        paced = Paced(paced.per_second, max(1.0, paced.seconds * min(1.0, self.scale * 2)))
-        extra = int(paced.per_second * paced.seconds)
+        count, departments, lanes, paces = SIZES[size]
+        programs = worker_programs(self.workers)
+        self.out.setdefault("bundles", {})[str(size)] = self._runs(
+            size, count, departments, lanes, paces, programs, f"bundles of {size}"
+        )
+
+    def small(self) -> None:
+        """Runs with bundles of one event: by Faust, and by a plain loop that calls the same."""
+        here = {"PYTHONPATH": str(Path(__file__).parents[1])}
+        plain = [
+            Program(p.name, [sys.executable, "-m", "bench.plain_worker"], env=here)
+            if p.name.startswith("worker")
+            else p
+            for p in worker_programs(1)
+        ]
+        found = self.out.setdefault("small", {})
+        for name, programs in (("Faust", worker_programs(1)), ("plain aiokafka", plain)):
+            found[name] = self._runs(1, *SMALL, programs, f"bundles of 1, {name}")
+
+    def _runs(
+        self,
+        size: int,
+        count: int,
+        departments: int,
+        lanes: int,
+        paces: Sequence[Paced],
+        programs: list[Program],
+        title: str,
+    ) -> dict[str, Any]:
+        seconds = min(1.0, self.scale * 2)
+        paces = [Paced(p.per_second, max(1.0, p.seconds * seconds)) for p in paces]
+        extra = sum(paced.bundles for paced in paces)
         made = self.plan(size, int(count * self.scale) + extra, departments, lanes)
         results = []
         for number in range(1, self.runs + 1):
-            name = f"bundles of {size}, run {number} of {self.runs}"
+            name = f"{title}, run {number} of {self.runs}"
             results.append(
-                end_to_end.run(made, paced, self.workers, lambda t, n=name: self.say(f"{n}: {t}"))
+                end_to_end.run(made, paces, programs, lambda t, n=name: self.say(f"{n}: {t}"))
             )
-        rates = [r.rate for r in results]
         self.out["settings"] = results[0].settings
-        self.out.setdefault("bundles", {})[str(size)] = {
+        return {
             "events": results[0].events,
             "mean_line": made.mean_line,
-            "rate": spread(rates),
-            "pace": paced.per_second * size,
-            "latency_p50": spread([r.percentile(50) for r in results]),
-            "latency_p99": spread([r.percentile(99) for r in results]),
+            "rate": spread([r.rate for r in results]),
+            "paced": [
+                {
+                    "pace": paced.per_second * size,
+                    "p50": spread([r.percentile(50, n) for r in results]),
+                    "p99": spread([r.percentile(99, n) for r in results]),
+                }
+                for n, paced in enumerate(paces)
+            ],
             "processes": {
                 name: {
                     "us_per_event": spread(
@@ -91,20 +130,48 @@ class Bench:
             },
         }
 
+    def tessera(self) -> None:
+        """Tessera's log under its own load, entries as long as events are."""
+        length = round(self.plan(1000, 1, 4, 2).mean_line)
+        seconds = max(2.0, TESSERA_SECONDS * min(1.0, self.scale))
+        runs: list[list[tessera.Result]] = []
+        try:
+            for number in range(1, self.runs + 1):
+                name = f"tessera, run {number} of {self.runs}"
+                runs.append(
+                    tessera.run(
+                        length, TESSERA_WRITERS, seconds, lambda t, n=name: self.say(f"{n}: {t}")
+                    )
+                )
+        except tessera.Missing as why:
+            self.out["tessera"] = {"missing": str(why)}
+            return
+        best = max(zip(*runs, strict=True), key=lambda of: median(r.rate for r in of))
+        self.out["tessera"] = {
+            "entry_bytes": length,
+            "writers": best[0].writers,
+            "rate": spread([r.rate for r in best]),
+            "server_us": spread([r.server for r in best]),
+            "load_us": spread([r.load for r in best]),
+        }
+
     def plan(self, size: int, count: int, departments: int, lanes: int) -> Plan:
         """The bundles of one size, made once for all runs."""
         self.say(f"writing {count * size} events for bundles of {size}")
         return plan(size, count, departments, lanes)
 
-    def stages(self) -> None:
-        """The stage times, bundles of 1,000."""
-        made = self.plan(1000, max(8, int(STAGE_BUNDLES * self.scale)), 4, 2)
+    def stages(self, size: int = 1000) -> None:
+        """The stage times per event, of bundles of one size."""
+        if size == 1000:
+            made = self.plan(size, max(8, int(STAGE_BUNDLES * self.scale)), 4, 2)
+        else:
+            made = self.plan(size, max(256, int(SMALL_STAGE_BUNDLES * self.scale)), 50, 1)
         found = []
         for number in range(1, self.runs + 1):
             found.append(stages.run(made))
             total = sum(own for _, own in found[-1].values())
             self.say(f"stages, run {number} of {self.runs}: {total:.1f} µs of Python per event")
-        self.out["stages"] = {
+        self.out.setdefault("stages", {})[str(size)] = {
             name: {
                 "wall_us": spread([f[name][0] for f in found]),
                 "own_us": spread([f[name][1] for f in found]),
@@ -230,39 +297,47 @@ def report(out: dict[str, Any]) -> str:
     )
     if "settings" in out:
         parts.append("PostgreSQL: " + ", ".join(f"{k} {v}" for k, v in out["settings"].items()))
-    if "bundles" in out:
+    measured = {f"{int(size):,}": found for size, found in out.get("bundles", {}).items()}
+    measured |= {f"1, {name}": found for name, found in out.get("small", {}).items()}
+    if measured:
         rows: list[tuple[str, ...]] = [
             ("bundles of", "events/s", "paced at events/s", "receipt median ms", "99 % ms")
         ]
-        for size, found in out["bundles"].items():
-            rows.append(
-                (
-                    f"{int(size):,} ({found['mean_line']:.0f} B/event)",
-                    show(found["rate"], whole),
-                    whole(found["pace"]),
-                    show(found["latency_p50"], lambda s: whole(s * 1000)),
-                    show(found["latency_p99"], lambda s: whole(s * 1000)),
+        for name, found in measured.items():
+            rate = show(found["rate"], whole)
+            title = f"{name} ({found['events']:,} events of {found['mean_line']:.0f} B)"
+            for paced in found["paced"]:
+                rows.append(
+                    (
+                        title,
+                        rate,
+                        whole(paced["pace"]),
+                        show(paced["p50"], lambda s: whole(s * 1000)),
+                        show(paced["p99"], lambda s: whole(s * 1000)),
+                    )
                 )
-            )
+                title = rate = ""
         parts.append(table(rows))
-        for size, found in out["bundles"].items():
-            rows = [(f"bundles of {int(size):,}", "processor µs/event", "peak MB")]
-            total = 0.0
-            for name, cost in found["processes"].items():
-                total += cost["us_per_event"]["median"]
-                if cost["us_per_event"]["max"] >= 0.05:
-                    rows.append((name, show(cost["us_per_event"], tenth), whole(cost["peak_mb"])))
-            rows.append(("all", tenth(total), ""))
-            parts.append(table(rows))
-    if "stages" in out:
-        rows = [("stage, bundles of 1,000", "wall µs/event", "of it Python µs/event")]
-        for name, found in out["stages"].items():
+    if "tessera" in out:
+        parts.append(tessera_report(out))
+    for name, found in measured.items():
+        rows = [(f"bundles of {name}", "processor µs/event", "peak MB")]
+        total = 0.0
+        for process, cost in found["processes"].items():
+            total += cost["us_per_event"]["median"]
+            if cost["us_per_event"]["max"] >= 0.05:
+                rows.append((process, show(cost["us_per_event"], tenth), whole(cost["peak_mb"])))
+        rows.append(("all", tenth(total), ""))
+        parts.append(table(rows))
+    for size, stage in out.get("stages", {}).items():
+        rows = [(f"stage, bundles of {int(size):,}", "wall µs/event", "of it Python µs/event")]
+        for name, found in stage.items():
             rows.append((name, show(found["wall_us"], tenth), show(found["own_us"], tenth)))
         rows.append(
             (
                 "all",
-                tenth(sum(f["wall_us"]["median"] for f in out["stages"].values())),
-                tenth(sum(f["own_us"]["median"] for f in out["stages"].values())),
+                tenth(sum(f["wall_us"]["median"] for f in stage.values())),
+                tenth(sum(f["own_us"]["median"] for f in stage.values())),
             )
         )
         parts.append(table(rows))
@@ -323,27 +398,43 @@ def report(out: dict[str, Any]) -> str:
     return "\n\n".join(parts)
 
 
+def tessera_report(out: dict[str, Any]) -> str:
+    """What Tessera did, and what ours did beside it in the same run."""
+    found = out["tessera"]
+    if "missing" in found:
+        return f"Tessera was not measured: {found['missing']}"
+    said = (
+        f"Tessera's POSIX conformance log under its hammer, {found['entry_bytes']} bytes an entry, "
+        f"{found['writers']} writers (the best number): {show(found['rate'], '{:,.0f}'.format)} "
+        f"entries/s, {show(found['server_us'], '{:.0f}'.format)} µs of processor per entry for the "
+        f"server, {show(found['load_us'], '{:.0f}'.format)} for the load."
+    )
+    rates = {f"bundles of {n}": f["rate"] for n, f in out.get("bundles", {}).items()}
+    rates |= {f"bundles of 1, {n}": f["rate"] for n, f in out.get("small", {}).items()}
+    for name, rate in rates.items():
+        said += f" Ours in {name}: {rate['median'] / found['rate']['median']:.2f} times as many."
+    return said
+
+
 def main() -> None:
     """Measure what was asked for and print it."""
     bench = Bench(dict(os.environ))
+    parts: dict[str, Callable[[], None]] = {
+        "bundles-1000": lambda: bench.end_to_end(1000),
+        "bundles-32": lambda: bench.end_to_end(32),
+        "small": bench.small,
+        "stages": bench.stages,
+        "stages-small": lambda: bench.stages(1),
+        "tessera": bench.tessera,
+        "maps": bench.maps,
+        "audit": bench.audit,
+        "assess": bench.assess,
+        "recalls": bench.recalls,
+        "lint": bench.lint,
+        "sdk": bench.sdk,
+    }
     for part in bench.parts:
-        kind, _, size = part.partition("-")
-        if kind == "bundles":
-            bench.end_to_end(int(size))
-        elif kind == "stages":
-            bench.stages()
-        elif kind == "maps":
-            bench.maps()
-        elif kind == "audit":
-            bench.audit()
-        elif kind == "assess":
-            bench.assess()
-        elif kind == "lint":
-            bench.lint()
-        elif kind == "recalls":
-            bench.recalls()
-        else:
-            bench.sdk()
+        parts[part]()
     bench.out["seconds"] = time.monotonic() - bench.begin
     if os.environ.get("JSON"):
         Path(os.environ["JSON"]).write_text(json.dumps(bench.out, indent=1, ensure_ascii=False))

@@ -16,7 +16,7 @@ from statistics import quantiles
 
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 
-from deploy.stack import worker_programs
+from deploy.embedded.supervisor import Program
 from ledger import topics
 from ledger.kafka_address import client_settings
 from ledger.postgres.connection import transaction
@@ -39,6 +39,11 @@ class Paced:
     per_second: float
     seconds: float
 
+    @property
+    def bundles(self) -> int:
+        """How many bundles that takes."""
+        return max(4, int(self.per_second * self.seconds))
+
 
 @dataclass(frozen=True, slots=True)
 class Result:
@@ -46,7 +51,7 @@ class Result:
 
     events: int
     seconds: float
-    latencies: list[float]  # seconds, paced
+    latencies: list[list[float]]  # seconds, by pace
     costs: dict[str, Cost]
     settings: dict[str, str]
 
@@ -55,9 +60,9 @@ class Result:
         """Events per second, published to proven."""
         return self.events / self.seconds
 
-    def percentile(self, n: int) -> float:
-        """The n-th percentile of the latencies, seconds."""
-        return quantiles(self.latencies, n=100)[n - 1]
+    def percentile(self, n: int, pace: int = 0) -> float:
+        """The n-th percentile of a pace's latencies, seconds."""
+        return quantiles(self.latencies[pace], n=100)[n - 1]
 
 
 class Receipts:
@@ -105,13 +110,14 @@ class Receipts:
         self._consumer.close()
 
 
-def run(plan: Plan, paced: Paced, workers: int, say: Say) -> Result:
-    """One run on a fresh ledger, its counts checked."""
-    with fresh_ledger(plan.departments, plan.lanes, worker_programs(workers)) as ledger:
-        extra = max(4, int(paced.per_second * paced.seconds))
-        whole = ledger.sign(plan.bundles)
-        measured, later = whole[:-extra], whole[-extra:]
-        del whole
+def run(plan: Plan, paces: Sequence[Paced], programs: Sequence[Program], say: Say) -> Result:
+    """One run on a fresh ledger, its counts checked; the last bundles of the plan are the paced."""
+    with fresh_ledger(plan.departments, plan.lanes, programs) as ledger:
+        measured = ledger.sign(plan.bundles)
+        later: list[list[Signed]] = []
+        for paced in reversed(paces):
+            later.insert(0, measured[-paced.bundles :])
+            del measured[-paced.bundles :]
         say("ledger is up, bundles are signed")
         producer = KafkaProducer(
             **client_settings(ledger.settings.kafka),
@@ -126,22 +132,24 @@ def run(plan: Plan, paced: Paced, workers: int, say: Say) -> Result:
             warm = max(1, len(measured) // 50)
             send(producer, measured[:warm])
             receipts.wait_for(measured[:warm])
-            programs = {
+            pids = {
                 name: program["pid"] for name, program in ledger.stack.status()["programs"].items()
             }
-            before = costs(programs, ledger.connection)
+            before = costs(pids, ledger.connection)
             begin = time.time()
             send(producer, measured[warm:])
             sent = time.time()
             end = published(ledger, len(measured))
-            after = costs(programs, ledger.connection)
+            after = costs(pids, ledger.connection)
             receipts.wait_for(measured)
             events = sum(r.events for r in measured[warm:])
             say(
                 f"{events} events sent in {sent - begin:.1f} s, proven in {end - begin:.1f} s: "
                 f"{events / (end - begin):.0f}/s"
             )
-            latencies = _pace(producer, receipts, later, paced)
+            latencies = []
+            for paced, records in zip(paces, later, strict=True):
+                latencies.append(_pace(producer, receipts, records, paced))
             _check_counts(ledger, plan)
             return Result(events, end - begin, latencies, spent(before, after), _settings(ledger))
         finally:

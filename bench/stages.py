@@ -28,7 +28,7 @@ from streams.signing import KeyRing
 from .ledgers import fresh_ledger, unwitnessed
 from .town import Plan
 
-PER_TURN = 8  # bundles
+EVENTS_PER_TURN, BUNDLES_PER_TURN = 8000, 128  # at most
 
 # stage: what is timed; a stage inside another is taken off the outer one
 _TIMED: dict[str, tuple[Any, str]] = {
@@ -101,11 +101,12 @@ def run(plan: Plan, around: Callable[[], Any] | None = None) -> dict[str, tuple[
             Sequencing(connect(settings.postgres, "relay")), make_producer(settings.kafka, "relay")
         )
         clock = Clock()
+        per_turn = max(1, min(EVENTS_PER_TURN // plan.size, BUNDLES_PER_TURN))
         with clock.running(), around() if around else _nothing():
-            for first in range(0, len(signed), PER_TURN):
+            for first in range(0, len(signed), per_turn):
                 batch: list[Checked] = [
                     store.open(Fetched(0, first + number, record.value))
-                    for number, record in enumerate(signed[first : first + PER_TURN])
+                    for number, record in enumerate(signed[first : first + per_turn])
                 ]
                 done = store.apply(topic_id, batch)
                 if done.refused or done.outcomes != {"logged": len(batch)}:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import struct
+from hashlib import sha256
 from typing import Any
 
 from psycopg2.extensions import connection as Connection
@@ -44,6 +45,7 @@ class Maps:
         self._maps = {kind: StatusMap(kind) for kind in KINDS}
         self._pending: list[tuple[bytes, bytes]] = []
         self._heads: dict[bytes, MapHead] | None = None
+        self._checked: dict[int, bytes] = {}  # by index, what `read` held against its entry
 
     @property
     def records(self) -> int:
@@ -83,9 +85,16 @@ class Maps:
                 break
             lists = None if deltas[0] is None else (bytes(deltas[0]), bytes(deltas[1]))
             check_deltas(index, bytes(data), lists, secret)
+            if lists is not None:
+                self._checked[index] = _digest(bytes(data), lists)
             self.take(index, bytes(data), lists)
         if self.size < end:
             raise ProofError("stored-bytes-damaged", f"entry {self.size} is missing")
+
+    def has_checked(self, index: int, entry: bytes, deltas: tuple[bytes, bytes] | None) -> bool:
+        """Whether `read` held these very bytes against each other; asked once, before `take`."""
+        known = self._checked.pop(index, None)
+        return deltas is not None and known == _digest(entry, deltas)
 
     def catch_up(self, connection: Connection, end: int) -> None:
         """Take in the entries below `end`, which are committed."""
@@ -119,7 +128,8 @@ class Maps:
         }
 
     def settle(self) -> None:
-        """The changed tiles are stored."""
+        """The changed tiles are stored; everything below was read back."""
+        self._checked.clear()
         for folded in self._maps.values():
             folded.settle()
 
@@ -166,6 +176,10 @@ class Maps:
             cursor.execute(sql("read_map_tiles"), {"kind": kind.decode(), "log_index": index})
             found.update({(kind, level, n): bytes(data) for level, n, data in cursor.fetchall()})
         return found
+
+
+def _digest(entry: bytes, deltas: tuple[bytes, bytes]) -> bytes:
+    return sha256(b"".join(sha256(part).digest() for part in (entry, *deltas))).digest()
 
 
 def _parse(index: int, entry: bytes) -> dict[str, Any]:

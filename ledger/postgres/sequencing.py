@@ -178,7 +178,8 @@ class Sequencing:
                 raise ProofError("stored-bytes-damaged", f"entries from {first} are not all there")
             for index, data in entries:
                 entry, changed = bytes(data), deltas.get(index)
-                leaf = check_stored(index, entry, lines.get(index, []), changed, secret)
+                known = maps is not None and maps.has_checked(index, entry, changed)
+                leaf = check_stored(index, entry, lines.get(index, []), changed, secret, known)
                 if maps is not None:
                     maps.take(index, entry, changed)
                 yield leaf

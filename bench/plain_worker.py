@@ -1,0 +1,55 @@
+"""`python -m bench.plain_worker`: the worker's own handler under a plain aiokafka loop.
+
+What Faust costs is the difference. For measuring alone: it takes all partitions, does not watch the
+topic and leaves skipped offsets to Faust's consumer, of which the bench makes none.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+from ledger import topics
+from ledger.kafka_address import client_settings
+from ledger.postgres.store import Fetched
+from streams.app import BATCH, Pipeline
+from streams.intake import Intake
+from streams.settings import Settings
+from streams.worker import GARBAGE_THRESHOLD
+
+
+async def work(settings: Settings) -> None:
+    """Take batches for ever."""
+    intake = Intake(settings)
+    pipeline = Pipeline(intake)
+    consumer = AIOKafkaConsumer(
+        **client_settings(settings.kafka),
+        enable_auto_commit=False,
+        isolation_level="read_committed",
+        max_partition_fetch_bytes=2 * 1024 * 1024,
+    )
+    await consumer.start()
+    found = await pipeline.positions(set(intake.partitions))
+    places = {number: TopicPartition(topics.EVENTS, number) for number in intake.partitions}
+    consumer.assign(list(places.values()))
+    for number, offset in found.items():
+        consumer.seek(places[number], offset)
+    while True:
+        batches = await consumer.getmany(timeout_ms=100, max_records=4 * BATCH)
+        records = [
+            Fetched(record.partition, record.offset, record.value)
+            for batch in batches.values()
+            for record in batch
+        ]
+        if records:
+            await pipeline.take(records)
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.WARNING)
+    gc.freeze()
+    gc.set_threshold(GARBAGE_THRESHOLD, 10, 10)
+    asyncio.run(work(Settings.from_environment()))
