@@ -19,7 +19,9 @@ from tests import altered_evidence as altered
 from tests import page_ledger as town
 from tests.browser.conftest import INSECURE_HOST, Site
 from tests.browser_verifier import VERIFIER
+from tests.ed25519_edges import edge_cases, is_good, published_cases
 from tests.unit.test_browser_evidence import answer, task
+from tests.unit.test_browser_verifier import signature_task
 
 ROOT = Path(__file__).resolve().parents[2]
 PERFORM = """async ([tasks, verifier, performer]) => {
@@ -64,6 +66,13 @@ def some_cases() -> list[altered.Case]:
     true = list(altered.true_cases(altered.make_town()))
     rng = random.Random("browser")
     return true[::3] + [altered.alter(rng, rng.choice(true)) for _ in range(80)]
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", INSECURE_HOST])
+def test_signatures_have_one_verdict(chromium: Browser, files: int, host: str) -> None:
+    cases = [*(case for case, _ in published_cases()), *edge_cases()]
+    found = perform(chromium, f"http://{host}:{files}", [signature_task(*c) for c in cases])
+    assert [each.get("result", False) for each in found] == [is_good(*case) for case in cases]
 
 
 def test_a_browser_says_what_python_says(chromium: Browser, files: int) -> None:

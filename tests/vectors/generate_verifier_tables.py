@@ -75,7 +75,6 @@ def tables() -> dict[str, Any]:
         "MAX_CORRECTABLE": lifecycle.MAX_CORRECTABLE,
         "LINK_TAG": lifecycle._LINK_TAG.decode(),
         "RECORD_TAG": lifecycle.RECORD_TAG.decode(),
-        "HOLDER_TAG": lifecycle._HOLDER_TAG.decode(),
         "ENTRY_FORM": entry.FORM,
         "ENTRY_MEMBERS": {kind: sorted(members) for kind, members in entry._MEMBERS.items()},
         "MAX_ENTRY": entry.MAX_ENTRY,

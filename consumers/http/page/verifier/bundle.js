@@ -1,12 +1,11 @@
 // Bundle notes: ledger/bundle.py.
-import { base64, decodeHash, decodeUtf8 } from "./bytes.js";
+import { base64, decodeHash, decodeUtf8, utf8 } from "./bytes.js";
 import { malformed } from "./errors.js";
 import { checkDepartment } from "./identity.js";
 import { parseDecimal, parseNote } from "./note.js";
 import { BUNDLE_FORM, MAX_EPOCH, MAX_EVENTS, MAX_LANES, MAX_SEQUENCE } from "./tables.js";
 import { repr } from "./text.js";
 import { parseMoment } from "./times.js";
-import { utf8 } from "./bytes.js";
 
 export const bundleKeyName = (origin, department) => `${origin}/department/${department}/bundle`;
 

@@ -149,7 +149,7 @@ export function parseEdited(data) {
 }
 
 /** Throws where a value is not within the profile. */
-export function checkProfile(value, depth = MAX_DEPTH) {
+function checkProfile(value, depth = MAX_DEPTH) {
   if (typeof value === "string") {
     checkText(value);
   } else if (Array.isArray(value)) {

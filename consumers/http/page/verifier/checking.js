@@ -1,8 +1,8 @@
 // The seven named checks of an evidence file, then what its history says: ledger/checking.py.
-import { decodeUtf8, equal, fromHex, hex } from "./bytes.js";
+import { concat, decodeUtf8, equal, fromHex, hex, utf8 } from "./bytes.js";
 import { bundleKeyName, parseBundleNote } from "./bundle.js";
-import { codeAt, makeEntry, mapHeads, parseEntry } from "./entry.js";
-import { attempt, LedgerError, proofError } from "./errors.js";
+import { certificatesMap, codeAt, makeEntry, parseEntry } from "./entry.js";
+import { attempt, LedgerError, proofError, unavailable } from "./errors.js";
 import { parseEvent } from "./event.js";
 import { find, INCOMPLETE, UNCLEAR } from "./finding.js";
 import { laneOf, parseIdentifier } from "./identity.js";
@@ -12,10 +12,9 @@ import { parseCheckpoint, parseNote, parseVkey } from "./note.js";
 import { granted, keyActive, keyName, parseRecord, registrationText, treePlace } from "./registry.js";
 import { checkMembership } from "./statusmap.js";
 import { CHECK_NAMES } from "./tables.js";
-import { byCodePoints, cut, repr, shown as quoted } from "./text.js";
+import { byCodePoints, cut, shown as quoted } from "./text.js";
 import { formatInstant, parseMoment, SECOND } from "./times.js";
 import { check, decide } from "./verdict.js";
-import { concat, utf8 } from "./bytes.js";
 
 const STALE = "checkpoint-stale";
 const SILENT = "issuer-silent";
@@ -375,11 +374,11 @@ export class Examination {
     this.#checkThen();
     this.#checkTimes();
     const record = this.#recordHash();
-    const heads = mapHeads(status);
-    if (heads === null) {
+    const head = certificatesMap(status);
+    if (head === null) {
       throw refuse(`the status entry ${this.evidence.status.index} carries no maps`);
     }
-    const { k, root } = heads.C;
+    const { k, root } = head;
     try {
       checkMembership(root, "C", k, key, record, bucket);
     } catch (error) {
@@ -568,11 +567,11 @@ export async function judge(examine) {
 }
 
 /** Check 4, of the signed checkpoint of evidence of the ledger `origin`. */
-export async function judgeCheckpoint(origin, { note }, evidence, trust) {
+async function judgeCheckpoint(origin, { note }, evidence, trust) {
   let told;
   try {
     told = await trust.checkCheckpoint(evidence.checkpoint);
-    if (!told.signed) throw new LedgerError("Unavailable", "signature-unsupported");
+    if (!told.signed) throw unavailable("signature-unsupported");
   } catch (error) {
     if (!(error instanceof LedgerError) || error.kind !== "Unavailable") throw error;
     return check("checkpoint", "not-checked", UNCHECKED, {}, error.code);
@@ -616,7 +615,7 @@ export async function judgeCheckpoint(origin, { note }, evidence, trust) {
 }
 
 /** Throws unless the records are in the registry of `size` records under a status entry. */
-export function checkRecords(records, size, status) {
+function checkRecords(records, size, status) {
   const root = fromHex(status.registry_root);
   for (const { index, data, path } of records) {
     checkInclusion(leafHash(data), index, size, path, root);
@@ -675,7 +674,7 @@ function checkLogged({ index, data, path }, { size, root }) {
 }
 
 /** The checkpoint's last leaf, which must be a status entry that reflects all before it. */
-export function readStatusEntry(told, checkpoint) {
+function readStatusEntry(told, checkpoint) {
   const { index } = told;
   const entry = parseEntry(told.value, told.data.length);
   if (entry.kind !== "status") throw refuse(`entry ${index} is no status entry`);

@@ -34,11 +34,11 @@ export function makeEntry(kind, time, members) {
   return { value, data };
 }
 
-/** {k, root} of the certificates' and the holders' map in a status entry, null without maps. */
-export function mapHeads(status) {
+/** {k, root} of the certificates' map in a status entry, null without maps. */
+export function certificatesMap(status) {
   if (!has(status, "certificates_map")) return null;
-  const head = ({ k, root }) => ({ k, root: fromHex(root) });
-  return { C: head(status.certificates_map), H: head(status.holders_map) };
+  const { k, root } = status.certificates_map;
+  return { k, root: fromHex(root) };
 }
 
 function check(value) {

@@ -76,7 +76,7 @@ export function parseIdentifier(text) {
 }
 
 /** The ISO 7064 MOD 37,36 check character over digits and capitals. */
-export function checkCharacter(payload) {
+function checkCharacter(payload) {
   let value = 36;
   for (const char of payload) {
     value = (value + ALPHABET.indexOf(char)) % 36 || 36;

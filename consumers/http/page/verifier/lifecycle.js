@@ -4,7 +4,7 @@ import { bigEndian, concat, hex, sha256, utf8 } from "./bytes.js";
 import { has, isObject, print } from "./canonical.js";
 import { LedgerError, malformed, proofError, refused } from "./errors.js";
 import {
-  CORRECTIONS, ENDS, HOLDER_TAG, LINK_TAG, MAX_CORRECTABLE, NEEDED_OF_TRANSITION, RECORD_TAG,
+  CORRECTIONS, ENDS, LINK_TAG, MAX_CORRECTABLE, NEEDED_OF_TRANSITION, RECORD_TAG,
   REVOCATION_KINDS, STATE_ACTS, TABLE, TRANSITION_MEMBERS, VERSION_ACTS,
 } from "./tables.js";
 import { dayEnd, dayStart, parseMoment } from "./times.js";
@@ -80,14 +80,6 @@ function startOf(t) {
 /** The next link of a certificate's history; the first `previous` is its map key. */
 export const link = (previous, index, position, lineHash, transition) =>
   sha256(utf8(LINK_TAG), previous, placeOf(index, position), lineHash, utf8(print(transition)));
-
-/** The next link of a holder's record for one act. */
-export const holderLink = (previous, bound, certificate, index, position) =>
-  sha256(utf8(HOLDER_TAG), previous, [bound ? 1 : 0], certificate, placeOf(index, position));
-
-/** What the status map keeps of a holder. */
-export const holderRecordHash = (count, last) =>
-  sha256(utf8(`${HOLDER_TAG}record`), bigEndian(count, 8), last);
 
 const placeOf = (index, position) => concat(bigEndian(index, 8), bigEndian(position, 4));
 

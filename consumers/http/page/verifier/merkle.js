@@ -70,50 +70,6 @@ export function splitPaths(leaves, size, joined) {
   return paths;
 }
 
-/** Throws unless the tree of `old` leaves is a prefix of the one of `size` (section 2.1.4.2). */
-export function checkConsistency(old, size, proof, oldRoot, root) {
-  checkHashes([oldRoot, root, ...proof]);
-  let fn = BigInt(old) - 1n;
-  let sn = BigInt(size) - 1n;
-  if (fn < 0n || fn > sn) {
-    throw proofError("proof-failed", `no consistency from size ${old} to size ${size}`);
-  }
-  if (fn === sn) {
-    if (proof.length) throw proofError("proof-failed", "equal sizes need an empty proof");
-    if (!equal(oldRoot, root)) {
-      throw proofError("proof-failed", "equal sizes with different roots");
-    }
-    return;
-  }
-  const path = (BigInt(old) & fn) === 0n ? [oldRoot, ...proof] : proof;
-  if (!path.length) throw proofError("proof-failed", "the consistency proof is empty");
-  while (fn & 1n) {
-    fn >>= 1n;
-    sn >>= 1n;
-  }
-  let first = path[0];
-  let second = path[0];
-  for (const sibling of path.slice(1)) {
-    if (sn === 0n) throw proofError("proof-failed", "the consistency proof is too long");
-    if (fn & 1n || fn === sn) {
-      first = nodeHash(sibling, first);
-      second = nodeHash(sibling, second);
-      while (fn && !(fn & 1n)) {
-        fn >>= 1n;
-        sn >>= 1n;
-      }
-    } else {
-      second = nodeHash(second, sibling);
-    }
-    fn >>= 1n;
-    sn >>= 1n;
-  }
-  if (sn) throw proofError("proof-failed", "the consistency proof is too short");
-  if (!equal(first, oldRoot) || !equal(second, root)) {
-    throw proofError("proof-failed", "the consistency proof leads to another root");
-  }
-}
-
 function checkHashes(hashes) {
   if (hashes.some((hash) => hash.length !== 32)) {
     throw proofError("proof-failed", "a hash is not 32 bytes long");

@@ -25,7 +25,6 @@ export const NEEDED_OF_TRANSITION = ["event", "id", "by", "key", "time", "versio
 export const MAX_CORRECTABLE = 256;
 export const LINK_TAG = "certledger link v1\n";
 export const RECORD_TAG = "certledger record v1\n";
-export const HOLDER_TAG = "certledger holder v1\n";
 export const ENTRY_FORM = "certledger entry v1";
 export const ENTRY_MEMBERS = {"genesis": ["checkpoint_vkey", "operator_vkey", "origin"], "bundle": ["certificates", "holders", "note", "outcome", "source"], "registry": ["note"], "status": ["reflects", "registry_root"], "equivocation": ["conflicts_with", "note", "source"]};
 export const MAX_ENTRY = 65535;

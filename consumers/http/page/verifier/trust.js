@@ -1,7 +1,7 @@
 // The trust file and the witnesses' policies in it: ledger/trust.py, checkpoint_keys.py, policy.py.
 import { fromHex, utf8 } from "./bytes.js";
 import { has, hasMembers, isCount, isObject, parseEdited, under } from "./canonical.js";
-import { LedgerError, malformed, proofError } from "./errors.js";
+import { LedgerError, malformed, proofError, unavailable } from "./errors.js";
 import { parseCheckpoint, parseCheckpointKey, parseCosignerKey, parseDecimal, parseVkey, readTime } from "./note.js";
 import { MAX_KEYS, MAX_POLICY, MAX_POLICY_LINES, MAX_TRUST, TRUST_FORM, TRUST_MEMBERS, TRUST_OPTIONAL } from "./tables.js";
 import { repr, shown } from "./text.js";
@@ -311,7 +311,7 @@ class Policy {
     if (!this.isMet([...found.keys()])) {
       const claimed = this.witnesses.filter(({ key }) => unchecked.includes(key));
       if (this.isMet([...found.keys(), ...claimed.map(({ name }) => name)])) {
-        throw new LedgerError("Unavailable", "signature-unsupported");
+        throw unavailable("signature-unsupported");
       }
       throw proofError(
         "checkpoint-refused",
