@@ -279,6 +279,10 @@ def test_witnesses_and_ml_dsa() -> None:
     for kept in (found.cosigned[:2], found.cosigned[1:]):
         stripped = sheet.format_sheet(replace(found, cosigned=kept))
         assert look(stripped, said).reason == verdict.REFUSED
+    # who stole the sheet key makes up a time; the witnesses' he cannot
+    times_to_come = {"ledger_time": town().now + 2 * DAY, "holds_until": town().now + 3 * DAY}
+    stolen = look(resigned(text, **times_to_come), said, later=2 * DAY)
+    assert (stolen.answer, stolen.reason) == (verdict.CANNOT_DECIDE, "witness-times-disagree")
     alone = trust(keys=keys[1:])
     assert look(text, alone).reason == "signature-unsupported"
 
