@@ -2,7 +2,8 @@
 test says and, the follower, lives by the clock that a test says.
 
 The file `crash` in the data folder names a step and how often it is passed before the kill; it is
-gone when the kill has happened, so that the next start lives. The file `clock` has the seconds by
+gone when the kill has happened, so that the next start lives. The file `freeze` names a step at
+which the process is stopped in the same way, not killed. The file `clock` has the seconds by
 which the follower's clock is ahead.
 """
 
@@ -22,8 +23,12 @@ from streams import follower, relay, sequencer, worker
 
 
 def step(name: str) -> None:
-    """Die here when it is this step's turn."""
-    path = Path(os.environ["CERTLEDGER_DATA"]) / "crash"
+    """Die or freeze here when it is this step's turn."""
+    for file, number in (("crash", signal.SIGKILL), ("freeze", signal.SIGSTOP)):
+        _meet(name, Path(os.environ["CERTLEDGER_DATA"]) / file, number)
+
+
+def _meet(name: str, path: Path, number: signal.Signals) -> None:
     try:
         wanted, _, left = path.read_text().partition(":")
     except FileNotFoundError:
@@ -34,7 +39,7 @@ def step(name: str) -> None:
         path.write_text(f"{name}:{int(left) - 1}")
         return
     path.unlink()
-    os.kill(os.getpid(), signal.SIGKILL)
+    os.kill(os.getpid(), number)
 
 
 def run_worker() -> None:

@@ -119,6 +119,10 @@ class RunningStack:
         """Have a program die at a step; see `tests.crashing`."""
         (self.data / "crash").write_text(f"{step}:{times}")
 
+    def freeze_at(self, step: str) -> None:
+        """Have a program stop at a step, until SIGCONT."""
+        (self.data / "freeze").write_text(f"{step}:1")
+
     def set_clock(self, ahead: int) -> None:
         """Have the follower's clock be so many seconds ahead."""
         path = self.data / "clock.new"
@@ -128,7 +132,7 @@ class RunningStack:
     def wait_for_crash(self, seconds: float = 30) -> float:
         """When the program died."""
         end = time.monotonic() + seconds
-        while (self.data / "crash").exists():
+        while (self.data / "crash").exists() or (self.data / "freeze").exists():
             assert time.monotonic() < end, "the step was not reached"
             time.sleep(0.01)
         return time.monotonic()
