@@ -157,7 +157,7 @@ def test_records_that_the_topic_lost_stop_the_worker_and_are_named(
         sent = department.send(record).get(10)
         department.producer.send(topics.EVENTS, value=b"behind it", partition=sent.partition)
         department.producer.flush()
-        admin = KafkaAdminClient(bootstrap_servers=stack.kafka)
+        admin = KafkaAdminClient(**client_settings(stack.kafka))
         admin.delete_records({TopicPartition(topics.EVENTS, sent.partition): sent.offset + 1})
         admin.close()
         ends = {n: len(stack.log(n)) for n in ("worker-1", "worker-2")}
