@@ -19,6 +19,7 @@ from kafka.admin import KafkaAdminClient
 
 from deploy.embedded import postgres
 from ledger import topics
+from ledger.kafka_address import client_settings
 from tests import world
 from tests.running_stack import ROOT, Department, Load, RunningStack, wait_until
 
