@@ -144,9 +144,10 @@ def _not_found(
         why = f"looked up as {looked.number!r}"
         if count > 1:
             why += f" under {count} types and issuers; --type and --issuer give evidence to keep"
-        if silent:
-            why += f"; too long silent to be sure of: {', '.join(sorted(map(str, silent)))}"
-        answer = replace(answer, why=why)
+        unheard = tuple(sorted(map(str, silent)))
+        if unheard:
+            why += f"; too long silent to be sure of: {', '.join(unheard)}"
+        answer = replace(answer, why=why, unheard=unheard)
     if count > 1:
         answer = replace(answer, type_code=None, issuer=None, number=looked.number)
     return replace(answer, **said), made[0] if count == 1 else None

@@ -133,6 +133,7 @@ class Answer:
     issuer_freshness: Mapping[str, Any] | None = None
     matches: tuple[Mapping[str, str], ...] = ()  # when several certificates match
     near_misses: tuple[Mapping[str, str], ...] = ()  # when none does
+    unheard: tuple[str, ...] = ()  # issuers too long silent for an absence at them to count
     looked_up: str | None = None  # the number or identifier as it was looked up
     notes: tuple[str, ...] = ()  # how the question was understood
 
@@ -191,6 +192,8 @@ class Answer:
             value["matches"] = [dict(m) for m in self.matches]
         if self.near_misses:
             value["near_misses"] = [dict(m) for m in self.near_misses]
+        if self.unheard:
+            value["unheard"] = list(self.unheard)
         return value
 
     def _certificate(self) -> dict[str, Any] | None:

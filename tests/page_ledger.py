@@ -56,8 +56,10 @@ def make_page_ledger(url: str, folder: Path) -> tuple[StoredLedger, Path]:
         },
         world.registry_signer("a"),
     )
+    registrar.add_department("quiet")  # may issue, and never signs anything
     grants = (
         ("a", world.ALL_ACTS, "own"),
+        ("quiet", ["issued"], "own"),
         ("b", ["revoked", "transferred-in"], "any"),
         ("hostile", world.ALL_ACTS, "own"),
     )

@@ -114,6 +114,7 @@ _SCHEMAS: dict[str, Any] = {
                 "known_since": _MOMENT,
                 "matches": {"type": "array", "items": _ref("CertificateId")},
                 "near_misses": {"type": "array", "items": {"type": "object"}},
+                "unheard": {"type": "array", "items": {"type": "string"}},
             },
         ),
         "description": "What the ledger says. Without evidence it is this server's own word.",

@@ -120,6 +120,9 @@ def test_near_misses_and_namesakes_are_one_click_away(visit: Visit) -> None:
     with visit("en", java_script_enabled=False) as page:
         page.goto(f"/?number={quote(town.VALID[:-1] + '8')}")
         assert page.inner_text("h1") == "Not found"
+        said = page.inner_text(".next")
+        assert "to be sure that there is none: Department quiet (quiet)" in said
+        assert "name the type and the issuer above" in said
         page.get_by_role("link", name=town.VALID).click()
         assert page.inner_text("h1") == "Valid"
         page.goto(f"/?number={town.IDENTIFIER[:-1]}X")

@@ -307,6 +307,7 @@ def tell(view: View, asked: Asked, trust: Trust, now: int) -> Told:
                 }
             )
     wanted = {f"department/{event['by']}" for event in events}
+    wanted |= {f"department/{code}" for code in answer.unheard}
     for match in answer.matches:
         wanted |= {f"type/{match['type']}", f"department/{match['issuer']}"}
     records = view.records()

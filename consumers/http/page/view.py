@@ -135,7 +135,7 @@ def answer_view(
         "verdict": wording.say(f"verdict.{members['answer']}"),
         "number": wording.foreign((members["certificate"] or {}).get("number") or ""),
         "reason": _reason(wording, members),
-        "next": _next(wording, members, asked),
+        "next": _next(wording, members, asked, names),
         "dispute": _dispute(wording, members),
         "near": [_near(wording, members, near) for near in members.get("near_misses", ())],
         "matches": [_match(wording, match, names) for match in members.get("matches", ())],
@@ -172,7 +172,9 @@ def _reason(wording: Wording, members: Members) -> str:
     return wording.say("separator").join(parts)
 
 
-def _next(wording: Wording, members: Members, asked: Mapping[str, str]) -> list[View]:
+def _next(
+    wording: Wording, members: Members, asked: Mapping[str, str], names: Mapping[str, Any]
+) -> list[View]:
     """What to know and to do now, a sentence each."""
     answer, reason = members["answer"], members["reason"]
     found = [wording.texts.optional(f"next.{reason}")]
@@ -180,6 +182,13 @@ def _next(wording: Wording, members: Members, asked: Mapping[str, str]) -> list[
         ahead = times.parse_moment(asked["at"]) - times.parse_moment(members["ledger_time"])
         if ahead > _JUST * times.SECOND:
             found.append(wording.say("next.ahead"))
+    unheard = [
+        wording.name(names.get(f"department/{code}"), code) for code in members.get("unheard", ())
+    ]
+    if unheard:
+        found.append(wording.say("next.unheard", names=wording.say("decided.join").join(unheard)))
+    if answer == "not-found" and not (members["certificate"] or {}).get("type"):
+        found.append(wording.say("next.absent"))
     if answer == "cannot-decide" and reason not in ("evidence-refused", "ambiguous"):
         found.insert(0, wording.say("next.cannot-decide"))
     return [{"text": text} for text in found if text]
@@ -253,7 +262,7 @@ def _grounds(wording: Wording, members: Members, trust: str) -> list[dict[str, s
     if deciding:
         grounds.append(("decided-by", wording.say("decided.join").join(deciding)))
     heard = members.get("issuer_freshness")
-    if heard is not None:
+    if heard is not None and (members["certificate"] or {}).get("issuer"):
         grounds.append(("heard", _heard(wording, heard)))
     if members["tree_size"] is not None and members["ledger_time"]:
         entries = wording.count("entries", members["tree_size"])

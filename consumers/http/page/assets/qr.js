@@ -1,7 +1,9 @@
 // QR codes in pictures and before the camera, read in the browser: by its own reader where it has
 // one (BarcodeDetector), else by the vendored one.
 
-const SIDES = [1024, 512, 1800]; // pixels of the longer side; small codes need the largest
+const LARGEST = 1200; // pixels of the longer side at the first look
+// Further looks at other sizes: what one misses of a dense code another finds.
+const SCALES = [1, 1.25, 0.75, 1.5, 2, 0.6, 0.4];
 const EVERY = 150; // milliseconds between two looks through the camera
 
 /** Whichever reader there is: from a canvas to the text, null where it finds no code. */
@@ -24,8 +26,8 @@ async function chooseReader() {
   };
 }
 
-function draw(source, width, height, side) {
-  const scale = Math.min(1, side / Math.max(width, height));
+function draw(source, width, height, factor) {
+  const scale = factor * Math.min(1, LARGEST / Math.max(width, height));
   const canvas = document.createElement("canvas");
   canvas.width = Math.max(1, Math.round(width * scale));
   canvas.height = Math.max(1, Math.round(height * scale));
@@ -42,8 +44,8 @@ function draw(source, width, height, side) {
 export async function readPicture(file) {
   const picture = await createImageBitmap(file);
   const read = await chooseReader();
-  for (const side of SIDES) {
-    const text = await read(draw(picture, picture.width, picture.height, side));
+  for (const scale of SCALES) {
+    const text = await read(draw(picture, picture.width, picture.height, scale));
     if (text) return text;
   }
   return null;
@@ -68,9 +70,9 @@ export async function scan(dialog) {
     cancel.onclick = () => dialog.close();
     dialog.showModal();
     await video.play();
-    while (dialog.open && !text) {
+    for (let look = 0; dialog.open && !text; look++) {
       const { videoWidth: width, videoHeight: height } = video;
-      if (width) text = await read(draw(video, width, height, SIDES[0]));
+      if (width) text = await read(draw(video, width, height, SCALES[look % 3]));
       if (!text) await new Promise((resolve) => setTimeout(resolve, EVERY));
     }
   } finally {

@@ -117,7 +117,7 @@ export function answerView(members, texts, language, { asked, names, events, tru
     verdict: wording.say(`verdict.${members.answer}`),
     number: wording.foreign(members.certificate?.number ?? ""),
     reason: reasonText(wording, members),
-    next: nextView(wording, members, asked),
+    next: nextView(wording, members, asked, names),
     dispute: disputeText(wording, members),
     facts: refused ? [] : factsView(wording, members),
     grounds: lookedAt ? groundsView(wording, members, trust) : [],
@@ -156,11 +156,17 @@ function reasonText(wording, { reason, since, certificate }) {
   return join(wording, parts);
 }
 
-function nextView(wording, { answer, reason, ledger_time: ledgerTime }, { at }) {
+function nextView(wording, members, { at }, names) {
+  const { answer, certificate, reason, ledger_time: ledgerTime } = members;
   const found = [wording.optional(`next.${reason}`)];
   if (at && ledgerTime && Date.parse(at) - Date.parse(ledgerTime) > JUST * 1000) {
     found.push(wording.say("next.ahead"));
   }
+  const unheard = (members.unheard ?? []).map((code) => wording.name(names[`department/${code}`], code));
+  if (unheard.length) {
+    found.push(wording.say("next.unheard", { names: unheard.join(wording.say("decided.join")) }));
+  }
+  if (answer === "not-found" && !certificate?.type) found.push(wording.say("next.absent"));
   if (answer === "cannot-decide" && !["evidence-refused", "ambiguous"].includes(reason)) {
     found.unshift(wording.say("next.cannot-decide"));
   }
@@ -207,7 +213,7 @@ function groundsView(wording, members, trust) {
   const deciding = (members.deciding ?? []).map((event) => decidedText(wording, event, members.reason));
   if (deciding.length) grounds.push(["decided-by", deciding.join(wording.say("decided.join"))]);
   const heard = members.issuer_freshness;
-  if (heard) grounds.push(["heard", heardText(wording, heard)]);
+  if (heard && members.certificate?.issuer) grounds.push(["heard", heardText(wording, heard)]);
   if (members.tree_size !== null && members.ledger_time) {
     const entries = wording.count("entries", members.tree_size);
     grounds.push(["as-of", wording.say("as-of", { moment: wording.moment(members.ledger_time), entries })]);
