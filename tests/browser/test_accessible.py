@@ -43,6 +43,24 @@ def test_axe_has_nothing_to_say(visit: Visit, axe: str, language: str, width: in
             assert said == [], path
 
 
+@pytest.mark.parametrize(("language", "width"), [("zh", PHONE), ("en", DESKTOP)])
+def test_axe_has_nothing_to_say_of_services_and_savings(
+    visit: Visit, axe: str, language: str, width: int
+) -> None:
+    with visit(language, width, bypass_csp=True) as page:
+        for path in ("/service", "/savings"):
+            page.goto(path)
+            page.wait_for_selector("h1")
+            page.evaluate(axe)
+            found = page.evaluate(f"axe.run({{ runOnly: {json.dumps(RULES)} }})")
+            assert [item["id"] for item in found["violations"]] == [], path
+        page.goto("/service")
+        page.fill("#holder", "x")
+        page.click("main form button")
+        page.wait_for_selector(".errors a[href='#holder']")
+        assert "x" not in page.url.partition("/service")[2]
+
+
 def test_everything_is_reached_by_the_keyboard(visit: Visit) -> None:
     with visit("en", is_mobile=True, has_touch=True) as page:
         page.goto("/")
