@@ -7,13 +7,19 @@ from typing import Any
 
 import pytest
 
+from consumers.fsck_lines import Beside
 from ledger import canonical, merkle
+from ledger.admission import parse_lines
+from ledger.bundle import format_record, parse_record
 from ledger.entry import parse_entry
 from ledger.errors import LedgerError
+from ledger.event import Event
 from ledger.identity import certificate_key, lane_of
+from ledger.postgres.rows import pack_lines
 from ledger.registry import apply_note
 from ledger.reliance import (
     MAX_CERTIFICATES,
+    Reliance,
     format_recall,
     is_recalled,
     is_reliance,
@@ -388,3 +394,24 @@ def test_the_same_lines_in_another_cut_say_the_same() -> None:
     )  # fmt: skip
     assert first.entries == second.entries
     assert recalls(first.view) == recalls(second.view) != []
+
+
+def test_lines_come_through_the_audits_pipe_as_they_are() -> None:
+    town = Town()
+    lines = [
+        town.event("amended", LICENCE),
+        make_reliance("relied", "1", LICENCE, tree_size=town.size),
+        b"no line",
+        make_reliance("ended", "1"),
+    ]
+    done = town.publish(lines)
+    assert done.index is not None
+    note = parse_entry(town.entries[done.index])["note"].encode()
+    beside = Beside()
+    try:
+        beside.send([(town.entries[done.index], list(enumerate(pack_lines(lines))))])
+        (opened,) = beside.receive()
+    finally:
+        beside.close()
+    assert opened == parse_lines(parse_record(format_record(note, lines)))
+    assert [type(one) for one in opened] == [Event, Reliance, str, Reliance]
