@@ -68,6 +68,7 @@ class Town:
     departments: list[str]
     lanes: int
     seed: int = 1
+    people: int = 60_000
     _certificates: list[_Certificate] = field(default_factory=list)
 
     def write(self) -> Iterator[Written]:
@@ -102,7 +103,7 @@ class Town:
             {
                 "valid_from": f"{first}+08:00",
                 "valid_until": f"{first.replace(year=first.year + draw.choice((3, 4, 5)))}+08:00",
-                "holder_pseudonym": f"1:{_pseudonym(draw.randrange(60_000))}",
+                "holder_pseudonym": f"1:{_pseudonym(draw.randrange(self.people))}",
                 "claims": self._claims(draw),
             },
         )
@@ -190,11 +191,11 @@ class Plan:
 
 
 def bundles(
-    size: int, departments: list[str], lanes: int, seed: int = 1
+    size: int, departments: list[str], lanes: int, seed: int = 1, people: int = 60_000
 ) -> Iterator[tuple[str, int, list[bytes], int]]:
     """For ever (department, lane, exactly `size` lines, how many of them begin a certificate)."""
     opened: dict[tuple[str, int], list[Written]] = {}
-    for written in Town(departments, lanes, seed).write():
+    for written in Town(departments, lanes, seed, people).write():
         lines = opened.setdefault((written.department, written.lane), [])
         lines.append(written)
         if len(lines) == size:
