@@ -12,13 +12,21 @@ from pathlib import Path
 from typing import Any
 
 from consumers.lint_report import format_json, format_sarif, format_text, is_failing
+from consumers.verifier import load_trust
 from deploy.environment import Environment
 from ledger.catalogue import Catalogue, PublicService, parse_catalogue, read_catalogue
+from ledger.demand_evidence import (
+    check_demand,
+    format_demand_evidence,
+    parse_demand_evidence,
+    prove_demand,
+)
 from ledger.errors import Malformed, Refused
 from ledger.lint import ERROR, NOTE, RULES, WARNING, lint, name_of
 from ledger.positions import Positions
 from ledger.postgres.connection import connect
 from ledger.postgres.reader import Reader
+from ledger.question import format_instant
 from ledger.revision import REVISION_CODES, compare
 from ledger.sharing import rank_gains
 from producers.cataloguing import SOURCES, Head, import_catalogue
@@ -112,6 +120,32 @@ def add_commands(commands: Any) -> None:
     show.add_argument("--service", metavar="CODE", help="only this service")
     show.add_argument("--json", action="store_true", help="the file as published, or the list")
     show.set_defaults(run=run_show)
+    prove = _add(
+        verbs,
+        "prove",
+        "write evidence of what a service demanded, from when until when",
+        "Write a file that proves what a service demanded by a published version, and from when\n"
+        "until when that held, to anybody who has the ledger's trust file.",
+        "certledger catalogue prove welfare/town --service birth-grant -o grant.demand.json",
+    )
+    prove.add_argument("name", metavar="DEPARTMENT/CODE")
+    prove.add_argument("--service", required=True, metavar="CODE")
+    prove.add_argument("--version", type=int, help="default: the last one")
+    prove.add_argument("-o", "--output", type=Path, required=True, metavar="FILE")
+    prove.set_defaults(run=run_prove)
+    verify = _add(
+        verbs,
+        "verify",
+        "check such a file, offline",
+        "Check a file that `prove` wrote, offline. Exit 0, or 4 when it proves nothing.",
+        "certledger catalogue verify grant.demand.json --trust trust.json",
+    )
+    verify.add_argument("file", type=Path)
+    verify.add_argument(
+        "--trust", type=Path, metavar="FILE", help="what to trust (default: the stack's trust.json)"
+    )
+    verify.add_argument("--json", action="store_true", help="what is proven, as JSON")
+    verify.set_defaults(run=run_verify)
     linting = _add(
         verbs,
         "lint",
@@ -273,6 +307,44 @@ def run_publish(args: argparse.Namespace, env: Environment) -> int:
         registration.close()
     said = "is published already" if index is None else f"is published at log index {index}"
     print(f"{made.record_name} version {made.version} {said}; root {made.root.hex()}")
+    return 0
+
+
+def run_prove(args: argparse.Namespace, env: Environment) -> int:
+    """certledger catalogue prove"""
+    connection = connect(env.postgres_url, "catalogue")
+    try:
+        with Reader(connection).open() as view:
+            made, _ = view.catalogue(args.name.removeprefix("catalogue/"), args.version)
+            evidence = prove_demand(view, made, args.service)
+    finally:
+        connection.close()
+    try:
+        args.output.write_bytes(format_demand_evidence(evidence) + b"\n")
+    except OSError as err:
+        raise Malformed("usage", f"{args.output}: {err.strerror}") from err
+    print(f"{args.output}: under {evidence.status.index + 1} leaves", file=sys.stderr)
+    return 0
+
+
+def run_verify(args: argparse.Namespace, env: Environment) -> int:
+    """certledger catalogue verify"""
+    evidence = parse_demand_evidence(read_file(args.file))
+    found = check_demand(evidence, load_trust(args.trust or env.trust))
+    since = format_instant(found.since)
+    until = None if found.until is None else format_instant(found.until)
+    if args.json:
+        said = {**asdict(found), "since": since, "until": until}
+        said["ledger_time"] = format_instant(found.ledger_time)
+        print(json.dumps(said, ensure_ascii=False, indent=1))
+        return 0
+    print(
+        f"proven: version {found.version} of {found.catalogue} held from {since} "
+        + (f"until {until}" if until else f"on, as of {format_instant(found.ledger_time)}")
+        + f", under {found.tree_size} leaves",
+        file=sys.stderr,
+    )
+    print(json.dumps(found.service, ensure_ascii=False, indent=1))
     return 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +11,7 @@ from .errors import Malformed
 from .registry import RECORD_FORM, SCOPES
 
 MAX_RECORD = 256 * 1024
+_ROOT = re.compile(r"[0-9a-f]{64}")
 
 
 def parse_record(data: bytes) -> dict[str, Any]:
@@ -76,6 +78,7 @@ def _is_catalogue_versions(value: Any) -> bool:
         and item.keys() == {"version", "root", "size", "from"}
         and _is_count(item["version"])
         and _is_text(item["root"])
+        and _ROOT.fullmatch(item["root"]) is not None
         and _is_count(item["size"])
         and _is_count(item["from"])
         for item in value

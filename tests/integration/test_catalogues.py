@@ -14,7 +14,7 @@ import pytest
 from consumers import fsck
 from deploy import catalogue_commands
 from deploy.registration import Registration
-from ledger import registry
+from ledger import canonical, registry
 from ledger.catalogue import parse_catalogue
 from ledger.entry import parse_entry
 from ledger.errors import LedgerError, ProofError, Unavailable
@@ -22,6 +22,8 @@ from ledger.keys import format_key
 from ledger.note import parse_note
 from ledger.postgres.connection import connect
 from ledger.postgres.reader import Reader
+from ledger.postgres.store import read_genesis
+from ledger.trust import Trust, TrustedKey, format_trust
 from tests import world
 from tests.stored_ledger import StoredLedger, damage
 from tests.unit.test_catalogue import encoded, town
@@ -33,6 +35,10 @@ class Env:
 
     postgres_url: str
     data: Path
+
+    @property
+    def trust(self) -> Path:
+        return self.data / "trust.json"
 
     def registration(self) -> Registration:
         return Registration(self.postgres_url, self.data)
@@ -156,6 +162,61 @@ def test_what_contradicts_the_published_versions_is_refused(
     assert [row[0] for row in ledger.rows("SELECT count(*) FROM catalogue")] == [1]
     ledger.checkpoint()
     ledger.check()
+
+
+def test_what_a_service_demanded_is_proven_offline(
+    env: Env, ledger: StoredLedger, capsys: pytest.CaptureFixture[str]
+) -> None:
+    connection = connect(ledger.url, "test")
+    trust = Trust(*read_genesis(connection), (TrustedKey(world.CHECKPOINT.key, 0, None),))
+    connection.close()
+    env.trust.write_bytes(format_trust(trust))
+    first = write(env, "1.json", known_town())
+    run(env, "publish", first)
+    root = parse_catalogue(Path(first).read_bytes()).root.hex()
+    ledger.checkpoint()
+    one = str(env.data / "one.json")
+    assert run(env, "prove", "a/town", "--service", "grant", "-o", one) == 0
+    run(env, "publish", write(env, "2.json", known_town(version=2, replaces=root)))
+    ledger.checkpoint()
+    proofs = {}
+    for version in (1, 2):
+        file = str(env.data / f"{version}.demand.json")
+        argv = ["--service", "grant", "--version", str(version), "-o", file]
+        assert run(env, "prove", "a/town", *argv) == 0
+        capsys.readouterr()
+        assert run(env, "verify", file, "--json") == 0
+        proofs[version] = json.loads(capsys.readouterr().out)
+    assert proofs[1]["service"] == known_town()["public_services"][0]
+    assert proofs[1]["until"] == proofs[2]["since"] > proofs[1]["since"]
+    assert proofs[2]["until"] is None
+    assert run(env, "verify", one) == 0, "what was proven before stays proven, as of then"
+    assert " on, as of " in capsys.readouterr().err
+    assert refusal(env, "prove", "a/town", "--service", "x", "-o", one)[0] == "unknown-service"
+
+    whole = (env.data / "1.demand.json").read_bytes()
+    value = json.loads(whole)
+    changes: dict[str, Any] = {
+        "another place": {"service": {**value["service"], "index": 6}},
+        "another version": {"version": 2},
+        "no such version": {"version": 3},
+        "another name": {"catalogue": "a/city"},
+        "the end left out": {"entries": value["entries"][:1]},
+        "another end": {"entries": [value["entries"][0], value["status"]]},
+        "another beginning": {"entries": value["entries"][::-1]},
+        "an older registry": {"record": json.loads(Path(one).read_bytes())["record"]},
+        "another origin": {"origin": "x"},
+        "another ledger's beginning": {"genesis": {"leaf_hash": "A" * 43 + "=", "path": []}},
+    }
+    text = value["service"]["data"]
+    changes["other words"] = {"service": {**value["service"], "data": text.replace("law", "lex")}}
+    for change in changes.values():
+        path = env.data / "bad.json"
+        path.write_bytes(canonical.format({**value, **change}))
+        with pytest.raises(ProofError):
+            run(env, "verify", str(path))
+    (env.data / "bad.json").write_bytes(json.dumps(value).encode())
+    assert refusal(env, "verify", str(env.data / "bad.json"))[0] == "malformed-evidence"
 
 
 def test_a_file_that_is_damaged_or_gone_is_noticed(
