@@ -25,6 +25,7 @@ from deploy import (
     demo,
     registry_commands,
     relying_commands,
+    signer_command,
     stack_commands,
 )
 from deploy.environment import Environment, default_data
@@ -59,6 +60,7 @@ def build_parser() -> argparse.ArgumentParser:
     stack_commands.add_commands(commands)
     demo.add_commands(commands)
     backups.add_commands(commands)
+    signer_command.add_commands(commands)
     registry_commands.add_commands(commands)
     catalogue_commands.add_commands(commands)
     relying_commands.add_commands(commands)

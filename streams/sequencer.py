@@ -28,7 +28,8 @@ from ledger.sequencing import Cadence
 from .ending import exit_with_reason, stop_on_signals
 from .logwriter import LogWriter
 from .settings import Settings
-from .signing import KeyRing
+from .signer import RemoteRing
+from .signing import CheckpointSigner, KeyRing
 from .witnesses import Witnesses
 
 log = logging.getLogger(__name__)
@@ -53,7 +54,7 @@ class Sequencer:
         self,
         store: Sequencing,
         writer: LogWriter,
-        ring: KeyRing,
+        ring: CheckpointSigner,
         witnesses: Witnesses,
         origin: str,
         step: Step = no_step,
@@ -124,9 +125,15 @@ class Sequencer:
             self._told = states
 
     def _sign(self, head: Head) -> None:
-        text = Checkpoint(self._origin, head.size, head.root).text()
+        checkpoint = Checkpoint(self._origin, head.size, head.root)
         keys = required(self._store.checkpoint_keys(), head.size)
-        note = self._ring.sign(text, keys, int(time.time()))
+        note = self._ring.sign_checkpoint(
+            checkpoint,
+            keys,
+            lambda old: merkle.prove_consistency(
+                old, head.size, tiles.subtree_reader(self._store.tile)
+            ),
+        )
         self._step("signed")
         # What was kept before, by an earlier run, is what has left, or will: not this one.
         note = self._store.keep_checkpoint(head.size, note)
@@ -182,9 +189,13 @@ def run(settings: Settings, stop: threading.Event, step: Step = no_step) -> None
     with transaction(connection) as cursor:
         origin = read_origin(cursor)
     store = Sequencing(connection)
-    if settings.passphrase_file is not None:
-        unlock_with(passphrase_in(settings.passphrase_file))
-    ring = KeyRing.of_files(settings.checkpoint_key, settings.cosigner_key)
+    ring: CheckpointSigner
+    if settings.signer is not None:
+        ring = RemoteRing(settings.signer)
+    else:
+        if settings.passphrase_file is not None:
+            unlock_with(passphrase_in(settings.passphrase_file))
+        ring = KeyRing.of_files(settings.checkpoint_key, settings.cosigner_key)
     witnesses = make_witnesses(read_policy(settings.policy), settings.postgres)
     waiting = False
     while not store.lead():

@@ -26,6 +26,7 @@ class Settings:
     group: str
     statuslist_key: Path
     passphrase_file: Path | None  # of encrypted keys
+    signer: Path | None  # the socket of `certledger signer`; None: the keys are in files here
     status_lists_uri: str  # where new status lists are found; empty: by the ledger's origin
 
     @classmethod
@@ -34,7 +35,8 @@ class Settings:
         (default DATA/keys/checkpoint.key), CERTLEDGER_COSIGNER_KEY (DATA/keys/cosigner.key),
         CERTLEDGER_POLICY (DATA/policy), CERTLEDGER_GROUP, CERTLEDGER_STATUSLIST_KEY (default
         DATA/keys/statuslist.key), CERTLEDGER_STATUS_LISTS (a URL, default
-        https://ORIGIN/v1/status-lists), CERTLEDGER_PASSPHRASE_FILE (of encrypted keys).
+        https://ORIGIN/v1/status-lists), CERTLEDGER_PASSPHRASE_FILE (of encrypted keys),
+        CERTLEDGER_SIGNER (the socket of `certledger signer`).
         """
         needed = {
             "CERTLEDGER_KAFKA": "bootstrap servers as HOST:PORT",
@@ -51,6 +53,7 @@ class Settings:
             raise SettingsError("\n".join(problems))
         data = Path(environ["CERTLEDGER_DATA"])
         file = environ.get("CERTLEDGER_PASSPHRASE_FILE")
+        socket = environ.get("CERTLEDGER_SIGNER")
         return cls(
             kafka=environ["CERTLEDGER_KAFKA"],
             postgres=environ["CERTLEDGER_POSTGRES"],
@@ -67,5 +70,6 @@ class Settings:
                 environ.get("CERTLEDGER_STATUSLIST_KEY") or data / "keys" / "statuslist.key"
             ),
             passphrase_file=Path(file) if file else None,
+            signer=Path(socket) if socket else None,
             status_lists_uri=uri,
         )

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Protocol
 
+from ledger.checkpoint import Checkpoint
 from ledger.checkpoint_keys import TrustedKey
 from ledger.cosignature import Cosigner, CosignerKey
 from ledger.errors import Unavailable
@@ -12,6 +15,24 @@ from ledger.keys import load_signer
 from ledger.note import CheckingKey, Signature, Signer, VerifierKey, format_note
 
 NEW, FORMER = ".new", ".old"  # ends of the names of key files while a rotation goes on, and after
+
+
+Prove = Callable[[int], list[bytes]]
+"""The consistency proof from a smaller size to the tree that is to be signed."""
+
+
+class CheckpointSigner(Protocol):
+    """What signs a sequencer's checkpoints: keys in files, or a process that holds them."""
+
+    def known_keys(self, registered: Iterable[TrustedKey]) -> list[CheckingKey]:
+        """Every key that may have signed a checkpoint of this ledger."""
+        ...
+
+    def sign_checkpoint(
+        self, checkpoint: Checkpoint, keys: Iterable[VerifierKey | CosignerKey], prove: Prove
+    ) -> bytes:
+        """The note of a checkpoint, signed by `keys`."""
+        ...
 
 
 class KeyRing:
@@ -41,6 +62,12 @@ class KeyRing:
         found: dict[str, CheckingKey] = {str(k.key): k.key for k in registered}
         found.update({name: signer.key for name, signer in self._signers.items()})
         return list(found.values())
+
+    def sign_checkpoint(
+        self, checkpoint: Checkpoint, keys: Iterable[VerifierKey | CosignerKey], prove: Prove
+    ) -> bytes:
+        """The note of a checkpoint, cosigned now; nothing has to be proven to keys at hand."""
+        return self.sign(checkpoint.text(), keys, int(time.time()))
 
     def sign(self, text: bytes, keys: Iterable[VerifierKey | CosignerKey], seconds: int) -> bytes:
         """The note of a checkpoint's text signed by `keys`, cosigned at `seconds` since 1970.

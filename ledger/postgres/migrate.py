@@ -27,9 +27,11 @@ def migrations() -> list[tuple[int, str, str]]:
 def migrate(connection: Connection) -> list[str]:
     """Apply what is missing; the names of what was applied. Interrupted, it goes on where it was.
 
-    Conflict when the database was migrated by other text than ours.
+    Conflict `registry-conflict` when the database was migrated by other text than ours, or by a
+    later version: nothing is changed then.
     """
     applied = []
+    known = {number for number, _, _ in migrations()}
     with transaction(connection) as cursor:
         # two at once both find no table, and IF NOT EXISTS fails for the second
         cursor.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
@@ -37,6 +39,14 @@ def migrate(connection: Connection) -> list[str]:
             "CREATE TABLE IF NOT EXISTS migration (number integer PRIMARY KEY, name text NOT NULL,"
             " hash text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now())"
         )
+        cursor.execute("SELECT number, name FROM migration ORDER BY number")
+        later = [f"{number} {name}" for number, name in cursor if number not in known]
+        if later:
+            raise Conflict(
+                "registry-conflict",
+                f"this database was migrated by another version of the program ({later[0]}), this "
+                f"one knows migrations up to {max(known)}: start that version, or a later one",
+            )
     for number, name, text in migrations():
         digest = sha256(text.encode()).hexdigest()
         with transaction(connection) as cursor:

@@ -111,6 +111,17 @@ def test_migrations_go_on_where_they_were_interrupted(
     connection.close()
 
 
+def test_a_later_versions_database_is_left_alone(database_url: str) -> None:
+    connection = connect(database_url, "test")
+    migrate(connection)
+    before = catalogue(database_url)
+    query(connection, "INSERT INTO migration (number, name, hash) VALUES (999, 'to_come', 'x')")
+    with pytest.raises(Conflict, match=r"another version of the program \(999 to_come\)"):
+        migrate(connection)
+    connection.close()
+    assert catalogue(database_url) == before
+
+
 def test_two_migrate_at_once(database_url: str) -> None:
     done: list[list[str] | BaseException] = []
 
