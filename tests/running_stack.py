@@ -145,7 +145,7 @@ class RunningStack:
             found = fsck.run(connection, self.kafka, checked=checked)
         finally:
             connection.close()
-        assert found == []
+        assert found == [], found
         return checked
 
 
