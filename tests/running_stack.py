@@ -156,13 +156,7 @@ class Department:
         self.stack = stack
         self.name = name
         self.lanes = stack.registrar.add_department(name, lanes)
-        self.producer: Any = KafkaProducer(
-            **client_settings(stack.kafka),
-            acks="all",
-            max_request_size=MAX_REQUEST,
-            compression_type="lz4",
-        )
-        self.inbox = Inbox(stack.kafka)
+        self._connect()
         self.pending: dict[bytes, tuple[int, bytes]] = {}  # note hash: lane, record
         self.sent_at: dict[bytes, float] = {}
         self.events = 0
@@ -171,6 +165,20 @@ class Department:
     def close(self) -> None:
         self.producer.close(timeout=5)
         self.inbox.close()
+
+    def resume(self, stack: RunningStack) -> None:
+        """Go on with another stack of the same ledger, after `close`."""
+        self.stack = stack
+        self._connect()
+
+    def _connect(self) -> None:
+        self.producer: Any = KafkaProducer(
+            **client_settings(self.stack.kafka),
+            acks="all",
+            max_request_size=MAX_REQUEST,
+            compression_type="lz4",
+        )
+        self.inbox = Inbox(self.stack.kafka)
 
     def event(self, kind: str, number: str, **members: Any) -> bytes:
         self._changes += 1

@@ -143,7 +143,12 @@ def test_backup_and_kafka_give_the_same_ledger_again(data: Path, tmp_path: Path)
             assert found == was
         for name in was.keys() - {"head", "tile"}:
             assert found[name] == was[name], name
+        # and it goes on from there
+        department.resume(stack)
+        department.publish_issued(5)
+        department.settle()
         stack.check()
+        department.close()
         # what the intake topic has let go of cannot be restored, and it is said from where on
         ((partition, offset),) = [(p, o) for _, p, o in said["intake"] if o > 0][:1]
         admin = KafkaAdminClient(**client_settings(stack.kafka))
