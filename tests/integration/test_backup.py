@@ -145,7 +145,9 @@ def test_backup_and_kafka_give_the_same_ledger_again(data: Path, tmp_path: Path)
             assert found[name] == was[name], name
         # and it goes on from there
         department.resume(stack)
-        department.publish_issued(5)
+        department.publish(
+            [department.event("issued", "later"), department.event("issued", "after-1")]
+        )
         department.settle()
         stack.check()
         department.close()
