@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import configparser
 import re
+import subprocess
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +19,7 @@ from consumers.words import REASONS, VERDICTS
 from ledger.event import FIELDS, REVOCATION_KINDS
 from ledger.verdict import NAMES
 
+ROOT = Path(__file__).parents[2]
 # What only a holder's list can say.
 TERMS = r"certledger verify|\.evidence\.json|POST /v1/batch|JSON|PDF"
 OF_HOLDERS = {"all-that-is-bound", "nothing-bound", "listed"}
@@ -134,3 +138,16 @@ def test_whose_language(
     asked: str | None, remembered: str | None, accepted: str, language: str
 ) -> None:
     assert choose_language(asked, remembered, accepted) == language
+
+
+def test_the_package_holds_every_file_of_the_page() -> None:
+    config = configparser.ConfigParser()
+    config.read(ROOT / "setup.cfg")
+    folder = ROOT / "consumers" / "http" / "page"
+    patterns = config["options.package_data"]["consumers.http.page"].split(",")
+    packed = {path for pattern in patterns for path in folder.glob(pattern.strip())}
+    tracked = subprocess.run(
+        ["git", "ls-files", "."], cwd=folder, capture_output=True, text=True, check=True
+    ).stdout.split()
+    for name in tracked:
+        assert name.endswith(".py") or folder / name in packed, name
