@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 
-from hypothesis import HealthCheck, settings
+import pytest
+from hypothesis import HealthCheck, seed, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -12,6 +13,7 @@ from hypothesis.stateful import (
     invariant,
     precondition,
     rule,
+    run_state_machine_as_test,
 )
 
 from ledger import event as events
@@ -312,10 +314,21 @@ class AdmissionMachine(RuleBasedStateMachine):
                 lifecycle.answer(history[:known], times.day_start(day))
 
 
-TestAdmission = AdmissionMachine.TestCase
-TestAdmission.settings = settings(
-    max_examples=60,
-    stateful_step_count=40,
+STEPS = 80
+SIMULATION = settings(
+    max_examples=125,  # times STEPS: 10,000 steps
+    stateful_step_count=STEPS,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
+
+TestAdmission = AdmissionMachine.TestCase
+TestAdmission.settings = SIMULATION
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("number", range(100))
+def test_a_million_steps(number: int) -> None:
+    """10,000 steps of each seed; one that fails is played again alone by `-k million_steps[17]`."""
+    machine = type(f"Seed{number}", (AdmissionMachine,), {})
+    run_state_machine_as_test(seed(number)(machine), settings=settings(SIMULATION, database=None))
