@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import contextlib
 from collections.abc import Callable
+from datetime import UTC
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -12,6 +14,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+import producers
 from ledger import (
     canonical,
     identity,
@@ -43,6 +46,7 @@ from ledger.event import FIELDS, parse_event
 from ledger.fast_events import parse_lines
 from ledger.note import format_note, parse_note, parse_vkey, sign
 from ledger.policy import format_policy, parse_policy
+from ledger.question import parse_when
 from ledger.receipt import (
     Receipts,
     format_lane,
@@ -55,6 +59,8 @@ from ledger.registry import Registry, apply_note, genesis_records
 from ledger.reliance import parse_reliance
 from ledger.statusmap import MapHead
 from ledger.witnessing import format_request, parse_request, parse_size
+from producers import calendars
+from producers.mapping import parse_mapping
 from tests.world import (
     CHECKPOINT,
     CHECKPOINT_KEYS,
@@ -104,6 +110,7 @@ TYPE_NOTE = GOOD_BOOK.note("type/T", type_change([("a", ["issued"], "own")]), OP
 
 PQ = Cosigner(ORIGIN, ML_DSA_44, bytes(32))
 WITNESS = Cosigner("witness.example/w", COSIGNATURE_V1, bytes(32))
+MAPPING = (Path(producers.__file__).parent / "mappings" / "taiwan-fda.json").read_bytes()
 POLICY = f"witness w {WITNESS.key} http://w.example\ngroup g 1 w\nquorum g\n".encode()
 
 
@@ -228,6 +235,13 @@ PARSERS: dict[str, tuple[Callable[[bytes], Any], bytes]] = {
         _same(lambda d: logtopic.format_accounting(logtopic.parse_accounting(d))),
         logtopic.format_accounting([logtopic.Row(3, "fenced", "A" * 22, 0, 1, "fenced", None)]),
     ),
+    "mapping": (_text(parse_mapping), MAPPING),
+    "when": (_text(lambda t: parse_when(t, "Asia/Taipei")), b"2016-12-01"),
+    "calendar day": (_text(lambda t: calendars.parse_day(t, tuple(calendars.DAYS))), b"1051201"),
+    "calendar moment": (
+        _text(lambda t: calendars.parse_moment(t, (calendars.MOMENT, "iso"), UTC)),
+        b"20161201083000",
+    ),
     "trust": (
         trust.parse_trust,
         trust.format_trust(
@@ -271,7 +285,7 @@ def test_the_good_input_is_good(name: str) -> None:
 
 TOLERANT = {  # some of these inputs are what they parse
     "canonical", "message", "misbehaviour", "note", "number", "policy", "proof", "trust",
-    "open_record",
+    "open_record", "mapping", "calendar day",
 }  # fmt: skip
 
 
