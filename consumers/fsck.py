@@ -26,7 +26,7 @@ from ledger.registry import first_keys
 from .fsck_accounting import check_accounting, check_outbox, check_positions
 from .fsck_catalogues import check_catalogues
 from .fsck_fold import Fold
-from .fsck_following import check_following
+from .fsck_following import Histories, check_following
 from .fsck_report import Finding, Report
 from .fsck_topics import Topics, check_topics
 from .fsck_tree import WIDTH, Tree
@@ -70,7 +70,8 @@ def _check(tables: Scan, report: Report, topics: Topics | None) -> None:
     origin, next_index, ledger_time, registry_index, next_outbox = allocation
     keys = _checkpoint_keys(tables, report, origin)
     tree = Tree(tables, report, origin, keys, next_index)
-    fold = Fold(tables, report)
+    histories = Histories()
+    fold = Fold(tables, report, keep=histories.add)
     row = tables.row("scan_last_entry")
     fold.last = -1 if row is None or row[0] is None else row[0]
     if fold.last >= next_index:
@@ -102,7 +103,7 @@ def _check(tables: Scan, report: Report, topics: Topics | None) -> None:
     check_accounting(tables, report, bytes(fold.kinds))
     check_outbox(tables, report, fold.registry, next_outbox)
     check_positions(tables, report, tree.size, next_outbox)
-    check_following(tables, report, origin)
+    check_following(tables, report, origin, histories, fold.tainted)
     check_catalogues(tables, report, fold.registry)
     if topics is not None:
         check_topics(tables, report, topics, fold, tree, keys, next_outbox)

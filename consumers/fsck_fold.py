@@ -7,13 +7,14 @@ that follow from it are passed over instead of being reported as further finding
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from hashlib import sha256
+from typing import Any, NamedTuple
 
 import cramjam
 
-from ledger import admission, canonical, lifecycle, merkle, times
+from ledger import admission, canonical, evidence, lifecycle, merkle, staterow, times
 from ledger import registry as registries
 from ledger.admission import Certificate, DeadLetter, Lane, LoggedBundle, Opened, Recorded, Turn
 from ledger.bundle import AHEAD, Bundle, Header, format_record, note_hash, parse_header
@@ -30,8 +31,8 @@ from ledger.entry import (
     parse_entry,
 )
 from ledger.errors import LedgerError, Refused
-from ledger.event import CORRECTED, Event
-from ledger.identity import certificate_key
+from ledger.event import CORRECTED, Event, parse_event
+from ledger.identity import HEAD
 from ledger.lifecycle import Standing, Transition
 from ledger.note import Note, parse_note
 from ledger.postgres.scan import Row, Scan
@@ -47,6 +48,7 @@ from .fsck_report import Merge, Report
 from .registry_tree import RegistryTree
 
 _PAIR = 64
+LINES_PER_ROW = 128
 _LANE_FIELDS = (
     "epoch",
     "producer",
@@ -56,8 +58,20 @@ _LANE_FIELDS = (
     "signed_at",
     "index",
 )
-# standing, last link, holder, event id and line hash of each event joined, hash of the record
-_Kept = tuple[Standing, bytes, str | None, bytes, bytes]
+_EVENT = 56  # bytes kept of each event: id, line hash, place
+
+
+class _Kept(NamedTuple):
+    """A certificate as the log gives it."""
+
+    key: bytes
+    standing: Standing
+    link: bytes
+    holder: bytes | None
+    events: bytes
+    record: bytes  # its hash
+    names: tuple[str, str]  # type and issuer
+    number_hash: int
 
 
 class Fold:
@@ -69,10 +83,13 @@ class Fold:
         report: Report,
         beside: Beside | None = None,
         make_map: Callable[[str], AnyMap] = Map,
+        keep: Callable[[bytes, int, bytes], None] | None = None,
     ) -> None:
         """`beside`: a process that opens the lines of the next entries, `make_map`: who folds the
-        status maps `C` and `H`.
+        status maps `C` and `H`, `keep`: who is given every admitted transition with its
+        certificate's map key and log index.
         """
+        self._keep_transition = keep
         self._scan, self._report = scan, report
         self._tree = RegistryTree()
         self.kinds = bytearray()  # first letter of each entry's kind, 0 where unknown
@@ -88,23 +105,28 @@ class Fold:
             report.add("delta", "ledger", "the secret that blinds holders' delta roots is missing")
         self.blinding_secret = b"" if secret is None else bytes(secret[0])
         self._index = 0
+        # by the first half of the map key, which is nobody else's
         self._certificates: dict[bytes, _Kept] = {}
-        self._holders: dict[bytes, tuple[int, bytes]] = {}
+        self._names: dict[tuple[str, str], tuple[str, str]] = {}  # each once in memory
+        # by map key: acts, link, SHA-256 over all acts as they are stored
+        self._holders: dict[bytes, tuple[int, bytes, bytes]] = {}
+        self._holder_heads: dict[bytes, bytes] = {}
         # map key of a certificate or holder to the record hash that the log last commits to
         self._tainted: dict[bytes, bytes | None] = {}
         self._lost_lanes: set[tuple[str, int]] = set()
         self._histories: dict[bytes, list[Step]] = {}
         self._snapshots = False
         self._tallies: Counter[str] = Counter()
+        self._signers: dict[int, tuple[str, str]] = {
+            number: (department, key_id) for department, key_id, number in scan.rows("read_signers")
+        }
         self._lines = Lines(self._merge("scan_lines", "lines"), beside)
         self._deltas = self._merge("scan_deltas", "delta")
-        self._transitions = self._merge("scan_transitions", "transition")
-        self._acts = self._merge("scan_holder_acts", "holder-act")
         self.relying = Reliances(
             scan,
             report,
             self._merge,
-            lambda key: self._certificates[key][0].count if key in self._certificates else 0,
+            self._count_of,
             lambda key: self._histories.get(key, ()),
         )
         self._notes = self._merge("scan_lane_notes", "lane-note")
@@ -131,6 +153,11 @@ class Fold:
         return self._tree.registry
 
     @property
+    def tainted(self) -> Container[bytes]:
+        """The map keys of which not everything is known."""
+        return self._tainted
+
+    @property
     def lanes(self) -> dict[tuple[str, int], Lane]:
         """Where the lanes stand."""
         return self._tree.lanes
@@ -147,8 +174,6 @@ class Fold:
         rows = {
             "lines": self._lines.take(index),
             "delta": self._deltas.take(index),
-            "transition": self._transitions.take(index),
-            "holder-act": self._acts.take(index),
             "lane-note": self._notes.take(index),
             "equivocation": self._equivocations.take(index),
             "accounting": self._accounted.take(index),
@@ -293,12 +318,25 @@ class Fold:
         return bool(values)
 
     def _taint(self, rows: Mapping[str, list[Row]]) -> None:
-        for row in (*rows["transition"], *rows["holder-act"]):
-            self._tainted.setdefault(row[2], None)
+        for line in self._readable(rows["lines"]):
+            try:
+                event = parse_event(line, b"")
+            except LedgerError:
+                continue
+            self._tainted.setdefault(event.key, None)
+            if event.holder_key is not None:
+                self._tainted.setdefault(event.holder_key, None)
         for _, certificates, holders in rows["delta"]:
             self._tainted.update(_pairs(certificates))
             self._tainted.update(_pairs(holders))
         self.relying.lose_rows(rows)
+
+    def _readable(self, rows: Sequence[Row]) -> list[bytes]:
+        """The lines of a damaged bundle, where they unpack."""
+        try:
+            return unpack([(row[1], row[2]) for row in rows])
+        except ValueError:
+            return []
 
     # --- bundles ---------------------------------------------------------------------------------
 
@@ -307,7 +345,7 @@ class Fold:
     ) -> set[str]:
         place = f"entry {index}"
         note = value["note"].encode()
-        used = {"lines", "delta", "transition", "holder-act", "lane-note", "accounting"}
+        used = {"lines", "delta", "lane-note", "accounting"}
         used |= self.relying.merges.keys()
         self._check_accounted(place, value["source"], "logged", rows["accounting"])
         try:
@@ -389,7 +427,7 @@ class Fold:
         lines: list[bytes] = []
         bad: list[str] = []
         try:
-            lines = unpack([(chunk, packed) for _, chunk, packed in rows["lines"]])
+            lines = unpack([(row[1], row[2]) for row in rows["lines"]])
         except ValueError as err:
             bad.append(str(err))
         hashes = [merkle.leaf_hash(line) for line in lines]
@@ -398,13 +436,7 @@ class Fold:
         if not bad and len(lines) != header.count:
             bad.append(f"{len(lines)} lines are stored, {header.count} were signed")
         if not bad:
-            wrong = [
-                p
-                for _, p, _, _, _, line_hash, _ in rows["transition"]
-                if p >= len(hashes) or hashes[p] != line_hash
-            ]
-            where = f"line {wrong[0]}: " if len(wrong) == 1 else ""
-            bad.append(f"{where}the event lines do not hash to the root in the bundle's note")
+            bad.append("the event lines do not hash to the root in the bundle's note")
         self._report.add("lines", place, "; ".join(bad))
         return None
 
@@ -472,8 +504,7 @@ class Fold:
             self._name_difference(place, value, logged)
         if self._tainted:
             self._taint_deltas(logged, rows["delta"], bool(passed or wrong))
-        self._compare_transitions(place, logged, rows["transition"])
-        self._compare_acts(place, logged, rows["holder-act"])
+        self._check_signer(place, opened, rows["lines"])
         self.relying.compare(logged, turn.relying, rows)
         self._keep(turn, logged)
         lists = (
@@ -502,6 +533,10 @@ class Fold:
             return self.relying.is_lost(item)
         return isinstance(item, Event) and item.key in self._tainted
 
+    def _count_of(self, key: bytes) -> int:
+        kept = self._certificates.get(key[:HEAD])
+        return 0 if kept is None or kept.key != key else kept.standing.count
+
     def _read_relied(self, item: Reliance) -> None:
         """Read the histories of what a line relies on; one that nobody knows loses the reliance."""
         for key, _, _ in item.certificates:
@@ -512,31 +547,81 @@ class Fold:
 
     def _read_history(self, key: bytes) -> None:
         """Read a history for a correction or a reliance; its links must lead to the fold's own."""
-        kept = self._certificates.get(key)
+        kept = self._certificates.get(key[:HEAD])
         if kept is None:
             return
-        link: bytes = key
-        history: list[Step] = []
+        found: list[evidence.Step] = []
         try:
-            for _, index, position, line_hash, data in self._scan.rows(
-                "scan_history", key=key, before=self._index
-            ):
-                link = lifecycle.link(link, index, position, line_hash, data)
-                t = lifecycle.parse_transition(canonical.loads(data))
-                history.append((index, position, t))
-        except (LedgerError, ValueError):
-            link = b""
-        if link == kept[1]:
-            self._histories[key] = history
+            places = [
+                int.from_bytes(kept.events[at + 48 : at + _EVENT], "big")
+                for at in range(0, len(kept.events), _EVENT)
+            ]
+            found = self._read_steps(places)
+        except (LedgerError, ValueError, LookupError):
+            pass
+        if found and staterow.link_over(key, found) == kept.link:
+            self._histories[key] = [(step.index, step.position, step.transition) for step in found]
         else:
-            self._tainted[key] = None  # the damaged transition was reported at its entry
+            self._tainted[key] = None  # the damaged line was reported at its entry
+
+    def _read_steps(self, places: Sequence[int]) -> list[evidence.Step]:
+        """The steps whose events' lines are at these places."""
+        found = []
+        for place in places:
+            line, signer = self._read_line(*staterow.placed(place))
+            event = parse_event(line, merkle.leaf_hash(line))
+            department, key_id = self._signers[signer]
+            found.append(
+                (place, event.line_hash, lifecycle.make_transition(event, department, key_id, 0))
+            )
+        return staterow.steps(found)
+
+    def _read_line(self, index: int, position: int) -> tuple[bytes, int]:
+        """(event line, number of its signer); ValueError or LookupError where it is not there."""
+        row = self._scan.row("scan_chunk", index=index, chunk=position // LINES_PER_ROW)
+        if row is None:
+            raise LookupError(f"entry {index} lacks line {position}")
+        return unpack([(0, row[0])])[position % LINES_PER_ROW], row[1]
 
     def _keep(self, turn: Turn, logged: LoggedBundle) -> None:
+        events: dict[bytes, bytes] = {}
+        for a in logged.admitted:
+            if self._keep_transition is not None:
+                self._keep_transition(a.key, logged.index, a.transition)
+            events[a.key] = (
+                events.get(a.key, b"")
+                + bytes.fromhex(a.event.id)
+                + a.event.line_hash
+                + staterow.place(logged.index, a.position).to_bytes(8, "big")
+            )
         for key, record in logged.certificates:
-            _, after = turn.certificates[key]
-            ids = b"".join([bytes.fromhex(i) + h for i, h in after.event_ids.items()])
-            self._certificates[key] = (after.standing, after.link, after.holder, ids, record)
-        self._holders.update(turn.holders)
+            item, after = turn.certificates[key]
+            before = self._certificates.get(key[:HEAD])
+            if before is None:
+                names = (item.type_code, item.issuer)
+                names = self._names.setdefault(names, names)
+                number_hash = staterow.number_hash(item.number)
+                earlier = b""
+            else:
+                names, number_hash, earlier = before.names, before.number_hash, before.events
+            self._certificates[key[:HEAD]] = _Kept(
+                key,
+                after.standing,
+                after.link,
+                after.holder,
+                earlier + events[key],
+                record,
+                names,
+                number_hash,
+            )
+        for act in logged.acts:
+            stored = staterow.place(logged.index, act.position) << 1 | act.bound
+            digest = self._holders.get(act.holder, (0, b"", b""))[2]
+            digest = _digest(digest, stored.to_bytes(8, "big"))
+            self._holders[act.holder] = (0, b"", digest)
+            self._holder_heads[act.holder[:HEAD]] = act.holder
+        for key, (acts, link) in turn.holders.items():
+            self._holders[key] = (acts, link, self._holders[key][2])
         for place, lane in turn.lanes.items():
             self._tree.move_lane(place, lane)
         self._histories.clear()
@@ -575,62 +660,10 @@ class Fold:
                 if key in self._tainted or (partly and ours.get(key) != record):
                     self._tainted[key] = record
 
-    def _compare_transitions(self, place: str, logged: LoggedBundle, rows: Sequence[Row]) -> None:
-        self._report.count("transitions", len(rows))
-        expected = [
-            (
-                logged.index,
-                a.position,
-                a.key,
-                a.ordinal,
-                bytes.fromhex(a.event.id),
-                a.event.line_hash,
-                a.transition,
-            )
-            for a in logged.admitted
-        ]
-        if expected == rows:
-            return
-        wanted = {row[1]: row for row in expected}
-        for row in rows:
-            ours = wanted.pop(row[1], None)
-            if ours is None:
-                if row[2] not in self._tainted:
-                    self._report.add(
-                        "transition", f"{place} event {row[1]}", "a row for no admitted event"
-                    )
-            elif ours != row:
-                names = ("map_key", "ordinal", "event_id", "line_hash", "data")
-                wrong = [n for n, a, b in zip(names, ours[2:], row[2:], strict=True) if a != b]
-                self._report.add(
-                    "transition",
-                    f"{place} event {row[1]}",
-                    f"{', '.join(wrong)} is not what the log gives (certificate {ours[2].hex()})",
-                )
-        for position, row in wanted.items():
-            if row[2] in self._tainted:
-                continue
-            self._report.add(
-                "transition",
-                f"{place} event {position}",
-                f"is missing (certificate {row[2].hex()}, ordinal {row[3]})",
-            )
-
-    def _compare_acts(self, place: str, logged: LoggedBundle, rows: Sequence[Row]) -> None:
-        self._report.count("acts of holders", len(rows))
-        expected = {
-            (logged.index, a.position, a.holder, a.ordinal, a.certificate, a.bound)
-            for a in logged.acts
-        }
-        for row in sorted(expected.symmetric_difference(rows)):
-            _, position, holder, ordinal, certificate, _ = row
-            if holder not in self._tainted and certificate not in self._tainted:
-                self._report.add(
-                    "holder-act",
-                    f"{place} event {position}",
-                    f"act {ordinal} of holder {holder.hex()} on certificate {certificate.hex()} "
-                    + ("is missing" if row in expected else "is not what the log gives"),
-                )
+    def _check_signer(self, place: str, opened: Opened, rows: Sequence[Row]) -> None:
+        signer = (opened.bundle.header.department, opened.key.key_id)
+        if any(self._signers.get(row[3]) != signer for row in rows):
+            self._report.add("lines", place, "they are ascribed to another signer")
 
     def _check_accounted(
         self, place: str, source: Mapping[str, Any], outcome: str, rows: Sequence[Row]
@@ -832,22 +865,29 @@ class Fold:
         return True  # a bundle that turns out to be one is a finding and not an entry
 
     def certificate(self, key: bytes) -> Certificate | None:
-        kept = self._certificates.get(key)
+        kept = self._certificates.get(key[:HEAD])
         if kept is None:
             return None
-        standing, link, holder, ids, _ = kept
+        if kept.key != key:
+            raise Refused("key-taken")
+        data = kept.events
         return Certificate(
-            standing,
-            link,
-            holder,
-            {ids[i : i + 16].hex(): ids[i + 16 : i + 48] for i in range(0, len(ids), 48)},
+            kept.standing,
+            kept.link,
+            kept.holder,
+            {
+                data[at : at + 16].hex(): data[at + 16 : at + 48]
+                for at in range(0, len(data), _EVENT)
+            },
         )
 
     def history(self, key: bytes) -> Sequence[Transition]:
         return [t for _, _, t in self._histories.get(key, ())]
 
     def holder(self, key: bytes) -> tuple[int, bytes]:
-        return self._holders.get(key, (0, b""))
+        if self._holder_heads.get(key[:HEAD], key) != key:
+            raise Refused("key-taken")
+        return self._holders.get(key, (0, b""))[:2]
 
     # --- what is left at the end -----------------------------------------------------------------
 
@@ -856,8 +896,6 @@ class Fold:
         for merge in (
             self._lines,
             self._deltas,
-            self._transitions,
-            self._acts,
             self._notes,
             self._equivocations,
             self._accounted,
@@ -895,44 +933,85 @@ class Fold:
                 )
 
     def _check_certificates(self) -> None:
-        for key, type_code, issuer, number, record, holder in self._scan.stream(
-            "scan_certificates"
-        ):
+        kinds = {number: (kind, by) for kind, by, number in self._scan.rows("read_kinds")}
+        for key, kind, number_hash, state, history in self._scan.stream("scan_certificates"):
             self._report.count("certificates")
-            place = f"certificate {type_code}/{issuer}/{number}"
-            kept = self._certificates.pop(key, None)
+            kept = self._certificates.get(key[:HEAD])
             if key in self._tainted:
-                if self._tainted[key] not in (None, lifecycle.record_hash(record)):
-                    self._report.add("certificate", place, "is not what the log last commits to")
+                self._certificates.pop(key[:HEAD], None)
+                if self._tainted[key] not in (None, _record_hash(state)):
+                    self._report.add(
+                        "certificate", self._name(key), "is not what the log last commits to"
+                    )
                 continue
-            if certificate_key(type_code, issuer, number) != key:
-                self._report.add("certificate", place, f"is stored under map key {key.hex()}")
-            if kept is None:
-                self._report.add("certificate", place, "the log knows no such certificate")
+            if kept is None or kept.key != key:
+                self._report.add("certificate", self._name(key), "the log knows no such one")
                 continue
-            if kept[4] != lifecycle.record_hash(record):
-                self._report.add("certificate", place, "its state is not what the log gives")
-            if kept[2] != holder:
-                self._report.add("certificate", place, "its holder is not what the log gives")
-        for key in self._certificates.keys() - self._tainted.keys():
-            self._report.add("certificate", f"certificate {key.hex()}", "its state is missing")
+            wrong = []
+            if (kinds.get(kind), number_hash) != (kept.names, kept.number_hash):
+                wrong.append("it would not be found by its number")
+            holder = staterow.NO_HOLDER if kept.holder is None else kept.holder[:HEAD]
+            if state != staterow.pack_state(kept.standing, kept.link, holder):
+                wrong.append(_difference(state, kept, holder))
+            for said in wrong:
+                self._report.add("certificate", self._name(key), said)
+            items = b"".join(
+                kept.events[at + 48 : at + _EVENT] + kept.events[at : at + 4]
+                for at in range(0, len(kept.events), _EVENT)
+            )
+            self._report.count("transitions", len(items) // staterow.ITEM)
+            if history != items:
+                said = "the places of its events are not the log's"
+                self._report.add("history", self._name(key), said)
+            del self._certificates[key[:HEAD]]
+        for kept in self._certificates.values():
+            if kept.key not in self._tainted:
+                self._report.add("certificate", self._name(kept.key), "its state is missing")
+
+    def _name(self, key: bytes) -> str:
+        """What a finding calls a certificate: by its number, where its first line can be read."""
+        kept = self._certificates.get(key[:HEAD])
+        if kept is not None and kept.key == key:
+            try:
+                index, position = staterow.placed(int.from_bytes(kept.events[48:_EVENT], "big"))
+                line, _ = self._read_line(index, position)
+                number = parse_event(line, b"").number
+                return f"certificate {kept.names[0]}/{kept.names[1]}/{number}"
+            except (LedgerError, ValueError, LookupError):
+                pass
+        return f"certificate {key.hex()}"
 
     def _check_holders(self) -> None:
-        for key, acts, link in self._scan.stream("scan_holders"):
+        older = Merge(
+            self._scan.stream("scan_holder_acts"),
+            lambda row: self._report.add(
+                "holder-act", f"holder {row[0].hex()}…", "acts of a holder that is not"
+            ),
+        )
+        for key, acts, link, recent in self._scan.stream("scan_holders"):
             self._report.count("holders")
+            self._report.count("acts of holders", acts)
+            place = f"holder {key.hex()}"
+            rows = older.take(key[:HEAD])
             kept = self._holders.pop(key, None)
             if key in self._tainted:
                 if self._tainted[key] not in (None, lifecycle.holder_record_hash(acts, link)):
-                    self._report.add(
-                        "holder", f"holder {key.hex()}", "is not what the log last commits to"
-                    )
-            elif kept != (acts, link):
-                said = (
-                    "the log knows no such holder"
-                    if kept is None
-                    else (f"{acts} acts or their link are not what the log gives ({kept[0]} acts)")
-                )
-                self._report.add("holder", f"holder {key.hex()}", said)
+                    self._report.add("holder", place, "is not what the log last commits to")
+                continue
+            if kept is None:
+                self._report.add("holder", place, "the log knows no such holder")
+                continue
+            if kept[:2] != (acts, link):
+                said = f"{acts} acts or their link are not what the log gives ({kept[0]} acts)"
+                self._report.add("holder", place, said)
+            digest, ordinals = b"", []
+            for _, ordinal, data in (*rows, (key, acts // 64 * 64, recent)):
+                ordinals.append(ordinal)
+                for at in range(0, len(data), 8):
+                    digest = _digest(digest, data[at : at + 8])
+            if digest != kept[2] or ordinals != list(range(0, acts // 64 * 64 + 1, 64)):
+                self._report.add("holder-act", place, "its acts are not those of the log")
+        older.rest()
         for key in self._holders.keys() - self._tainted.keys():
             self._report.add("holder", f"holder {key.hex()}", "its record is missing")
 
@@ -969,6 +1048,30 @@ class Fold:
                 self._report.add("registry-record", place, f"is of entry {ours['since']}")
         for name in records:
             self._report.add("registry-record", f"registry record {name}", "is missing")
+
+
+def _record_hash(state: bytes) -> bytes | None:
+    """The record hash of a packed state, None where it is none."""
+    try:
+        standing, link, _ = staterow.unpack_state(state)
+    except LedgerError:
+        return None
+    return lifecycle.record_hash(standing.record(link))
+
+
+def _difference(state: bytes, kept: _Kept, holder: bytes) -> str:
+    try:
+        standing, link, held = staterow.unpack_state(state)
+    except LedgerError as err:
+        return err.message
+    if (standing, link) == (kept.standing, kept.link) and held != holder:
+        return "its holder is not what the log gives"
+    return "its state is not what the log gives"
+
+
+def _digest(before: bytes, act: bytes) -> bytes:
+    """A hash over all acts of a holder so far."""
+    return sha256(before + act).digest()
 
 
 def parse_header_of(note: str) -> Header:

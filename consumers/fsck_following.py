@@ -5,10 +5,10 @@ A list is checked as of what it states: the log below its tree size, at its mome
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import tempfile
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import groupby
-from typing import Any
+from typing import IO, Any
 
 from ledger import canonical, expiry, statuslist, times
 from ledger.errors import LedgerError, Malformed
@@ -33,8 +33,43 @@ class _List:
     taken: bytearray = field(default_factory=lambda: bytearray(statuslist.ENTRIES))
 
 
-def check_following(scan: Scan, report: Report, origin: str) -> None:
-    """Places, lists and notices against the certificates' histories."""
+class Histories:
+    """All transitions, put aside as they come in log order, given back by certificate.
+
+    In 256 temporary files by the map keys' first byte: one of them is in memory at a time.
+    """
+
+    def __init__(self) -> None:
+        self._files: list[IO[bytes] | None] = [None] * 256
+
+    def add(self, key: bytes, index: int, transition: bytes) -> None:
+        """Put one aside."""
+        file = self._files[key[0]]
+        if file is None:
+            file = self._files[key[0]] = tempfile.TemporaryFile()  # noqa: SIM115
+        file.write(key + index.to_bytes(8, "big") + len(transition).to_bytes(4, "big") + transition)
+
+    def below(self, size: int) -> Iterator[tuple[bytes, list[tuple[int, Transition]]]]:
+        """(map key, (log index, transition) of the first `size` entries) ascending by key."""
+        for file in self._files:
+            if file is None:
+                continue
+            found: dict[bytes, list[tuple[int, Transition]]] = {}
+            file.seek(0)
+            while head := file.read(44):
+                index = int.from_bytes(head[32:40], "big")
+                data = file.read(int.from_bytes(head[40:], "big"))
+                if index < size:
+                    step = (index, parse_transition(canonical.loads(data)))
+                    found.setdefault(head[:32], []).append(step)
+            file.close()
+            yield from sorted(found.items())
+
+
+def check_following(
+    scan: Scan, report: Report, origin: str, histories: Histories, unknown: Container[bytes]
+) -> None:
+    """Places, lists and notices against the certificates' histories, but for `unknown` ones."""
     positions: dict[str, int] = dict(scan.rows("scan_relays"))
     position = positions.get("follower", 0)
     lists: dict[int, _List] = {}
@@ -45,7 +80,7 @@ def check_following(scan: Scan, report: Report, origin: str) -> None:
         forms[number] = row
         if (tree_size or 0) > position:
             report.add("status-list", f"status list {number}", f"reflects {tree_size} entries")
-    _check_places(scan, report, origin, position, lists)
+    _check_places(scan, report, origin, histories.below(position), lists, unknown)
     for number, row in forms.items():
         if row[3] is not None:
             report.count("status lists")
@@ -53,7 +88,12 @@ def check_following(scan: Scan, report: Report, origin: str) -> None:
 
 
 def _check_places(
-    scan: Scan, report: Report, origin: str, position: int, lists: Mapping[int, _List]
+    scan: Scan,
+    report: Report,
+    origin: str,
+    histories: Iterable[tuple[bytes, list[tuple[int, Transition]]]],
+    lists: Mapping[int, _List],
+    unknown: Container[bytes],
 ) -> None:
     def stray(kind: str) -> Any:
         return lambda row: report.add(
@@ -64,18 +104,17 @@ def _check_places(
     outlooks = Merge(scan.stream("scan_outlooks"), stray("status-place"))
     notices = Merge(scan.stream("scan_expiry_notices"), stray("expiry-notice"))
     numbers = []
-    for key, steps in _histories(scan, position):
+    for key, history in histories:
         place = f"certificate {key.hex()}"
         rows, outlook, said = places.take(key), outlooks.take(key), notices.take(key)
         numbers += [row[1] for row in said]
         report.count("notices of ends", len(said))
-        try:
-            history = _parse(steps)
-            _check_certificate(report, place, history, rows, outlook, lists)
-            for row in said:
-                _check_notice(report, origin, history, row)
-        except (LedgerError, ValueError):
-            report.add("incomplete", place, "its history cannot be read")
+        if key in unknown:
+            report.add("incomplete", place, "its history is not known")
+            continue
+        _check_certificate(report, place, history, rows, outlook, lists)
+        for row in said:
+            _check_notice(report, origin, history, row)
     places.rest()
     outlooks.rest()
     notices.rest()
@@ -168,17 +207,3 @@ def _check_notice(
         same = False
     if not same:
         report.add("expiry-notice", f"notice {number}", "is not what the history gives")
-
-
-def _histories(scan: Scan, position: int) -> Iterator[tuple[bytes, list[Row]]]:
-    """Map keys, ascending, with the history's rows below a log index where there are any."""
-    if not position:
-        return
-    for key, rows in groupby(scan.stream("scan_histories"), key=lambda row: row[0]):
-        steps = [row for row in rows if row[1] < position]
-        if steps:
-            yield key, steps
-
-
-def _parse(rows: Sequence[Row]) -> list[tuple[int, Transition]]:
-    return [(index, parse_transition(canonical.loads(data))) for _, index, data in rows]

@@ -66,8 +66,8 @@ class Lines:
         for index, data in islice(entries, _MAX_BATCH):
             rows = self._rows[index] = self._merge.take(index)
             batch.append((index, data))
-            asked.append((data, [(chunk, packed) for _, chunk, packed in rows]))
-            size += sum(len(packed) for _, _, packed in rows)
+            asked.append((data, [(row[1], row[2]) for row in rows]))
+            size += sum(len(row[2]) for row in rows)
             if size > _MAX_BATCH_BYTES:
                 break
         if batch:
@@ -83,7 +83,7 @@ class Lines:
         """The events of an entry's lines, None where they are not those that its note signs."""
         events = self._opened.pop(index, None)
         if events is None:
-            return open_lines(note, [(chunk, packed) for _, chunk, packed in rows])
+            return open_lines(note, [(row[1], row[2]) for row in rows])
         return events
 
     def rest(self) -> None:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from ledger import canonical
 from ledger.admission import LoggedBundle
 from ledger.entry import parse_entry
-from ledger.lifecycle import parse_transition
 from ledger.postgres.scan import Row, Scan
 from ledger.reliance import Recall, Reliance, format_recall, is_recalled, recall_id
 from ledger.relying import Case, Hold, Relying, Step
@@ -109,17 +107,7 @@ class Reliances:
         for key, certificate, hold, index, position in done.closed:
             self._end(key, certificate, hold, (index, position))
         if not self._lost:
-            marks = [
-                (
-                    m.log_index,
-                    m.position,
-                    m.certificate,
-                    m.cause_index,
-                    m.cause_position,
-                    m.reliance,
-                )
-                for m in done.marks
-            ]
+            marks = [tuple(mark) for mark in done.marks]
             found = [(*r[:2], *r[3:]) for r in rows["recall"]]
             if marks != found:
                 self._report.add(
@@ -178,11 +166,11 @@ def due_notices(scan: Scan, origin: str) -> Iterator[tuple[int, bytes, bytes]]:
     """(number of the mark, Kafka key, notice) of every notice of recall that the tables give."""
     for index, position, number, certificate, *cause, reliance in scan.rows("scan_recalls"):
         place = (cause[0], cause[1])
-        row = scan.row("scan_change", certificate=certificate, index=place[0], position=place[1])
-        if row is None:
-            continue  # the mark or the transition was reported
-        t = parse_transition(canonical.loads(row[0]))
-        time = parse_entry(row[1])["time"]
+        event, revocation, reason = cause[2:]
+        entries = scan.rows("scan_some_entries", begin=place[0], end=place[0] + 1)
+        if not entries:
+            continue  # was reported
+        time = parse_entry(entries[0][1])["time"]
         for key, *hold in scan.rows("scan_holds", certificate=certificate):
             begin_index, begin_position, listed, lasts, act, end, end_position, office, case = hold
             begin = (begin_index, begin_position)
@@ -190,8 +178,8 @@ def due_notices(scan: Scan, origin: str) -> Iterator[tuple[int, bytes, bytes]]:
                 concerned = begin < place and (end is None or place < (end, end_position))
             else:
                 concerned = (key, *begin) == (reliance, index, position)
-            if concerned and is_recalled(lasts, t.kind, t.revocation):
+            if concerned and is_recalled(lasts, event, revocation):
                 name = recall_id(case.hex(), act.hex(), listed, *place)
-                said = (office, case.hex(), act.hex(), listed, *place, t.kind, t.revocation)
-                recall = Recall(name, *said, t.reason, time)
+                said = (office, case.hex(), act.hex(), listed, *place, event, revocation)
+                recall = Recall(name, *said, reason, time)
                 yield number, office.encode(), format_recall(origin, recall)

@@ -34,7 +34,7 @@ KINDS: dict[str, str] = {
     "head": "the tree head is not the tree's size and root",
     "tile": "a tile is missing or holds other hashes than the tree",
     "checkpoint": "a checkpoint is missing, not signed, or not of this tree",
-    "transition": "a history's row is missing, added or not what the log gives",
+    "history": "the places of a certificate's events are not those in the log",
     "certificate": "a current state is missing, added or not what the log gives",
     "holder": "a holder's record is missing, added or not what the log gives",
     "holder-act": "a row of a holder's acts is missing, added or not what the log gives",

@@ -27,8 +27,8 @@ from deploy.stack_commands import say
 from deploy.witnesses import remove_outside, set_policy, witness_programs
 from ledger import canonical, lifecycle
 from ledger.postgres.connection import connect, transaction
+from ledger.postgres.history_reading import sample_certificates
 from ledger.postgres.reader import Reader
-from ledger.postgres.rows import sample_certificates
 
 EVENTS = 20_000
 SEED = 2026
@@ -201,12 +201,12 @@ def _examples(env: Environment) -> dict[str, dict[str, str]]:
             sample = sample_certificates(cursor, _SAMPLE)
         reader = Reader(connection)
         with reader.open() as view:
-            for key, type_code, issuer, number in sample:
-                steps = view.history(key)
+            for certificate in sample:
+                steps = view.history(certificate.key)
                 if not steps:
                     continue
                 reason = lifecycle.answer([s.transition for s in steps], now).reason
-                found.setdefault(reason, {"number": number, "type": type_code, "issuer": issuer})
+                found.setdefault(reason, certificate.members())
     finally:
         connection.close()
     shown = [reason for reason in _WANTED if reason in found][:_SHOWN]

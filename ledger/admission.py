@@ -7,7 +7,7 @@ states and the time are handed in, what has to be stored comes out.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any, NamedTuple, Protocol
@@ -176,12 +176,14 @@ class Lane:
 
 @dataclass(slots=True)
 class Certificate:
-    """What admission knows of a certificate: standing, last link, holder, ids of its events."""
+    """What admission knows of a certificate: standing, last link, the holder's map key, ids of its
+    events (of a view's at least those that are asked for) with their line hashes.
+    """
 
     standing: Standing
     link: bytes
-    holder: str | None = None
-    event_ids: dict[str, bytes] = field(default_factory=dict)  # event id to line hash
+    holder: bytes | None = None
+    event_ids: dict[str, bytes] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,9 +208,14 @@ class View(Protocol):
     def note_at(self, department: str, lane: int, epoch: int, seq: int) -> Recorded | None: ...
     def is_note_of_epoch(self, department: str, lane: int, epoch: int, note: bytes) -> bool: ...
     def is_equivocation_logged(self, department: str, lane: int, note: bytes) -> bool: ...
-    def certificate(self, key: bytes) -> Certificate | None: ...
+    def certificate(self, key: bytes) -> Certificate | None:
+        """Refused `key-taken` where the half of the key that rows are found by is another's."""
+        ...
+
     def history(self, key: bytes) -> Sequence[Transition]: ...
-    def holder(self, key: bytes) -> tuple[int, bytes]: ...
+    def holder(self, key: bytes) -> tuple[int, bytes]:
+        """How many acts, and the link over them; Refused as `certificate`."""
+        ...
 
 
 class Admitted(NamedTuple):
@@ -278,9 +285,11 @@ class Turn:
         self.lanes: dict[tuple[str, int], Lane] = {}
         self.notes: dict[tuple[str, int, int, int], Recorded] = {}
         self.certificates: dict[bytes, tuple[Event, Certificate]] = {}
-        self.records: dict[bytes, bytes] = {}  # of `certificates`, after their last bundle
         self.holders: dict[bytes, tuple[int, bytes]] = {}
         self.relying = Relying(view.relying)
+        # of the map keys that this turn brings, certificates' and holders', to the whole
+        self._heads: dict[bytes, bytes] = {}
+        self._holder_heads: dict[bytes, bytes] = {}
         self._equivocations: set[bytes] = set()
         self._folding = 0
         self._types: dict[str, Mapping[str, Any] | None] = {}
@@ -464,7 +473,6 @@ class Turn:
     def _record_hash(self, key: bytes) -> bytes:
         certificate = self.certificates[key][1]
         record = lifecycle.format_record(certificate.standing, certificate.link)
-        self.records[key] = record
         return lifecycle.record_hash(record)
 
     def _admit(
@@ -476,6 +484,8 @@ class Turn:
         known = self.certificates.get(key)
         before = self.view.certificate(key) if known is None else known[1]
         if before is None:
+            if self._heads.get(key[: identity.HEAD], key) != key:
+                raise Refused("key-taken")
             standing, last, holder, event_ids = _NOTHING, key, None, {}
         else:
             standing, last, holder, event_ids = (
@@ -510,8 +520,8 @@ class Turn:
             after = lifecycle.step(standing, transition)
         if item.identifier is not None:
             self._check_identifier(item, after)
-        if item.holder is not None and self._versions is not None:
-            _check_holder(item.holder, self._versions)
+        if item.holder_key is not None:
+            self._check_holder(item, item.holder_key)
         data = lifecycle.format_transition(transition)
         link = lifecycle.link(last, index, position, item.line_hash, data)
         if known is None:  # the view's must not learn of a turn that may be thrown away
@@ -520,9 +530,11 @@ class Turn:
         else:
             self._transitions[key].append(transition)
         event_ids[item.id] = item.line_hash
-        if item.holder is not None and item.holder != holder:
-            self._bind(holder, item, index, position, acts)
-            holder = item.holder
+        if item.holder_key is not None and item.holder_key != holder:
+            self._bind(holder, item.holder_key, key, index, position, acts)
+            holder = item.holder_key
+        if before is None:
+            self._heads[key[: identity.HEAD]] = key
         self.certificates[key] = (item, Certificate(after, link, holder, event_ids))
         if kind != events.ISSUED:
             self.relying.changed(key, index, position, transition)
@@ -587,14 +599,32 @@ class Turn:
         ):
             raise Refused("identifier-mismatch")
 
+    def _check_holder(self, item: Event, key: bytes) -> None:
+        """Once the registry names versions of the secret, only their pseudonyms are bound: then
+        one proof per version says everything of a holder. And no two holders share a row.
+        """
+        version = int((item.holder or "").partition(":")[0])
+        if self._versions is not None and version not in self._versions:
+            raise Refused("unknown-pseudonym-version")
+        if self._holder_heads.get(key[: identity.HEAD], key) != key:
+            raise Refused("key-taken")
+        if key not in self.holders:
+            self.view.holder(key)
+
     def _bind(
-        self, was: str | None, item: Event, index: int, position: int, acts: list[HolderAct]
+        self,
+        was: bytes | None,
+        holder: bytes,
+        certificate: bytes,
+        index: int,
+        position: int,
+        acts: list[HolderAct],
     ) -> None:
         """Unbind the certificate from its holder, bind it to the one that the event names."""
         if was is not None:
-            self._act(identity.holder_key(was), False, item.key, index, position, acts)
-        if item.holder_key is not None:
-            self._act(item.holder_key, True, item.key, index, position, acts)
+            self._act(was, False, certificate, index, position, acts)
+        self._act(holder, True, certificate, index, position, acts)
+        self._holder_heads[holder[: identity.HEAD]] = holder
 
     def _act(
         self,
@@ -611,14 +641,6 @@ class Turn:
             lifecycle.holder_link(last or holder, bound, certificate, index, position),
         )
         acts.append(_make_tuple(HolderAct, (holder, count, position, certificate, bound)))
-
-
-def _check_holder(holder: str, versions: Collection[int]) -> None:
-    """Once the registry names versions of the secret, only their pseudonyms are bound: then one
-    proof per version says everything of a holder.
-    """
-    if int(holder.partition(":")[0]) not in versions:
-        raise Refused("unknown-pseudonym-version")
 
 
 def _check_may_correct(

@@ -122,6 +122,9 @@ CODES: dict[str, Code] = {
     "unknown-pseudonym-version": _row(
         "The registry names no such version of the pseudonym secret.", Refused, 422
     ),
+    "key-taken": _row(
+        "Another certificate's or holder's map key begins with the same 16 bytes.", Refused, 422
+    ),
     "transfer-mismatch": _row("The transfer was not directed to this department.", Refused, 422),
     "unknown-event": _row("The corrected event is not in this history.", Refused, 422),
     "correction-breaks-history": _row(

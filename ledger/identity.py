@@ -12,6 +12,7 @@ from hashlib import sha256
 from .errors import Malformed
 
 MAX_NUMBER = 1024  # bytes of UTF-8
+HEAD = 16  # bytes of a map key that are never another's: rows are found by them
 GB_ROOT = "1.2.156.3005.2"
 _ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _GB = re.compile(

@@ -7,7 +7,7 @@ held at a moment in the world (`at`), out of the part of the history known by th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from itertools import takewhile
@@ -175,6 +175,24 @@ def format_transition(t: Transition) -> bytes:
         + ("" if until is None else f'"valid_until":"{until}",')
         + f'"version":{version}}}'
     ).encode()
+
+
+def retrace(stated: Iterable[Transition]) -> list[Transition]:
+    """The transitions of a history in ledger order with the version after each, which no line
+    says: it follows from those before.
+
+    Judges nothing: of an impossible history it gives what the link must then confirm.
+    """
+    history: list[Transition] = []
+    highest, corrected = 0, False
+    for t in stated:
+        highest += t.kind in VERSION_ACTS
+        history.append(t._replace(version=highest))
+        corrected = corrected or t.kind == CORRECTED
+        if corrected and t.kind not in VERSION_ACTS:
+            left = [h.version for h in effective(history) if h.kind in VERSION_ACTS]
+            history[-1] = t._replace(version=left[-1] if left else 0)
+    return history
 
 
 def link(previous: bytes, index: int, position: int, line_hash: bytes, transition: bytes) -> bytes:

@@ -95,6 +95,9 @@ class Mark(NamedTuple):
     certificate: bytes
     cause_index: int  # place of the change
     cause_position: int
+    event: str  # what the change says: kind, kind of a revocation, reason
+    revocation: str | None
+    reason: str | None
     reliance: bytes | None = None
 
 
@@ -115,7 +118,8 @@ class Relying:
         """An event of this turn was admitted on a certificate."""
         self._steps.setdefault(certificate, []).append((index, position, t))
         if certificate in self._relied or self._view.is_relied(certificate):
-            self.marks.append(Mark(index, position, certificate, index, position))
+            said = (t.kind, t.revocation, t.reason)
+            self.marks.append(Mark(index, position, certificate, index, position, *said))
 
     def admit(
         self,
@@ -165,14 +169,14 @@ class Relying:
 
     def _check(
         self, item: Reliance, before: Case, fold: Callable[[int], None]
-    ) -> list[tuple[bytes, int, int]]:
-        """(certificate, place) of the changes since the checkpoint that are told at once; Refused
-        unless each certificate was valid then.
+    ) -> list[tuple[bytes, int, int, str, str | None, str | None]]:
+        """(certificate, place, what is said) of the changes since the checkpoint that are told at
+        once; Refused unless each certificate was valid then.
         """
         known_at = self._view.status_time(item.tree_size - 1)
         if known_at is None:
             raise Refused("unknown-checkpoint", f"no checkpoint of {item.tree_size} leaves")
-        causes = []
+        causes: list[tuple[bytes, int, int, str, str | None, str | None]] = []
         for key, version, _ in item.certificates:
             held = before.holds.get(key)
             if held is not None and held.tree_size > item.tree_size:
@@ -186,7 +190,7 @@ class Relying:
             if lifecycle.answer(then, known_at, version).answer != "valid":
                 raise Refused("not-valid-then")
             causes += [
-                (key, index, position)
+                (key, index, position, t.kind, t.revocation, t.reason)
                 for index, position, t in steps
                 if index >= item.tree_size
                 and is_recalled(item.lasts, t.kind, t.revocation)

@@ -16,16 +16,17 @@ import psycopg2
 from psycopg2.extensions import connection as Connection
 from psycopg2.extensions import cursor as Cursor
 
-from .. import canonical, fast_json, statuslist, times
+from .. import staterow, statuslist, times
 from ..entry import parse_entry
-from ..errors import Conflict, LedgerError, ProofError
-from ..evidence import CertificateId
+from ..errors import Conflict, ProofError
 from ..expiry import End, find_end, format_notice
-from ..lifecycle import VERSION_ACTS, Transition, parse_transition
+from ..identity import HEAD
+from ..lifecycle import VERSION_ACTS, Transition
 from ..note import Signer
 from ..outlook import Outlook, look
 from ..statuslist import StatusList
 from .connection import transaction
+from .history_reading import read_identities, read_steps
 from .rows import read_origin
 from .sequencing import read_published
 from .statements import sql
@@ -184,11 +185,7 @@ class Following:
 
     def _look(self, keys: Sequence[bytes], position: int, now: int) -> list[_Seen]:
         with transaction(self.connection) as cursor:
-            cursor.execute(sql("read_histories_below"), {"keys": list(keys), "end": position})
-            rows = cursor.fetchall()
-        histories = _parse_histories(rows)
-        if len(histories) != len(set(keys)):
-            raise ProofError("stored-bytes-damaged", "a certificate's transitions are missing")
+            histories = _read_histories(cursor, keys, position)
         ends = {key: find_end([t for _, t in steps]) for key, steps in histories.items()}
         known_by = {
             key: histories[key][end.known_by][0] for key, end in ends.items() if end is not None
@@ -214,12 +211,11 @@ class Following:
         if not ending:
             return []
         with transaction(self.connection) as cursor:
-            cursor.execute(sql("read_certificate_ids"), {"keys": [s.key for s in ending]})
-            names = {bytes(key): CertificateId(*rest) for key, *rest in cursor.fetchall()}
+            names = read_identities(cursor, [one.key for one in ending])
         found = []
         for one in ending:
             name, end = names.get(one.key), one.end
-            if name is None or end is None or name.key != one.key:
+            if name is None or end is None:
                 raise ProofError("stored-bytes-damaged", f"certificate {one.key.hex()}")
             for step in one.outlook.due:
                 notice = format_notice(self.origin, name, end, step)
@@ -315,26 +311,27 @@ def _next_keys(cursor: Cursor, begin: int, end: int) -> tuple[int, list[bytes]]:
     return end, list(keys)
 
 
-def _parse_histories(rows: Sequence[Any]) -> dict[bytes, list[tuple[int, Transition]]]:
-    """(log index, transition) of each certificate's history."""
-    histories: dict[bytes, list[tuple[int, Transition]]] = {}
-    said = [bytes(data) for _, _, data in rows]
-    try:
-        steps = fast_json.parse_transitions(said)
-    except LedgerError:
-        steps = [
-            _parse_transition(index, data) for (_, index, _), data in zip(rows, said, strict=True)
-        ]
-    for (key, index, _), step in zip(rows, steps, strict=True):
-        histories.setdefault(bytes(key), []).append((index, step))
-    return histories
-
-
-def _parse_transition(index: int, data: bytes) -> Transition:
-    try:
-        return parse_transition(canonical.loads(data))
-    except (LedgerError, ValueError) as err:
-        raise ProofError("stored-bytes-damaged", f"a transition of entry {index}") from err
+def _read_histories(
+    cursor: Cursor, keys: Sequence[bytes], end: int
+) -> dict[bytes, list[tuple[int, Transition]]]:
+    """(log index, transition) of each certificate's history in the first `end` entries."""
+    heads = {"heads": b"".join(key[:HEAD] for key in keys), "count": len(keys)}
+    cursor.execute(sql("read_certificates"), heads)
+    limit = staterow.place(end, 0)
+    places, links = {}, {}
+    for data, state, history in cursor.fetchall():
+        key = bytes(data)
+        found = staterow.places(bytes(history))
+        places[key] = [place for place in found if place < limit]
+        if len(places[key]) == len(found):
+            links[key] = staterow.unpack_state(bytes(state))[1]
+    if places.keys() != set(keys) or not all(places.values()):
+        raise ProofError("stored-bytes-damaged", "certificates or their histories are missing")
+    histories = read_steps(cursor, places)
+    for key, link in links.items():
+        if staterow.link_over(key, histories[key]) != link:
+            raise ProofError("stored-bytes-damaged", f"the history of certificate {key.hex()}")
+    return {key: [(s.index, s.transition) for s in steps] for key, steps in histories.items()}
 
 
 def _read_times(cursor: Cursor, indexes: Sequence[int]) -> dict[int, int]:

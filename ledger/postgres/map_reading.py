@@ -8,78 +8,126 @@ says what it was: no history is folded again, and nothing is stored twice. Nothi
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from psycopg2.extensions import cursor as Cursor
 
+from .. import staterow
 from ..errors import ProofError
-from ..lifecycle import HOLDER_RECORD_TAG, RECORD_TAG
+from ..identity import HEAD
+from ..lifecycle import format_record, holder_record_hash, record_hash
 from ..statusmap import CERTIFICATES, HOLDERS
 from ..tiles import TileReader
 from .statements import sql
 
 _BATCH = 256  # delta lists read at once
 _PAIR = struct.Struct("32s32s")
+_ACTS = struct.Struct(">Q")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What a table holds of one map key."""
+
+    key: bytes
+    record: bytes  # its hash, as of now
+    last: int  # the log index of the last change
+    before: Callable[[int], int | None]  # of the last change in the first N entries
 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """Where the records of one map lie: the statements that read them."""
+    """Where the records of one map lie, and how its rows are read."""
 
-    pairs: str  # of a range of keys, as they are now
-    copy: str  # of all keys
-    changes: str  # the last entry below a size that changed a key
+    in_range: str  # the statement for a range of keys
+    some: str  # for some keys
+    copy: str  # for all of them, for COPY
     delta: int  # which of an entry's two lists
-    tag: bytes  # of a record hash
+    read: Callable[[Cursor, Sequence[Any]], Row]
+
+
+def certificate_record(state: bytes) -> bytes:
+    """The record hash of a packed state."""
+    standing, link, _ = staterow.unpack_state(state)
+    return record_hash(format_record(standing, link))
+
+
+def acts_of(cursor: Cursor, key: bytes) -> list[tuple[int, int, bool]]:
+    """(log index, position, bound) of all of a holder's acts in log order."""
+    cursor.execute(sql("read_holder_acts"), {"head": key[:HEAD]})
+    data = b"".join(bytes(acts) for _, acts in cursor.fetchall())
+    return [
+        (*staterow.placed(number >> 1), bool(number & 1)) for (number,) in _ACTS.iter_unpack(data)
+    ]
+
+
+def _certificate(cursor: Cursor, row: Sequence[Any]) -> Row:
+    key, state, history = map(bytes, row)
+    last, _ = staterow.placed(staterow.places(history)[-1])
+    return Row(
+        key, certificate_record(state), last, lambda size: staterow.last_below(history, size)
+    )
+
+
+def _holder(cursor: Cursor, row: Sequence[Any]) -> Row:
+    key, count, link, recent = bytes(row[0]), row[1], bytes(row[2]), bytes(row[3])
+
+    def before(size: int) -> int | None:
+        return max((index for index, *_ in acts_of(cursor, key) if index < size), default=None)
+
+    if recent:
+        last, _ = staterow.placed(_ACTS.unpack(recent[-8:])[0] >> 1)
+    else:
+        last = acts_of(cursor, key)[-1][0]
+    return Row(key, holder_record_hash(count, link), last, before)
 
 
 KINDS = {
     CERTIFICATES: Kind(
-        "read_certificate_pairs",
-        "copy_certificate_pairs",
-        "read_certificate_changes",
-        0,
-        RECORD_TAG,
+        "read_certificate_pairs", "read_certificates", "copy_certificates", 0, _certificate
     ),
-    HOLDERS: Kind(
-        "read_holder_pairs", "copy_holder_pairs", "read_holder_changes", 1, HOLDER_RECORD_TAG
-    ),
+    HOLDERS: Kind("read_holder_pairs", "read_holders", "copy_holders", 1, _holder),
 }
 
 
 def pairs_at(cursor: Cursor, kind: bytes, first: bytes, last: bytes, size: int) -> bytes:
-    """The pairs of a map with keys from `first` to `last`, ascending, after `size` entries."""
+    """The pairs of a map with keys from `first` to `last`, ascending, after `size` entries.
+
+    Only the first 16 bytes of keys are looked at: no range of buckets ends within the others.
+    """
     source = KINDS[kind]
-    cursor.execute(
-        sql(source.pairs), {"first": first, "last": last, "size": size, "tag": source.tag}
-    )
-    rows = [(bytes(key), bytes(record), changed) for key, record, changed in cursor.fetchall()]
-    then = records_at(cursor, kind, [key for key, _, changed in rows if changed], size)
-    return b"".join(
-        key + (then[key] if changed else record)
-        for key, record, changed in rows
-        if not changed or key in then
-    )
+    cursor.execute(sql(source.in_range), {"first": first[:HEAD], "last": last[:HEAD]})
+    rows = [source.read(cursor, row) for row in cursor.fetchall()]
+    then = _records_at(cursor, kind, rows, size)
+    return b"".join(row.key + then[row.key] for row in rows if row.key in then)
 
 
-def records_at(cursor: Cursor, kind: bytes, keys: Sequence[bytes], size: int) -> dict[bytes, bytes]:
+def some_records_at(
+    cursor: Cursor, kind: bytes, keys: Sequence[bytes], size: int
+) -> dict[bytes, bytes]:
     """The record hashes that keys had after `size` entries; those born later are left out."""
     source = KINDS[kind]
-    wanted: dict[int, list[bytes]] = {}
-    if keys:
-        cursor.execute(
-            sql(source.changes), {"keys": b"".join(keys), "count": len(keys), "size": size}
-        )
-        for key, index in cursor.fetchall():
-            if index is not None:
-                wanted.setdefault(index, []).append(bytes(key))
+    heads = {"heads": b"".join(key[:HEAD] for key in keys), "count": len(keys)}
+    cursor.execute(sql(source.some), heads)
+    rows = [source.read(cursor, row) for row in cursor.fetchall()]
+    return _records_at(cursor, kind, rows, size)
+
+
+def _records_at(cursor: Cursor, kind: bytes, rows: Iterable[Row], size: int) -> dict[bytes, bytes]:
     found: dict[bytes, bytes] = {}
+    wanted: dict[int, list[bytes]] = {}
+    for row in rows:
+        if row.last < size:
+            found[row.key] = row.record
+        elif (index := row.before(size)) is not None:
+            wanted.setdefault(index, []).append(row.key)
     indexes = sorted(wanted)
     for begin in range(0, len(indexes), _BATCH):
         cursor.execute(sql("read_some_deltas"), {"indexes": indexes[begin : begin + _BATCH]})
         for index, *lists in cursor.fetchall():
-            records = dict(_PAIR.iter_unpack(bytes(lists[source.delta])))
+            records = dict(_PAIR.iter_unpack(bytes(lists[KINDS[kind].delta])))
             for key in wanted.pop(index):
                 if key not in records:
                     raise _damaged(index)

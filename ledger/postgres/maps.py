@@ -15,11 +15,12 @@ from psycopg2.extensions import cursor as Cursor
 
 from ..entry import map_heads, parse_entry
 from ..errors import ProofError
+from ..lifecycle import holder_record_hash
 from ..mapfold import StatusMap, without
 from ..sequencing import check_deltas
-from ..statusmap import KEY_SIZE, PAIR, MapHead, next_k
+from ..statusmap import CERTIFICATES, KEY_SIZE, PAIR, MapHead, next_k
 from .connection import transaction
-from .map_reading import KINDS, records_at
+from .map_reading import KINDS, certificate_record, some_records_at
 from .rows import read_blinding_secret
 from .statements import sql
 
@@ -29,8 +30,9 @@ ENTRIES = 64  # read back in one transaction
 PENDING = 4096  # delta lists kept unfolded
 KEYS = 10_000  # rolled back by one statement
 _COPY_HEADER = 19  # bytes before the first row of a binary COPY
-_ROW = struct.Struct("!hi32si32s")
-_PORTION = 65_536 * _ROW.size
+_CERTIFICATE = struct.Struct("!hi16si16si")  # the state follows
+_HOLDER = struct.Struct("!hi16si16siqi32s")
+_PORTION = 1 << 23  # bytes
 
 Tiles = dict[tuple[bytes, int, int], bytes]
 """(kind, level, index) to a tile's contents."""
@@ -157,7 +159,7 @@ class Maps:
                 for begin in range(0, len(keys), KEYS * KEY_SIZE):
                     some = keys[begin : begin + KEYS * KEY_SIZE]
                     listed = [some[i : i + KEY_SIZE] for i in range(0, len(some), KEY_SIZE)]
-                    then = records_at(cursor, kind, listed, index)
+                    then = some_records_at(cursor, kind, listed, index)
                     loaded.fold(b"".join(key + record for key, record in then.items()))
             if maps.heads() != said:
                 raise ProofError(
@@ -202,20 +204,21 @@ def _changed_keys(cursor: Cursor, begin: int, end: int) -> tuple[bytes, bytes]:
 
 def _fold_current(cursor: Cursor, folded: StatusMap, left_out: bytes) -> None:
     """Fold all pairs as they are now, but those of the keys `left_out`, joined."""
-    source = KINDS[folded.kind]
-    statement = cursor.mogrify(sql(source.copy), {"tag": source.tag}).decode()
     portions = _Portions(folded, left_out)
-    cursor.copy_expert(f"COPY ({statement}) TO STDOUT (FORMAT binary)", portions)
+    cursor.copy_expert(
+        f"COPY ({sql(KINDS[folded.kind].copy)}) TO STDOUT (FORMAT binary)", portions, _PORTION
+    )
     portions.flush()
 
 
 class _Portions:
-    """A file that a binary COPY of pairs is written to, to be folded portion by portion."""
+    """A file that a binary COPY of records is written to, to be folded portion by portion."""
 
     def __init__(self, folded: StatusMap, left_out: bytes) -> None:
         self._folded, self._left_out = folded, left_out
         self._rows = bytearray()
         self._skip = _COPY_HEADER
+        self._read = _certificates if folded.kind == CERTIFICATES else _holders
 
     def write(self, data: bytes) -> int:
         self._rows += data
@@ -225,10 +228,30 @@ class _Portions:
 
     def flush(self) -> None:
         """Fold all whole rows; what ends the COPY is less than one."""
-        end = self._skip + (len(self._rows) - self._skip) // _ROW.size * _ROW.size
-        rows = _ROW.iter_unpack(self._rows[self._skip : end])
-        pairs = b"".join([key + record for _, _, key, _, record in rows])
-        self._folded.fold(without(pairs, self._left_out))
+        pairs, end = self._read(bytes(self._rows), self._skip)
+        self._folded.fold(without(b"".join(pairs), self._left_out))
         self._folded.grow(next_k(self._folded.k, self._folded.records))
         del self._rows[:end]
         self._skip = 0
+
+
+def _certificates(rows: bytes, at: int) -> tuple[list[bytes], int]:
+    """The pairs of whole rows from `at` on, and where they end."""
+    pairs = []
+    while at + _CERTIFICATE.size <= len(rows):
+        _, _, head, _, rest, length = _CERTIFICATE.unpack_from(rows, at)
+        end = at + _CERTIFICATE.size + length
+        if end > len(rows):
+            break
+        pairs.append(head + rest + certificate_record(rows[end - length : end]))
+        at = end
+    return pairs, at
+
+
+def _holders(rows: bytes, at: int) -> tuple[list[bytes], int]:
+    end = at + (len(rows) - at) // _HOLDER.size * _HOLDER.size
+    pairs = [
+        head + rest + holder_record_hash(acts, link)
+        for _, _, head, _, rest, _, acts, _, link in _HOLDER.iter_unpack(rows[at:end])
+    ]
+    return pairs, end

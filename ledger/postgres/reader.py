@@ -16,23 +16,25 @@ import cramjam
 from psycopg2.extensions import connection as Connection
 from psycopg2.extensions import cursor as Cursor
 
-from .. import canonical, identity, merkle, registry, statusmap, tiles
+from .. import canonical, identity, lifecycle, merkle, registry, staterow, statusmap, tiles
 from ..catalogue import Catalogue, parse_catalogue
 from ..checkpoint import format_proof
 from ..entry import map_heads, parse_entry
 from ..errors import LedgerError, Malformed, ProofError, Refused, Unavailable
-from ..event import ISSUED
+from ..event import ISSUED, Event
 from ..evidence import CertificateId, Evidence, Step
 from ..holder_evidence import Act, HolderEvidence
-from ..lifecycle import Finding, parse_transition
+from ..identity import HEAD
+from ..lifecycle import Finding
 from ..proving import Records, prove, prove_holder, show_entry
 from ..question import Question
 from ..receipt import format_receipt
 from ..statusmap import MapHead, Membership, group_range
 from .connection import transaction
 from .following import read_list, read_lists, read_places
+from .history_reading import read_events, read_identities, read_steps
 from .holdings import read_held
-from .map_reading import map_tile_reader, pairs_at
+from .map_reading import acts_of, map_tile_reader, pairs_at
 from .rows import (
     read_catalogue,
     read_origin,
@@ -168,17 +170,19 @@ class View:
         issuer: str | None,
         limit: int = MAX_MATCHES,
     ) -> list[CertificateId]:
+        hashes: dict[int, list[str]] = {}
+        for number in numbers:
+            hashes.setdefault(staterow.number_hash(number), []).append(number)
         self._cursor.execute(
             sql("find_certificates"),
-            {
-                "numbers": list(numbers),
-                "type_code": type_code,
-                "issuer": issuer,
-                "size": self.size,
-                "limit": limit,
-            },
+            {"hashes": list(hashes), "type_code": type_code, "issuer": issuer},
         )
-        return [CertificateId(*row) for row in self._cursor.fetchall()]
+        found = []
+        for number_hash, key, kind, by, history in self._cursor.fetchall():
+            if staterow.placed(staterow.places(bytes(history))[0])[0] < self.size:
+                meant = (CertificateId(kind, by, number) for number in hashes[number_hash])
+                found += [each for each in meant if each.key == bytes(key)]
+        return sorted(found, key=lambda each: (each.number, *_parts(each)))[:limit]
 
     def _by_identifier(
         self, identifier: identity.Identifier, type_code: str | None, issuer: str | None
@@ -255,13 +259,7 @@ class View:
 
     def history(self, key: bytes) -> list[Step]:
         """The published part of a certificate's history."""
-        self._cursor.execute(sql("read_history"), {"key": key})
-        steps = []
-        for _, index, position, line_hash, data in self._cursor.fetchall():
-            if index >= self.size:
-                break
-            steps.append(_step(index, position, line_hash, data))
-        return steps
+        return self.histories([key])[key]
 
     @property
     def status(self) -> bytes:
@@ -273,19 +271,28 @@ class View:
 
     def histories(self, keys: Sequence[bytes]) -> dict[bytes, list[Step]]:
         """The published parts of certificates' histories by map key."""
-        self._cursor.execute(
-            sql("read_published_histories"),
-            {"keys": b"".join(keys), "count": len(keys), "size": self.size},
-        )
-        found: dict[bytes, list[Step]] = {key: [] for key in keys}
-        for key, *row in self._cursor.fetchall():
-            found[bytes(key)].append(_step(*row))
-        return found
+        limit = staterow.place(self.size, 0)
+        places = {
+            key: [place for place in staterow.places(history) if place < limit]
+            for key, (_, history) in self._rows(keys).items()
+        }
+        return {key: [] for key in keys} | read_steps(self._cursor, places)
 
     def current(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
         """The records of certificates by map key as they are now, published or not yet."""
-        self._cursor.execute(sql("read_certificates"), {"keys": b"".join(keys), "count": len(keys)})
-        return {bytes(row[0]): bytes(row[1]) for row in self._cursor.fetchall()}
+        found = {}
+        for key, (state, _) in self._rows(keys).items():
+            standing, link, _ = staterow.unpack_state(state)
+            found[key] = lifecycle.format_record(standing, link)
+        return found
+
+    def _rows(self, keys: Sequence[bytes]) -> dict[bytes, tuple[bytes, bytes]]:
+        """(state, history) of certificates by map key, as they are now."""
+        heads = {"heads": b"".join(key[:HEAD] for key in keys), "count": len(keys)}
+        self._cursor.execute(sql("read_certificates"), heads)
+        wanted = set(keys)
+        rows = [tuple(map(bytes, row)) for row in self._cursor.fetchall()]
+        return {key: (state, history) for key, state, history in rows if key in wanted}
 
     def entry(self, index: int) -> bytes:
         """The entry at a log index."""
@@ -322,16 +329,17 @@ class View:
 
     def acts(self, key: bytes) -> list[Act]:
         """The published part of a holder's acts."""
-        self._cursor.execute(sql("read_holder_acts"), {"key": key, "size": self.size})
+        acts = [act for act in acts_of(self._cursor, key) if act[0] < self.size]
+        places = [staterow.place(index, position) for index, position, _ in acts]
+        of = {place: logged.event.key for place, logged in read_events(self._cursor, places)}
         return [
-            Act(index, position, bytes(certificate), bound)
-            for index, position, certificate, bound in self._cursor.fetchall()
+            Act(index, position, of[place], bound)
+            for place, (index, position, bound) in zip(places, acts, strict=True)
         ]
 
     def identities(self, keys: Sequence[bytes]) -> dict[bytes, CertificateId]:
         """The certificates with these map keys."""
-        self._cursor.execute(sql("read_identities"), {"keys": b"".join(keys), "count": len(keys)})
-        return {bytes(key): CertificateId(*parts) for key, *parts in self._cursor.fetchall()}
+        return read_identities(self._cursor, keys)
 
     def status_at(self, moment: int) -> int | None:
         """The last published status entry with a ledger time up to `moment`."""
@@ -444,11 +452,10 @@ class View:
 
     def record(self, key: bytes) -> bytes:
         """The current record of a certificate, published or not yet; Refused `not-found`."""
-        self._cursor.execute(sql("read_certificates"), {"keys": key, "count": 1})
-        row = self._cursor.fetchone()
-        if row is None:
+        found = self.current([key])
+        if key not in found:
             raise Refused("not-found")
-        return bytes(row[1])
+        return found[key]
 
     def status_places(self, certificate: CertificateId) -> list[tuple[int, str, int]]:
         """(version, URI of its status list, index) of each version that has a place, ascending."""
@@ -509,34 +516,37 @@ class View:
 
         Reads the whole table: ids are unique per certificate and have no index.
         """
-        self._cursor.execute(
-            sql("find_event"), {"event_id": bytes.fromhex(event_id), "size": self.size}
-        )
-        row = self._cursor.fetchone()
-        if row is None:
-            raise Refused("not-found", f"no admitted event {event_id} is in the ledger")
-        return int(row[0])
+        for place, _ in self._find_events([event_id]):
+            return staterow.placed(place)[0]
+        raise Refused("not-found", f"no admitted event {event_id} is in the ledger")
 
     def certificates_of_events(self, event_ids: Sequence[str]) -> dict[str, list[CertificateId]]:
         """The certificates that have published events with these ids. Reads the whole table."""
         found: dict[str, list[CertificateId]] = {}
-        self._cursor.execute(
-            sql("find_events"),
-            {"event_ids": [bytes.fromhex(e) for e in event_ids], "size": self.size},
-        )
-        for event_id, *certificate in self._cursor.fetchall():
-            found.setdefault(event_id, []).append(CertificateId(*certificate))
-        return found
+        for _, event in self._find_events(event_ids):
+            name = CertificateId(event.type_code, event.issuer, event.number)
+            found.setdefault(event.id, []).append(name)
+        return {event_id: sorted(names, key=_parts) for event_id, names in found.items()}
+
+    def _find_events(self, event_ids: Sequence[str]) -> Iterator[tuple[int, Event]]:
+        """(place, event) of the published events with these ids."""
+        wanted = {bytes.fromhex(event_id[:8]) for event_id in event_ids}
+        self._cursor.execute(sql("find_events"), {"begins": list(wanted)})
+        limit = staterow.place(self.size, 0)
+        places = {
+            place
+            for (history,) in self._cursor.fetchall()
+            for event_id in event_ids
+            for place in staterow.alike(bytes(history), event_id)
+            if place < limit
+        }
+        for place, logged in read_events(self._cursor, places):
+            if logged.event.id in event_ids:
+                yield place, logged.event
 
 
-def _step(index: int, position: int, line_hash: memoryview, data: memoryview) -> Step:
-    try:
-        transition = parse_transition(canonical.parse(bytes(data), 65_536))
-    except LedgerError as err:
-        raise ProofError(
-            "stored-bytes-damaged", f"a transition of entry {index}: {err.message}"
-        ) from err
-    return Step(index, position, bytes(line_hash), transition)
+def _parts(certificate: CertificateId) -> tuple[str, str, str]:
+    return certificate.type_code, certificate.issuer, certificate.number
 
 
 def neighbours(number: str) -> set[str]:

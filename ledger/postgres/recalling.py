@@ -11,10 +11,8 @@ from dataclasses import dataclass
 
 from psycopg2.extensions import connection as Connection
 
-from .. import canonical
 from ..entry import parse_entry
 from ..errors import ProofError
-from ..lifecycle import Transition, parse_transition
 from ..reliance import Recall, is_recalled, recall_id
 from ..relying import Mark
 from .connection import transaction
@@ -25,10 +23,9 @@ HOLDS_AT_ONCE = 2000
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A mark with what its change says, and the ledger time of its entry."""
+    """A mark with the ledger time of its change's entry."""
 
     mark: Mark
-    transition: Transition
     time: str
 
 
@@ -40,17 +37,18 @@ def read_changes(connection: Connection, begin: int, limit: int) -> list[Change]
     if [row[0] for row in rows] != list(range(begin, begin + len(rows))):
         raise ProofError("stored-bytes-damaged", f"recalls from {begin} on are missing")
     found = []
-    for _, index, position, certificate, cause, cause_position, reliance, data, entry in rows:
+    for _, index, position, certificate, cause, at, *said, reliance, entry in rows:
         reliance_key = None if reliance is None else bytes(reliance)
-        mark = Mark(index, position, bytes(certificate), cause, cause_position, reliance_key)
-        transition = parse_transition(canonical.loads(bytes(data)))
-        found.append(Change(mark, transition, parse_entry(bytes(entry))["time"]))
+        event, revocation, reason = said
+        place = (index, position, bytes(certificate), cause, at)
+        mark = Mark(*place, event, revocation, reason, reliance_key)
+        found.append(Change(mark, parse_entry(bytes(entry))["time"]))
     return found
 
 
 def read_recalls(connection: Connection, change: Change) -> Iterator[Recall]:
     """Whom a change is told to, ascending by the reliance's key; some at once."""
-    mark, t = change.mark, change.transition
+    mark = change.mark
     after = b""
     while True:
         with transaction(connection) as cursor:
@@ -70,7 +68,7 @@ def read_recalls(connection: Connection, change: Change) -> Iterator[Recall]:
             rows = cursor.fetchall()
         for key, office, case_hash, event_id, number, lasts in rows:
             after = bytes(key)
-            if is_recalled(lasts, t.kind, t.revocation):
+            if is_recalled(lasts, mark.event, mark.revocation):
                 case, act = bytes(case_hash).hex(), bytes(event_id).hex()
                 index, position = mark.cause_index, mark.cause_position
                 yield Recall(
@@ -81,9 +79,9 @@ def read_recalls(connection: Connection, change: Change) -> Iterator[Recall]:
                     number,
                     index,
                     position,
-                    t.kind,
-                    t.revocation,
-                    t.reason,
+                    mark.event,
+                    mark.revocation,
+                    mark.reason,
                     change.time,
                 )
         if len(rows) < HOLDS_AT_ONCE:

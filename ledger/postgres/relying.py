@@ -7,10 +7,10 @@ from typing import Any
 
 from psycopg2.extensions import cursor as Cursor
 
+from .. import evidence
 from ..admission import MAX_FOLDED, Certificate, Opened
 from ..errors import Conflict
 from ..event import ISSUED, Event
-from ..lifecycle import parse_transition
 from ..reliance import Reliance
 from ..relying import Case, Hold, Relying, Step
 from .copying import bigint, copy, integer
@@ -25,11 +25,11 @@ class Reliances:
         cursor: Cursor,
         batch: Sequence[Opened],
         certificates: Mapping[bytes, Certificate],
-        load: Callable[[bytes], Any],
+        steps: Callable[[bytes], Sequence[evidence.Step]],
     ) -> None:
-        """`certificates` are the current ones of the batch's events."""
+        """`certificates` are the current ones that the batch names, `steps` their histories."""
         self._cursor = cursor
-        self._load = load
+        self._certificates, self._history = certificates, steps
         items = [e for opened in batch for e in opened.events if isinstance(e, Reliance)]
         changed = {
             event.key
@@ -39,15 +39,9 @@ class Reliances:
         }
         self._relied = self._read_relied(changed)
         self._cases: dict[bytes, Case] = {}
-        self._counts: dict[bytes, int] = {}
-        self._steps: dict[bytes, list[Step]] = {}
         self._times: dict[int, int] = {}
         if items:
             self._cases = self._read_cases(sorted({item.key for item in items}))
-            self._counts = self._read_counts(
-                {key for item in items for key, _, _ in item.certificates}
-            )
-            self._read_steps(self._judged(batch))
             self._times = self._read_times(sorted({item.tree_size - 1 for item in items}))
 
     def case(self, key: bytes) -> Case | None:
@@ -57,10 +51,11 @@ class Reliances:
         return certificate in self._relied
 
     def count(self, certificate: bytes) -> int:
-        return self._counts.get(certificate, 0)
+        known = self._certificates.get(certificate)
+        return 0 if known is None else known.standing.count
 
     def steps(self, certificate: bytes) -> Sequence[Step]:
-        return self._steps.get(certificate, ())
+        return [(s.index, s.position, s.transition) for s in self._history(certificate)]
 
     def status_time(self, index: int) -> int | None:
         return self._times.get(index)
@@ -89,10 +84,7 @@ class Reliances:
             found[key].holds[certificate] = Hold(event_id.hex(), *rest)
         return found
 
-    def _read_counts(self, keys: set[bytes]) -> dict[bytes, int]:
-        return dict(self._rows("read_history_lengths", keys))
-
-    def _judged(self, batch: Sequence[Opened]) -> set[bytes]:
+    def judged(self, batch: Sequence[Opened]) -> set[bytes]:
         """The certificates relied on, as far as the batch's bundles may fold histories."""
         found: set[bytes] = set()
         for opened in batch:
@@ -101,14 +93,9 @@ class Reliances:
                 if isinstance(item, Reliance):
                     for key, _, _ in item.certificates:
                         folded += self.count(key)
-                        if folded <= MAX_FOLDED:
+                        if folded <= MAX_FOLDED and key in self._certificates:
                             found.add(key)
         return found
-
-    def _read_steps(self, keys: set[bytes]) -> None:
-        for key, index, position, data in self._rows("read_steps", keys):
-            step = (index, position, parse_transition(self._load(data)))
-            self._steps.setdefault(key, []).append(step)
 
     def _read_times(self, indexes: list[int]) -> dict[int, int]:
         self._cursor.execute(sql("read_status_times"), {"indexes": indexes})
@@ -125,7 +112,8 @@ def write_reliances(cursor: Cursor, done: Relying) -> None:
         copy(
             cursor,
             "recall",
-            "number, log_index, position, certificate, cause_index, cause_position, reliance_key",
+            "number, log_index, position, certificate, cause_index, cause_position, event,"
+            " revocation, reason, reliance_key",
             (
                 (
                     bigint(number + n),
@@ -134,6 +122,9 @@ def write_reliances(cursor: Cursor, done: Relying) -> None:
                     mark.certificate,
                     bigint(mark.cause_index),
                     integer(mark.cause_position),
+                    mark.event.encode(),
+                    None if mark.revocation is None else mark.revocation.encode(),
+                    None if mark.reason is None else mark.reason.encode(),
                     mark.reliance,
                 )
                 for n, mark in enumerate(done.marks)

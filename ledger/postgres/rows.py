@@ -105,9 +105,3 @@ def read_origin(cursor: Cursor) -> str:
     if row is None:
         raise Unavailable("not-initialised")
     return str(row[0])
-
-
-def sample_certificates(cursor: Cursor, limit: int) -> list[tuple[bytes, str, str, str]]:
-    """(map key, type, issuer, number) of some certificates, in no meaningful order."""
-    cursor.execute(sql("sample_certificates"), {"limit": limit})
-    return [(bytes(key), *rest) for key, *rest in cursor.fetchall()]

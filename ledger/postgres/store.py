@@ -5,15 +5,15 @@ from __future__ import annotations
 import os
 import struct
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Any
+from typing import Any, NamedTuple
 
 from psycopg2.extensions import connection as Connection
 from psycopg2.extensions import cursor as Cursor
 
-from .. import admission, canonical, identity, lifecycle, merkle, times
+from .. import admission, canonical, identity, lifecycle, merkle, staterow, times
 from ..admission import (
     Accounted,
     Certificate,
@@ -25,14 +25,18 @@ from ..admission import (
     Turn,
 )
 from ..entry import ADMITTED, Source, format_genesis, format_registry
-from ..errors import Conflict, Refused, Unavailable
+from ..errors import Conflict, ProofError, Refused, Unavailable
 from ..event import CORRECTED, Event
-from ..lifecycle import Transition, parse_transition
+from ..evidence import Step
+from ..lifecycle import Transition
 from ..receipt import format_notice
 from ..registry import Registry, apply_note, format_record, genesis_records
+from ..reliance import Reliance
+from ..staterow import NO_HOLDER
 from ..topics import lane_key
 from .connection import transaction, turn
 from .copying import bigint, copy, copy_packed, integer
+from .history_reading import chunk_of, read_events
 from .relying import Reliances, write_reliances
 from .rows import (
     keep_catalogue,
@@ -44,9 +48,17 @@ from .rows import (
 from .statements import sql
 
 # Rows of binary COPY: the number of fields, then each field behind its length.
-_transition_row = struct.Struct("!hi32siiiqiii16si32si").pack  # `data` follows
-_act_row = struct.Struct("!hi32siiiqiii32si?").pack
-_holder_row = struct.Struct("!hi32siqi32s").pack
+_new_row = struct.Struct("!hi16si16siiiii").pack  # state, the history's length and it follow
+_changed_row = struct.Struct("!hi16si").pack  # likewise
+_length = struct.Struct("!i").pack
+_holder_row = struct.Struct("!hi16si16siqi32si").pack  # the recent acts follow
+_act_row = struct.Struct("!hi16siqi").pack  # the acts follow
+_act = struct.Struct(">Q").pack
+
+CHUNKS_IN_TURN = 64  # of event lines that are read while others wait
+ACTS = 64  # of a holder in one row of older ones
+ACTS_SIZE = 8 * ACTS  # bytes
+ATTEMPTS = 4  # before that no longer counts
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +105,8 @@ class Store:
         self.connection = connection
         self._library = (load, dump)
         self._parse = parse
+        self._signers = _Numbers("read_signers", "insert_signer")
+        self._kinds = _Numbers("read_kinds", "insert_kind")
         with transaction(connection) as cursor:
             cursor.execute(sql("create_changed"))
             cursor.execute(sql("create_bound"))
@@ -143,7 +157,28 @@ class Store:
     def apply(self, topic_id: str, batch: Sequence[Checked]) -> Applied:
         """Step 5: record a batch, all of it or nothing. Records below the next offset are passed
         over; one above it is Conflict `offset-jump`.
+
+        What repeated ids and corrections need of older event lines is read before the turn where
+        it is much: lines never change.
         """
+        known: dict[int, _Known] = {}
+        for left in range(ATTEMPTS, 0, -1):
+            try:
+                return self._apply(topic_id, batch, known, left > 1)
+            except _LetGo as let_go:
+                self._read_ahead(let_go.places, known)
+        raise AssertionError("the last attempt lets nothing go")
+
+    def _read_ahead(self, places: Sequence[int], known: dict[int, _Known]) -> None:
+        for begin in range(0, len(places), 1024):
+            with transaction(self.connection) as cursor:
+                known.update(_read_known(cursor, places[begin : begin + 1024]))
+
+    def _apply(
+        self, topic_id: str, batch: Sequence[Checked], known: dict[int, _Known], may_let_go: bool
+    ) -> Applied:
+        self._signers.begin()
+        self._kinds.begin()
         with turn(self.connection) as (cursor, row):
             origin, next_index, ledger_time, registry_index, next_outbox, clock = row
             if self._registry[0] != registry_index:
@@ -160,7 +195,7 @@ class Store:
                 for c in accepted
             ]
             bundles = [o for _, o in todo if isinstance(o, Opened)]
-            view = _View(cursor, registry, bundles, self._library, self._blinding_secret)
+            view = _View(cursor, registry, bundles, self._blinding_secret, known, may_let_go)
             taken = Turn(view, next_index, max(clock, ledger_time))
             outbox = []
             for fetched, opened in todo:
@@ -180,6 +215,8 @@ class Store:
             )
             _check_one(cursor, "allocation")
             # A crash before this commit leaves nothing; after it the records count as consumed.
+        self._signers.keep()
+        self._kinds.keep()
         outcomes: dict[str, int] = {}
         for done in taken.accounted:
             outcomes[done.outcome] = outcomes.get(done.outcome, 0) + 1
@@ -236,9 +273,9 @@ class Store:
         accounted: Sequence[tuple[Accounted, Fetched]],
         next_outbox: int,
     ) -> int:
-        _copy_entries(cursor, taken)
-        _copy_certificates(cursor, taken, view)
-        _copy_holders(cursor, taken)
+        _copy_entries(cursor, taken, self._signers)
+        _copy_certificates(cursor, taken, view, self._kinds)
+        _copy_holders(cursor, taken, view)
         _copy_lanes(cursor, taken)
         _add_tallies(cursor, taken, view)
         write_reliances(cursor, taken.relying)
@@ -361,6 +398,61 @@ def read_genesis(connection: Connection) -> tuple[str, bytes]:
         return origin, merkle.leaf_hash(bytes(cursor.fetchall()[0][1]))
 
 
+class _Numbers:
+    """Numbers, from 1, of pairs of words that rows would otherwise repeat. One turn's new ones
+    count for the next turn only when it was committed.
+    """
+
+    def __init__(self, read: str, insert: str) -> None:
+        self._read, self._insert = read, insert
+        self._known: dict[tuple[str, str], int] = {}
+        self._fresh: dict[tuple[str, str], int] = {}
+
+    def begin(self) -> None:
+        """A turn begins."""
+        self._fresh = {}
+
+    def keep(self) -> None:
+        """The turn was committed."""
+        self._known |= self._fresh
+        self._fresh = {}
+
+    def number(self, cursor: Cursor, first: str, second: str) -> int:
+        """The number of a pair, given now if it has none."""
+        pair = (first, second)
+        number = self._known.get(pair) or self._fresh.get(pair)
+        if number is None and not self._fresh:  # another writer may have given it
+            cursor.execute(sql(self._read))
+            self._known = {(one, other): each for one, other, each in cursor.fetchall()}
+            number = self._known.get(pair)
+        if number is None:
+            number = self._fresh[pair] = len(self._known) + len(self._fresh) + 1
+            cursor.execute(sql(self._insert), {"number": number, "first": first, "second": second})
+        return number
+
+
+class _Known(NamedTuple):
+    """What an older event line says that the turn needs."""
+
+    line_hash: bytes
+    transition: Transition  # but for its version
+
+
+class _LetGo(Exception):
+    """The turn is let go: it needs the event lines at these places."""
+
+    def __init__(self, places: Sequence[int]) -> None:
+        super().__init__(f"{len(places)} event lines to read")
+        self.places = places
+
+
+def _read_known(cursor: Cursor, places: Iterable[int]) -> dict[int, _Known]:
+    return {
+        place: _Known(logged.event.line_hash, logged.transition())
+        for place, logged in read_events(cursor, places)
+    }
+
+
 class _View:
     """`admission.View` over the open transaction, with what the batch needs read at once."""
 
@@ -369,40 +461,72 @@ class _View:
         cursor: Cursor,
         registry: Registry,
         batch: Sequence[Opened],
-        library: tuple[Callable[[bytes], Any], canonical.Dump],
         blinding_secret: bytes,
+        known: dict[int, _Known],
+        may_let_go: bool,
     ) -> None:
+        """`known`: what was read before of older event lines, by place; the rest is read here, or
+        _LetGo raised where that is much.
+        """
         self.blinding_secret = blinding_secret
         self._cursor = cursor
-        self._library = library
         self.registry = registry
+        self._known = known
         self._lanes: dict[tuple[str, int], Lane] = {}
+        self._histories: dict[bytes, bytes] = {}  # as rows have them
+        self._taken: set[bytes] = set()  # map keys whose head is another's
+        self.holders: dict[bytes, tuple[int, bytes, bytes]] = {}  # acts, link, recent acts
         events = [e for opened in batch for e in opened.events if isinstance(e, Event)]
-        self.certificates = self._read_certificates(sorted({e.key for e in events}))
-        self._histories = self._read_histories(self._corrected(batch))
-        holders = {e.holder for e in events if e.holder is not None}
+        relied = {
+            key
+            for opened in batch
+            for item in opened.events
+            if isinstance(item, Reliance)
+            for key, _, _ in item.certificates
+        }
+        self.certificates = self._read_certificates({e.key for e in events} | relied)
+        self.relying = Reliances(cursor, batch, self.certificates, self.steps)
+        self._read_lines(
+            self._repeats(events) | self._corrected(batch) | self._relied(batch), may_let_go
+        )
+        for event in events:
+            for place in self._alike(event):
+                said = self._known[place]
+                ids = self.certificates[event.key].event_ids
+                ids[said.transition.id] = said.line_hash
+        holders = {e.holder_key for e in events if e.holder_key is not None}
         if holders:
-            holders |= {c.holder for c in self.certificates.values() if c.holder}
-        self._holders = self._read_holders([identity.holder_key(h) for h in holders])
-        self.relying = Reliances(cursor, batch, self.certificates, library[0])
+            self._read_holders(holders)
 
-    def _read_certificates(self, keys: list[bytes]) -> dict[bytes, Certificate]:
+    def _read_certificates(self, keys: set[bytes]) -> dict[bytes, Certificate]:
         found: dict[bytes, Certificate] = {}
         if not keys:
             return found
         self._cursor.execute(sql("read_certificates"), _joined(keys))
-        for key, record, holder in self._cursor.fetchall():
-            standing, link = lifecycle.parse_record(bytes(record), *self._library)
-            found[bytes(key)] = Certificate(standing, link, holder)
-        if found:
-            self._cursor.execute(sql("read_event_ids"), _joined(list(found)))
-            for key, event_id, line_hash in self._cursor.fetchall():
-                found[bytes(key)].event_ids[bytes(event_id).hex()] = bytes(line_hash)
+        for data, state, history in self._cursor.fetchall():
+            key = bytes(data)
+            standing, link, holder = staterow.unpack_state(bytes(state))
+            found[key] = Certificate(standing, link, None if holder == NO_HOLDER else holder)
+            self._histories[key] = bytes(history)
+        strangers = found.keys() - keys
+        if strangers:
+            heads = {key[: identity.HEAD] for key in strangers}
+            self._taken |= {key for key in keys if key[: identity.HEAD] in heads}
         return found
 
-    def _corrected(self, batch: Sequence[Opened]) -> list[bytes]:
-        """The certificates that the batch corrects, as far as its bundles may fold histories."""
-        found: set[bytes] = set()
+    def _alike(self, event: Event) -> list[int]:
+        history = self._histories.get(event.key)
+        return [] if history is None else staterow.alike(history, event.id)
+
+    def _repeats(self, events: Iterable[Event]) -> set[int]:
+        """The places of events that may have the id of one in the batch."""
+        return {place for event in events for place in self._alike(event)}
+
+    def _corrected(self, batch: Sequence[Opened]) -> set[int]:
+        """The places of all events of the certificates that the batch corrects, as far as its
+        bundles may fold histories.
+        """
+        found: set[int] = set()
         for opened in batch:
             folded = 0
             for event in opened.events:
@@ -414,23 +538,35 @@ class _View:
                 folded += known.standing.count
                 if folded > admission.MAX_FOLDED:
                     break
-                found.add(event.key)
-        return sorted(found)
-
-    def _read_histories(self, keys: list[bytes]) -> dict[bytes, list[Transition]]:
-        found: dict[bytes, list[Transition]] = {}
-        if keys:
-            self._cursor.execute(sql("read_histories"), _joined(keys))
-            for key, data in self._cursor.fetchall():
-                transition = parse_transition(self._library[0](bytes(data)))
-                found.setdefault(bytes(key), []).append(transition)
+                found.update(staterow.places(self._histories[event.key]))
         return found
 
-    def _read_holders(self, keys: list[bytes]) -> dict[bytes, tuple[int, bytes]]:
-        if not keys:
-            return {}
-        self._cursor.execute(sql("read_holders"), _joined(keys))
-        return {bytes(key): (acts, bytes(link)) for key, acts, link in self._cursor.fetchall()}
+    def _relied(self, batch: Sequence[Opened]) -> set[int]:
+        """The places of all events of the certificates that the batch relies on, likewise."""
+        keys = self.relying.judged(batch)
+        return {p for key in keys for p in staterow.places(self._histories[key])}
+
+    def _read_lines(self, places: Iterable[int], may_let_go: bool) -> None:
+        missing = [place for place in places if place not in self._known]
+        if may_let_go and len({chunk_of(place) for place in missing}) > CHUNKS_IN_TURN:
+            raise _LetGo(missing)
+        self._known.update(_read_known(self._cursor, missing))
+
+    def _read_holders(self, keys: set[bytes]) -> None:
+        """Read holders' records by their whole map keys, and who holds the batch's certificates."""
+        before = {c.holder for c in self.certificates.values() if c.holder is not None}
+        whole: dict[bytes, bytes] = {}
+        self._cursor.execute(sql("read_holders"), _joined(keys | before))
+        for data, acts, link, recent in self._cursor.fetchall():
+            key = bytes(data)
+            whole[key[: identity.HEAD]] = key
+            self.holders[key] = (acts, bytes(link), bytes(recent))
+        self._taken |= {key for key in keys if whole.get(key[: identity.HEAD], key) != key}
+        for certificate in self.certificates.values():
+            if certificate.holder is not None:
+                if certificate.holder not in whole:
+                    raise ProofError("stored-bytes-damaged", "a holder's record is missing")
+                certificate.holder = whole[certificate.holder]
 
     def lane(self, department: str, lane: int) -> Lane:
         known = self._lanes.get((department, lane))
@@ -467,41 +603,54 @@ class _View:
         return self._cursor.fetchone() == (True,)
 
     def certificate(self, key: bytes) -> Certificate | None:
+        if key in self._taken:
+            raise Refused("key-taken")
         return self.certificates.get(key)
 
     def history(self, key: bytes) -> list[Transition]:
-        if key not in self._histories:
-            self._histories |= self._read_histories([key])
-        return self._histories.get(key, [])
+        return [step.transition for step in self.steps(key)]
+
+    def steps(self, key: bytes) -> list[Step]:
+        """A certificate's history with its places."""
+        data = self._histories.get(key)
+        if data is None:
+            return []
+        places = staterow.places(data)
+        self._read_lines(places, False)
+        history = staterow.steps([(place, *self._known[place]) for place in places])
+        if staterow.link_over(key, history) != self.certificates[key].link:
+            raise ProofError("stored-bytes-damaged", f"the history of certificate {key.hex()}")
+        return history
 
     def holder(self, key: bytes) -> tuple[int, bytes]:
-        return self._holders.get(key, (0, b""))
+        if key in self._taken:
+            raise Refused("key-taken")
+        return self.holders.get(key, (0, b""))[:2]
 
 
-def _joined(keys: Sequence[bytes]) -> dict[str, Any]:
-    """Map keys as one value, which the statement cuts: thousands of literals cost more to print
-    and to parse than the rows to read.
+def _joined(keys: Collection[bytes]) -> dict[str, Any]:
+    """The heads of map keys as one value, which the statement cuts: thousands of literals cost
+    more to print and to parse than the rows to read.
     """
-    return {"keys": b"".join(keys), "count": len(keys)}
+    return {"heads": b"".join([key[: identity.HEAD] for key in keys]), "count": len(keys)}
 
 
-def _copy_entries(cursor: Cursor, turn: Turn) -> None:
+def _copy_entries(cursor: Cursor, turn: Turn, signers: _Numbers) -> None:
     copy(
         cursor,
         "entry",
         "log_index, data",
         ((bigint(index), entry) for index, entry in turn.entries),
     )
-    copy(
-        cursor,
-        "lines",
-        "log_index, chunk, data",
-        (
-            (bigint(b.index), integer(number), chunk)
-            for b in turn.logged
+    rows: list[tuple[bytes, ...]] = []
+    for b in turn.logged:
+        department, key_id = b.opened.bundle.header.department, b.opened.key.key_id
+        signer = integer(signers.number(cursor, department, key_id))
+        rows += [
+            (bigint(b.index), integer(number), chunk, signer)
             for number, chunk in enumerate(pack_lines(b.opened.bundle.lines))
-        ),
-    )
+        ]
+    copy(cursor, "lines", "log_index, chunk, data, signer", rows)
     copy(
         cursor,
         "delta",
@@ -515,64 +664,59 @@ def _copy_entries(cursor: Cursor, turn: Turn) -> None:
             for b in turn.logged
         ),
     )
-    parts: list[bytes] = []
+
+
+def _copy_certificates(cursor: Cursor, turn: Turn, view: _View, kinds: _Numbers) -> None:
+    added: dict[bytes, bytes] = {}
     for b in turn.logged:
         for a in b.admitted:
-            event, data = a.event, a.transition
-            head = _transition_row(
-                7, 32, a.key, 4, a.ordinal, 8, b.index, 4, a.position,
-                16, bytes.fromhex(event.id), 32, event.line_hash, len(data),
-            )  # fmt: skip
-            parts += (head, data)
-    copy_packed(
-        cursor,
-        "transition",
-        "map_key, ordinal, log_index, position, event_id, line_hash, data",
-        parts,
-    )
-    copy_packed(
-        cursor,
-        "holder_act",
-        "map_key, ordinal, log_index, position, certificate, bound",
-        [
-            _act_row(
-                6, 32, a.holder, 4, a.ordinal, 8, b.index, 4, a.position, 32, a.certificate,
-                1, a.bound,
-            )
-            for b in turn.logged
-            for a in b.acts
-        ],
-    )  # fmt: skip
-
-
-def _copy_certificates(cursor: Cursor, turn: Turn, view: _View) -> None:
-    new: list[tuple[bytes | None, ...]] = []
-    changed: list[tuple[bytes | None, ...]] = []
+            packed = staterow.pack_item(b.index, a.position, a.event.id)
+            added[a.key] = added[a.key] + packed if a.key in added else packed
+    new: list[bytes] = []
+    changed: list[bytes] = []
     for key, (item, certificate) in turn.certificates.items():
-        record = turn.records[key]
-        holder = None if certificate.holder is None else certificate.holder.encode()
+        holder = (certificate.holder or NO_HOLDER)[: identity.HEAD]
+        state = staterow.pack_state(certificate.standing, certificate.link, holder)
+        rest = (state, _length(len(added[key])), added[key])
         if key in view.certificates:
-            changed.append((key, record, holder))
+            changed += (_changed_row(3, 16, key[:16], len(state)), *rest)
         else:
-            identity_ = (item.type_code.encode(), item.issuer.encode(), item.number.encode())
-            new.append((key, *identity_, record, holder))
-    copy(cursor, "certificate", "map_key, type_code, issuer, number, record, holder", new)
+            kind = kinds.number(cursor, item.type_code, item.issuer)
+            number = staterow.number_hash(item.number)
+            head = _new_row(6, 16, key[:16], 16, key[16:], 4, kind, 4, number, len(state))
+            new += (head, *rest)
+    copy_packed(cursor, "certificate", "map_key, rest, kind, number_hash, state, history", new)
     if changed:
-        copy(cursor, "changed", "map_key, record, holder", changed)
+        copy_packed(cursor, "changed", "map_key, state, added", changed)
         cursor.execute(sql("update_changed"))
-        if cursor.rowcount != len(changed):
+        if cursor.rowcount * 4 != len(changed):
             raise Conflict("registry-conflict", "a current state vanished under the turn")
 
 
-def _copy_holders(cursor: Cursor, turn: Turn) -> None:
-    if turn.holders:
-        parts = [
-            _holder_row(3, 32, key, 8, acts, 32, link) for key, (acts, link) in turn.holders.items()
-        ]
-        copy_packed(cursor, "bound", "map_key, acts, link", parts)
-        cursor.execute(sql("upsert_holders"))
-        if cursor.rowcount != len(parts):
-            raise Conflict("registry-conflict", "holders' records were not all written")
+def _copy_holders(cursor: Cursor, turn: Turn, view: _View) -> None:
+    if not turn.holders:
+        return
+    recent = {key: view.holders[key][2] if key in view.holders else b"" for key in turn.holders}
+    for b in turn.logged:
+        for act in b.acts:
+            place = staterow.place(b.index, act.position)
+            recent[act.holder] += _act(place << 1 | act.bound)
+    rows: list[bytes] = []
+    older: list[bytes] = []
+    for key, (acts, link) in turn.holders.items():
+        data = recent[key]
+        whole = len(data) // ACTS_SIZE
+        first = acts - len(data) // 8
+        for n in range(whole):
+            part = data[n * ACTS_SIZE : (n + 1) * ACTS_SIZE]
+            older += (_act_row(3, 16, key[:16], 8, first + n * ACTS, ACTS_SIZE), part)
+        data = data[whole * ACTS_SIZE :]
+        rows += (_holder_row(5, 16, key[:16], 16, key[16:], 8, acts, 32, link, len(data)), data)
+    copy_packed(cursor, "holder_act", "map_key, ordinal, acts", older)
+    copy_packed(cursor, "bound", "map_key, rest, acts, link, recent", rows)
+    cursor.execute(sql("upsert_holders"))
+    if cursor.rowcount != len(turn.holders):
+        raise Conflict("registry-conflict", "holders' records were not all written")
 
 
 def _copy_lanes(cursor: Cursor, turn: Turn) -> None:

@@ -26,6 +26,7 @@ from ledger.cosignature import COSIGNATURE_V1, Cosigner
 from ledger.entry import format_registry, format_status, parse_entry
 from ledger.errors import CODES, LedgerError
 from ledger.evidence import format_evidence, parse_evidence
+from ledger.identity import certificate_key
 from ledger.misbehaviour import (
     Misbehaviour,
     check_misbehaviour,
@@ -573,7 +574,8 @@ def test_admission_is_run_again(
     ledger.send(ledger.make(ledger.issued("4")))
     ledger.checkpoint()
     assert embedded(ledger, tmp_path)[0] == 0
-    damage(ledger.url, "UPDATE certificate SET record = record || ' ' WHERE number = '3'")
+    row = certificate_key(world.TYPE, "a", "3")[:16].hex()
+    damage(ledger.url, "UPDATE certificate SET state = state || ' ' WHERE map_key = %s", row)
     capsys.readouterr()
     assert embedded(ledger, tmp_path)[0] == 5
     assert {f["kind"] for f in json.loads(capsys.readouterr().out)["findings"]} == {"certificate"}
@@ -586,8 +588,8 @@ def test_admission_is_run_again(
         ("UPDATE lines SET chunk = 1 WHERE log_index = %s", "lines"),
         ("DELETE FROM lines WHERE log_index = %s", "lines"),
         ("UPDATE delta SET holders = substr(holders, 2) || 'x' WHERE log_index = %s", "delta"),
-        ("UPDATE transition SET data = data || ' ' WHERE log_index = %s", "transition"),
-        ("UPDATE holder_act SET bound = false WHERE log_index = %s", "holder-act"),
+        ("UPDATE lines SET signer = 5 WHERE log_index = %s", "lines"),
+        ("UPDATE holder SET recent = set_byte(recent, 7, 0) WHERE %s > 0", "holder-act"),
     ],
 )
 def test_damaged_tables(

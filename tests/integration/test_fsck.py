@@ -26,6 +26,7 @@ from ledger import logtopic, times, topics
 from ledger.bundle import format_record
 from ledger.checkpoint import Checkpoint
 from ledger.errors import ProofError
+from ledger.identity import certificate_key
 from ledger.note import sign
 from ledger.postgres.maps import Maps
 from ledger.postgres.migrate import migrate
@@ -287,6 +288,11 @@ def flip(table: str, column: str, where: str, byte: int = 12) -> str:
     )
 
 
+def row_of(number: str) -> str:
+    """Which certificate's row it is."""
+    return f"map_key = '{certificate_key(world.TYPE, 'a', number)[:16].hex()}'"
+
+
 def reword(index: int, old: str, new: str) -> str:
     """Other words in an entry."""
     text = f"replace(convert_from(data, 'UTF8'), '{old}', '{new}')"
@@ -326,7 +332,7 @@ def test_ledger_without_checkpoints_is_clean(database_url: str) -> None:
 
 
 def test_findings_on_the_command_line(ledger: Ledger, capsys: pytest.CaptureFixture[str]) -> None:
-    ledger.damage(flip("certificate", "record", "number = 'N7'"))
+    ledger.damage(flip("certificate", "state", row_of("N7")))
     assert fsck_commands.run(Namespace(json=False, no_kafka=True), Env(ledger.url)) == 1
     out = capsys.readouterr().out
     assert f"certificate {world.TYPE}/a/N7: its state is not what the log gives" in out
@@ -335,7 +341,7 @@ def test_findings_on_the_command_line(ledger: Ledger, capsys: pytest.CaptureFixt
     assert finding["kind"] == "certificate"
 
 
-FIRST_HOLDER = "(SELECT min(map_key) FROM holder)"
+FIRST_HOLDER = "(SELECT map_key FROM holder ORDER BY acts DESC, map_key LIMIT 1)"
 CERTIFICATE = f"certificate {world.TYPE}/a/"
 
 NEWEST_TILES = "log_index = (SELECT max(log_index) FROM map_tile)"
@@ -381,57 +387,70 @@ DAMAGE: dict[str, tuple[list[str], str, str]] = {
     ),
     "head root": ([flip("head", "root", "one", 5)], "head", "head"),
     "head size": (["UPDATE head SET size = size - 1"], "head", "head"),
-    "current state": ([flip("certificate", "record", "number = 'N5'", 50)],
-                      "certificate", CERTIFICATE + "N5"),
+    "current state": (
+        [flip("certificate", "state", row_of("N5"), 51)], "certificate", CERTIFICATE + "N5"
+    ),
     "current holder": (
-        [f"UPDATE certificate SET holder = '{HOLDERS[7]}' WHERE number = 'N5'"],
-        "certificate", CERTIFICATE + "N5",
+        [flip("certificate", "state", row_of("N5"), 35)], "certificate", CERTIFICATE + "N5"
     ),
     "certificate's number": (
-        ["UPDATE certificate SET number = 'N5000' WHERE number = 'N5'"],
-        "certificate", CERTIFICATE + "N5000",
+        [f"UPDATE certificate SET number_hash = 7 WHERE {row_of('N5')}"],
+        "certificate", CERTIFICATE + "N5",
+    ),
+    "certificate's kind": (
+        [f"UPDATE certificate SET kind = 7 WHERE {row_of('N5')}"],
+        "certificate", CERTIFICATE + "N5",
+    ),
+    "the rest of a map key": (
+        [f"UPDATE certificate SET rest = map_key WHERE {row_of('N5')}"],
+        "certificate", "certificate ",
+    ),
+    "history": (
+        [flip("certificate", "history", row_of("N5"), 7)], "history", CERTIFICATE + "N5"
+    ),
+    "history's ids": (
+        [flip("certificate", "history", row_of("N5"), 9)], "history", CERTIFICATE + "N5"
+    ),
+    "history's end": (
+        [f"UPDATE certificate SET history = history || history WHERE {row_of('N5')}"],
+        "history", CERTIFICATE + "N5",
+    ),
+    "history before a correction": (
+        [flip("certificate", "history", row_of("N1"), 7)], "history", CERTIFICATE + "N1"
+    ),
+    "lines of another signer": (
+        ["UPDATE lines SET signer = 2 WHERE log_index = 8 AND chunk = 1"], "lines", "entry 8"
     ),
     "certificate gone": (
-        ["DELETE FROM certificate WHERE number = 'N5'"], "certificate", "certificate "
+        [f"DELETE FROM certificate WHERE {row_of('N5')}"], "certificate", CERTIFICATE + "N5"
     ),
     "holder's link": (
         [flip("holder", "link", f"map_key = {FIRST_HOLDER}", 1)], "holder", "holder "
     ),
     "holder's acts": (
-        [f"UPDATE holder SET acts = acts + 1 WHERE map_key = {FIRST_HOLDER}"],
+        [f"UPDATE holder SET acts = acts + 64 WHERE map_key = {FIRST_HOLDER}"],
         "holder", "holder ",
     ),
     "holder gone": (
         [f"DELETE FROM holder WHERE map_key = {FIRST_HOLDER}"], "holder", "holder "
     ),
-    "transition": (
-        [flip("transition", "data", "log_index = 8 AND position = 17")],
-        "transition", "entry 8 event 17",
-    ),
-    "transition's line hash": (
-        [flip("transition", "line_hash", "log_index = 8 AND position = 17")],
-        "transition", "entry 8 event 17",
-    ),
-    "transition before a correction": (
-        [flip("transition", "data", "log_index = 8 AND position = 1")],
-        "transition", "entry 8 event 1",
-    ),
     "holder's act": (
-        [flip("holder_act", "certificate", "log_index = 8 AND position = 17")],
-        "holder-act", "entry 8 event 17",
+        [flip("holder", "recent", f"map_key = {FIRST_HOLDER}", 15)], "holder-act", "holder "
     ),
-    "holder's act turned": (
-        ["UPDATE holder_act SET bound = NOT bound WHERE log_index = 8 AND position = 17"],
-        "holder-act", "entry 8 event 17",
+    "holder's older act turned": (
+        [flip("holder_act", "acts", f"map_key = {FIRST_HOLDER}", 15)], "holder-act", "holder "
     ),
-    "holder's act gone": (
-        ["DELETE FROM holder_act WHERE log_index = 8 AND position = 17"],
-        "holder-act", "entry 8 event 17",
+    "holder's acts gone": (
+        [f"DELETE FROM holder_act WHERE map_key = {FIRST_HOLDER}"], "holder-act", "holder "
     ),
-    "holder's act added": (
-        ["INSERT INTO holder_act SELECT map_key, 9000, 9, position, certificate, bound "
-         "FROM holder_act WHERE log_index = 8 AND position = 17"],
-        "holder-act", "entry 9",
+    "holder's acts added": (
+        ["INSERT INTO holder_act SELECT map_key, 640, acts FROM holder_act"
+         f" WHERE map_key = {FIRST_HOLDER}"],
+        "holder-act", "holder ",
+    ),
+    "acts of nobody": (
+        ["INSERT INTO holder_act SELECT gen_random_uuid(), 0, acts FROM holder_act LIMIT 1"],
+        "holder-act", "holder ",
     ),
     "delta": ([flip("delta", "certificates", "log_index = 8")], "delta", "entry 8"),
     "holder delta": ([flip("delta", "holders", "log_index = 8", 40)], "delta", "entry 8"),
@@ -520,10 +539,6 @@ DAMAGE: dict[str, tuple[list[str], str, str]] = {
     "last entry gone": (["DELETE FROM entry WHERE log_index = 319"], "entry", "entry 319"),
     "lines gone": (["DELETE FROM lines WHERE log_index = 8 AND chunk = 1"], "lines", "entry 8"),
     "delta gone": (["DELETE FROM delta WHERE log_index = 8"], "delta", "entry 8"),
-    "transition gone": (
-        ["DELETE FROM transition WHERE log_index = 8 AND position = 3"],
-        "transition", "entry 8 event 3",
-    ),
     "lane note gone": (["DELETE FROM lane_note WHERE log_index = 8"], "lane-note", "entry 8"),
     "equivocation gone": (["DELETE FROM equivocation"], "equivocation", "entry "),
     "accounting row gone": (
@@ -631,8 +646,8 @@ def test_all_damages_together_are_each_named(ledger: Ledger) -> None:
         flip("lines", "data", "log_index = 8 AND chunk = 1", 40),
         flip("entry", "data", "log_index = 200", 60),
         flip("tile", "data", "level = 0 AND tile_index = 0", 300),
-        flip("certificate", "record", "number = 'P9'", 50),
-        flip("transition", "data", "log_index = 50"),
+        flip("certificate", "state", row_of("P9"), 51),
+        flip("certificate", "history", row_of("P40"), 7),
         flip("checkpoint", "note", "size = 12", 170),
         "DELETE FROM accounting WHERE outcome = 'fenced'",
     )
@@ -642,7 +657,7 @@ def test_all_damages_together_are_each_named(ledger: Ledger) -> None:
         ("entry", "entry 200"),
         ("tile", "tile 0/0"),
         ("certificate", CERTIFICATE + "P9"),
-        ("transition", "entry 50"),
+        ("history", CERTIFICATE + "P40"),
         ("checkpoint", "checkpoint 12"),
     }
     assert "outbox" in {kind for kind, _ in places}
@@ -650,7 +665,7 @@ def test_all_damages_together_are_each_named(ledger: Ledger) -> None:
 
 def test_many_findings_of_a_kind_are_capped(ledger: Ledger) -> None:
     with ledger.connection, ledger.connection.cursor() as cursor:
-        cursor.execute("UPDATE certificate SET record = record || ' '::bytea")
+        cursor.execute("UPDATE certificate SET state = state || ' '::bytea")
     found = check(ledger.connection)
     assert len(found) == 21
     assert found[-1] == Finding("certificate", "more", "and 581 more of this kind")

@@ -211,12 +211,12 @@ def test_loaded_as_of_exactly_the_last_state(ledger: StoredLedger) -> None:
     ledger.check()
 
 
+N7 = f"map_key = '{certificate_key(7)[:16].hex()}'"
 DAMAGE = {
-    "a current state": "UPDATE certificate SET record = set_byte(record, 40, 1)"
-    " WHERE number = 'n7'",
-    "a certificate gone": "DELETE FROM certificate WHERE number = 'n7'",
+    "a current state": f"UPDATE certificate SET state = set_byte(state, 20, 1) WHERE {N7}",
+    "a certificate gone": f"DELETE FROM certificate WHERE {N7}",
     "a holder's link": "UPDATE holder SET link = set_byte(link, 3, get_byte(link, 3) # 1)"
-    " WHERE map_key = (SELECT min(map_key) FROM holder)",
+    " WHERE map_key = (SELECT map_key FROM holder ORDER BY map_key LIMIT 1)",
     "the status entry": "UPDATE entry SET data = convert_to(replace(convert_from(data, 'UTF8'),"
     " '\"k\":4', '\"k\":5'), 'UTF8') WHERE log_index = (SELECT max(log_index) FROM status)",
     "a maps flag too many": "UPDATE status SET maps = true"

@@ -322,9 +322,10 @@ DAMAGE = {
     "a tile": "UPDATE tile SET data = set_byte(data, 8, get_byte(data, 8) # 1)",
     "a map's tile": "UPDATE map_tile SET data = set_byte(data, 8, get_byte(data, 8) # 1)"
     " WHERE kind = 'C'",
-    "a current state": "UPDATE certificate SET record = set_byte(record, 3, 0)",
-    "a transition": "UPDATE transition SET data = set_byte(data, 70, get_byte(data, 70) # 1)",
-    "a line hash": "UPDATE transition SET line_hash = set_byte(line_hash, 3, 0)",
+    "a current state": "UPDATE certificate SET state = set_byte(state, 3, 0)",
+    "a history": "UPDATE certificate SET history = set_byte(history, 7, get_byte(history, 7) # 1)",
+    "a history's order": "UPDATE certificate SET history = history || history",
+    "a signer": "UPDATE signer SET department = department || 'x'",
     "a snapshot": "UPDATE registry_snapshot SET data = set_byte(data, 60, get_byte(data, 60) # 1)",
     "a checkpoint": "UPDATE checkpoint SET note = set_byte(note, 60, get_byte(note, 60) # 1)",
 }

@@ -31,7 +31,15 @@ WRITES: Mapping[str, Mapping[str, Mapping[str, set[str]]]] = {
         **{
             table: {"INSERT": ALL}
             for table in (
-                *("entry", "lines", "delta", "transition", "holder_act", "lane_note"),
+                *(
+                    "entry",
+                    "lines",
+                    "signer",
+                    "delta",
+                    "certificate_kind",
+                    "holder_act",
+                    "lane_note",
+                ),
                 *("equivocation", "accounting", "outbox", "catalogue", "reliance_act", "recall"),
             )
         },
@@ -85,10 +93,19 @@ HIDDEN = {
 RELAY_READS = {
     *("allocation", "head", "entry", "checkpoint", "tile", "lane", "outbox"),
     *("expiry_notice", "relay", "registry_record"),
-    *("reliance", "reliance_hold", "recall", "transition"),
+    *("reliance", "reliance_hold", "recall"),
 }
 APPEND_ONLY = {
-    *("entry", "lines", "delta", "transition", "holder_act", "lane_note", "equivocation"),
+    *(
+        "entry",
+        "lines",
+        "signer",
+        "delta",
+        "certificate_kind",
+        "holder_act",
+        "lane_note",
+        "equivocation",
+    ),
     *("accounting", "outbox", "status", "blinding_secret", "expiry_notice", "status_secret"),
     *("reliance_act", "recall"),
 }

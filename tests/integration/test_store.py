@@ -17,7 +17,7 @@ import psycopg2.extensions
 import pytest
 from psycopg2.extensions import ISOLATION_LEVEL_AUTOCOMMIT, make_dsn, parse_dsn
 
-from ledger import admission
+from ledger import admission, identity
 from ledger.bundle import format_record, note_hash
 from ledger.errors import Conflict, LedgerError, Refused, Unavailable
 from ledger.event import make_event_id
@@ -26,9 +26,11 @@ from ledger.lifecycle import holder_link
 from ledger.postgres import migrate as migrations_module
 from ledger.postgres import store as store_module
 from ledger.postgres.connection import connect, transaction
+from ledger.postgres.map_reading import acts_of
 from ledger.postgres.migrate import migrate, migrations
 from ledger.postgres.statements import sql
 from ledger.postgres.store import Fetched, Store, create_ledger
+from ledger.staterow import unpack_state
 from streams.intake import turn_length
 from tests import world
 from tests.stored_ledger import TOPIC, StoredLedger, query
@@ -157,14 +159,15 @@ def test_a_migration_of_other_text_is_refused(database_url: str) -> None:
 
 
 APPEND_ONLY = [
-    *("entry", "lines", "delta", "transition", "holder_act", "lane_note", "equivocation"),
+    *("entry", "lines", "signer", "delta", "certificate_kind", "holder_act", "lane_note"),
+    "equivocation",
     *("accounting", "outbox", "status", "blinding_secret"),
 ]
 
 
 def test_append_only(ledger: StoredLedger) -> None:
-    column = {"entry": "data", "lines": "data", "delta": "holders", "transition": "data"}
-    column["blinding_secret"] = "secret"
+    column = {"entry": "data", "lines": "data", "delta": "holders", "holder_act": "acts"}
+    column |= {"blinding_secret": "secret", "signer": "number", "certificate_kind": "number"}
     for table in APPEND_ONLY:
         name = column.get(table, "log_index")
         for statement in (
@@ -492,7 +495,7 @@ def test_a_failure_in_the_middle_leaves_nothing(
     ledger: StoredLedger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ledger.send(ledger.make(ledger.issued("n0")))
-    tables = "entry lines delta transition certificate holder lane lane_note accounting outbox"
+    tables = "entry lines delta certificate holder lane lane_note accounting outbox signer"
     before = {t: ledger.rows(f"SELECT * FROM {t} ORDER BY 1, 2") for t in tables.split()}
     registry, counts = ledger.store._registry, ledger.counts()
     batch = [
@@ -610,25 +613,93 @@ def test_holders_and_corrections(ledger: StoredLedger) -> None:
     )
     assert ledger.counts() == {"admitted": 4, "unknown-event": 1}
     assert sorted(r[0] for r in ledger.rows("SELECT acts FROM holder")) == [1, 2]
-    assert ledger.rows("SELECT holder FROM certificate") == [(two,)]
+    assert holder_of(ledger) == holder_key(two)[:16]
     # what came back from the tables is what the rules left: a third act builds on it
     ledger.send(ledger.make([ledger.event("amended", NUMBER, holder_pseudonym=one)]))
     assert sorted(r[0] for r in ledger.rows("SELECT acts FROM holder")) == [2, 3]
     for pseudonym, expected in ((one, [True, False, True]), (two, [True, False])):
         key = holder_key(pseudonym)
-        rows = ledger.rows(
-            "SELECT ordinal, bound, log_index, position, certificate FROM holder_act"
-            " WHERE map_key = %s ORDER BY ordinal",
-            key,
-        )
-        assert [row[:2] for row in rows] == list(enumerate(expected))
-        assert {row[4] for row in rows} == {certificate_key(world.TYPE, "a", NUMBER)}
+        with transaction(ledger.connection) as cursor:
+            acts = acts_of(cursor, key)
+        assert [bound for _, _, bound in acts] == expected
         link = key
-        for _, bound, index, position, certificate in rows:
+        for index, position, bound in acts:
+            certificate = certificate_key(world.TYPE, "a", NUMBER)
             link = holder_link(link, bound, certificate, index, position)
-        assert ledger.rows("SELECT acts, link FROM holder WHERE map_key = %s", key) == [
-            (len(rows), link)
+        rows = ledger.rows("SELECT acts, link FROM holder WHERE rest = %s::uuid", key[16:].hex())
+        assert rows == [(len(acts), link)]
+    ledger.check()
+
+
+def holder_of(ledger: StoredLedger) -> bytes:
+    """The first half of the map key of who holds the only certificate."""
+    ((state,),) = ledger.rows("SELECT state FROM certificate")
+    return unpack_state(state)[2]
+
+
+def test_many_acts_of_a_holder(ledger: StoredLedger) -> None:
+    """64 to a row, whatever the turns were; each side of the edge."""
+    pseudonym = f"1:{7:064x}"
+    done = 0
+    for count in (63, 1, 1, 200, 55):
+        numbers = [f"n{n}" for n in range(done, done + count)]
+        ledger.send(ledger.make(ledger.issued(*numbers, holder_pseudonym=pseudonym)))
+        done += count
+        with transaction(ledger.connection) as cursor:
+            assert len(acts_of(cursor, holder_key(pseudonym))) == done
+    assert ledger.rows("SELECT count(*), min(length(acts)) FROM holder_act") == [(5, 512)]
+    assert ledger.rows("SELECT acts, recent FROM holder") == [(320, b"")]
+    ledger.checkpoint()
+    ledger.check()
+
+
+def test_repeats_all_over_the_log(ledger: StoredLedger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where their first lines lie is read before the turn when it is much; the codes are exact."""
+    monkeypatch.setattr(store_module, "CHUNKS_IN_TURN", 2)
+    lines = ledger.issued(*(f"n{n}" for n in range(6)))
+    for line in lines:
+        ledger.send(ledger.make([line]))
+    conflict = ledger.event("renewed", "n5", event_id=json.loads(lines[5])["id"])
+    turns: list[bool] = []
+    real = Store._apply
+
+    def count(store: Store, topic: str, batch: Any, known: Any, may_let_go: bool) -> Any:
+        turns.append(may_let_go)
+        return real(store, topic, batch, known, may_let_go)
+
+    monkeypatch.setattr(Store, "_apply", count)
+    ledger.send(ledger.make([*lines, conflict]))
+    assert turns == [True, True]
+    assert ledger.counts() == {"admitted": 6, "repeat": 6, "event-id-conflict": 1}
+    alike = json.loads(lines[0])["id"][:8] + "0" * 24
+    ledger.send(ledger.make([ledger.event("renewed", "n0", event_id=alike)]))
+    assert ledger.counts()["admitted"] == 7
+    ledger.check()
+
+
+def test_half_a_map_key_is_nobody_elses(
+    ledger: StoredLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody can find two such numbers; if someone does, nothing stops, and only his is refused."""
+    real = identity.certificate_key, identity.holder_key
+
+    def alike(key: bytes) -> bytes:
+        return key[:1] + bytes(15) + key[16:]
+
+    monkeypatch.setattr(identity, "certificate_key", lambda *parts: alike(real[0](*parts)))
+    monkeypatch.setattr(identity, "holder_key", lambda text: alike(real[1](text)))
+    for n in range(0, 60, 20):
+        numbers = [f"k{i}" for i in range(n, n + 20)]
+        held = [
+            ledger.event("issued", number, holder_pseudonym=f"1:{int(number[1:]):064x}")
+            for number in numbers
         ]
+        ledger.send(ledger.make(held))
+    counts = ledger.counts()
+    assert counts["key-taken"] > 0
+    assert counts["admitted"] + counts["key-taken"] == 60
+    firsts = {alike(real[0](world.TYPE, "a", f"k{n}"))[:1] for n in range(60)}
+    assert counts["admitted"] <= len(firsts)
     ledger.check()
 
 

@@ -1,6 +1,8 @@
 -- Makes the session's table for holders whose record changes.
 CREATE TEMPORARY TABLE IF NOT EXISTS bound (
-    map_key bytea NOT NULL,
+    map_key uuid NOT NULL,
+    rest uuid NOT NULL,
     acts bigint NOT NULL,
-    link bytea NOT NULL
+    link bytea NOT NULL,
+    recent bytea NOT NULL
 ) ON COMMIT DELETE ROWS

@@ -1,6 +1,6 @@
 -- Makes the session's table for changed certificates.
 CREATE TEMPORARY TABLE IF NOT EXISTS changed (
-    map_key bytea NOT NULL,
-    record bytea NOT NULL,
-    holder text
+    map_key uuid NOT NULL,
+    state bytea NOT NULL,
+    added bytea NOT NULL
 ) ON COMMIT DELETE ROWS

@@ -1,12 +1,7 @@
--- Finds published certificates by number, type or issuer given or not (certificate_number).
-SELECT type_code, issuer, number
+-- Finds certificates by hashes of their numbers (certificate_number); another number may have the same hash.
+SELECT number_hash, uuid_send(map_key) || uuid_send(rest), type_code, issuer, history
 FROM certificate
-WHERE number = ANY(%(numbers)s)
+JOIN certificate_kind ON certificate_kind.number = certificate.kind
+WHERE number_hash = ANY (%(hashes)s)
     AND (%(type_code)s::text IS NULL OR type_code = %(type_code)s)
     AND (%(issuer)s::text IS NULL OR issuer = %(issuer)s)
-    AND EXISTS (
-        SELECT FROM transition
-        WHERE transition.map_key = certificate.map_key AND ordinal = 0 AND log_index < %(size)s
-    )
-ORDER BY number, type_code, issuer
-LIMIT %(limit)s

@@ -1,7 +1,5 @@
--- Reads a range of the certificates' map as it is now, and whether each changed since a size; locks nothing (primary keys).
-SELECT map_key, sha256(%(tag)s || record), EXISTS (
-    SELECT FROM transition WHERE transition.map_key = certificate.map_key AND log_index >= %(size)s
-)
+-- Reads a range of the certificates' states as they are now; locks nothing (primary key).
+SELECT uuid_send(map_key) || uuid_send(rest), state, history
 FROM certificate
-WHERE map_key BETWEEN %(first)s AND %(last)s
+WHERE map_key BETWEEN encode(%(first)s, 'hex')::uuid AND encode(%(last)s, 'hex')::uuid
 ORDER BY map_key

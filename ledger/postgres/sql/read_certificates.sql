@@ -1,7 +1,7 @@
--- Reads current states by map key, all keys joined (primary key).
-SELECT map_key, record, holder
+-- Reads current states by the first 16 bytes of their map keys, all joined (primary key).
+SELECT uuid_send(map_key) || uuid_send(rest), state, history
 FROM certificate
 WHERE map_key = ANY (ARRAY(
-    SELECT substring(%(keys)s::bytea FROM at FOR 32)
-    FROM generate_series(1, 32 * %(count)s, 32) AS at
+    SELECT encode(substring(%(heads)s::bytea FROM at FOR 16), 'hex')::uuid
+    FROM generate_series(1, 16 * %(count)s, 16) AS at
 ))

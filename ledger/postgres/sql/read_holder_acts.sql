@@ -1,5 +1,9 @@
--- Reads a holder's acts below a size in log order; locks nothing (primary key of holder_act).
-SELECT log_index, position, certificate, bound
+-- Reads a holder's acts in log order, 64 to a row and the last ones; locks nothing (primary keys).
+SELECT ordinal, acts
 FROM holder_act
-WHERE map_key = %(key)s AND log_index < %(size)s
-ORDER BY ordinal
+WHERE map_key = encode(%(head)s, 'hex')::uuid
+UNION ALL
+SELECT acts / 64 * 64, recent
+FROM holder
+WHERE map_key = encode(%(head)s, 'hex')::uuid
+ORDER BY 1

@@ -1,7 +1,5 @@
--- Reads a range of the holders' map as it is now, and whether each changed since a size; locks nothing (primary keys).
-SELECT map_key, sha256(%(tag)s || int8send(acts) || link), EXISTS (
-    SELECT FROM holder_act WHERE holder_act.map_key = holder.map_key AND log_index >= %(size)s
-)
+-- Reads a range of the holders' records as they are now; locks nothing (primary key).
+SELECT uuid_send(map_key) || uuid_send(rest), acts, link, recent
 FROM holder
-WHERE map_key BETWEEN %(first)s AND %(last)s
+WHERE map_key BETWEEN encode(%(first)s, 'hex')::uuid AND encode(%(last)s, 'hex')::uuid
 ORDER BY map_key

@@ -1,13 +1,9 @@
--- Reads recalls from a number on with what the change says (primary keys; transition by map key).
+-- Reads recalls from a number on with the entries of their changes (primary keys).
 SELECT
-    recall.number, recall.log_index, recall.position, recall.certificate, recall.cause_index,
-    recall.cause_position, recall.reliance_key, transition.data, entry.data
+    number, recall.log_index, position, certificate, cause_index, cause_position, event, revocation,
+    reason, reliance_key, entry.data
 FROM recall
-JOIN transition
-    ON transition.map_key = recall.certificate
-    AND transition.log_index = recall.cause_index
-    AND transition.position = recall.cause_position
-JOIN entry ON entry.log_index = recall.cause_index
-WHERE recall.number >= %(begin)s
-ORDER BY recall.number
+JOIN entry ON entry.log_index = cause_index
+WHERE number >= %(begin)s
+ORDER BY number
 LIMIT %(limit)s

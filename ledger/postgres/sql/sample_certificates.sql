@@ -1,5 +1,5 @@
 -- Reads some certificates in the order of their map keys, which is no order (primary key).
-SELECT map_key, type_code, issuer, number
+SELECT uuid_send(map_key) || uuid_send(rest)
 FROM certificate
 ORDER BY map_key
 LIMIT %(limit)s

@@ -1,3 +1,3 @@
 -- Streams all current states (sequential).
-SELECT map_key, type_code, issuer, number, record, holder
+SELECT uuid_send(map_key) || uuid_send(rest), kind, number_hash, state, history
 FROM certificate

@@ -1,4 +1,4 @@
--- Streams all acts of holders in log order (sorts the whole table).
-SELECT log_index, position, map_key, ordinal, certificate, bound
+-- Streams holders' older acts by map key (primary key).
+SELECT uuid_send(map_key), ordinal, acts
 FROM holder_act
-ORDER BY log_index, position, bound, map_key
+ORDER BY map_key, ordinal

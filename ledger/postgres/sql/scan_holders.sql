@@ -1,3 +1,4 @@
--- Streams all holders' records (sequential).
-SELECT map_key, acts, link
+-- Streams all holders' records by map key (primary key).
+SELECT uuid_send(map_key) || uuid_send(rest), acts, link, recent
 FROM holder
+ORDER BY map_key

@@ -1,4 +1,4 @@
 -- Streams stored event lines in log order (primary key).
-SELECT log_index, chunk, data
+SELECT log_index, chunk, data, signer
 FROM lines
 ORDER BY log_index, chunk

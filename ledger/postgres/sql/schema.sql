@@ -32,11 +32,20 @@ CREATE TABLE entry (
 );
 ALTER TABLE entry ALTER COLUMN data SET STORAGE EXTERNAL;
 
+-- Who signed bundles: event lines and certificates say it by number.
+CREATE TABLE signer (
+    number integer PRIMARY KEY,
+    department text NOT NULL,
+    key_id bytea NOT NULL CHECK (length(key_id) = 32),
+    UNIQUE (department, key_id)
+);
+
 -- Event lines of logged bundles, 128 to a row, joined by newlines, compressed with zstd.
 CREATE TABLE lines (
     log_index bigint NOT NULL,
     chunk integer NOT NULL CHECK (chunk >= 0),
     data bytea NOT NULL,
+    signer integer NOT NULL,
     PRIMARY KEY (log_index, chunk)
 );
 ALTER TABLE lines ALTER COLUMN data SET STORAGE EXTERNAL;
@@ -50,43 +59,39 @@ CREATE TABLE delta (
 ALTER TABLE delta ALTER COLUMN certificates SET STORAGE EXTERNAL;
 ALTER TABLE delta ALTER COLUMN holders SET STORAGE EXTERNAL;
 
--- Current state: `record` is the canonical record whose hash the status map keeps.
-CREATE TABLE certificate (
-    map_key bytea PRIMARY KEY CHECK (length(map_key) = 32),
+-- Which types of which issuers there are certificates of: these say it by number.
+CREATE TABLE certificate_kind (
+    number integer PRIMARY KEY,
     type_code text NOT NULL,
     issuer text NOT NULL,
-    number text NOT NULL,
-    record bytea NOT NULL,
-    holder text
+    UNIQUE (type_code, issuer)
+);
+
+-- Current states, and where each certificate's events lie in the log (ledger/staterow.py).
+CREATE TABLE certificate (
+    map_key uuid PRIMARY KEY,  -- the first 16 bytes of the map key
+    rest uuid NOT NULL,  -- the others
+    kind integer NOT NULL,
+    number_hash integer NOT NULL,  -- the number itself is in the event lines
+    state bytea NOT NULL,
+    history bytea NOT NULL CHECK (length(history) > 0 AND length(history) % 12 = 0)
 ) WITH (fillfactor = 90);
-CREATE INDEX certificate_number ON certificate (number);
+CREATE INDEX certificate_number ON certificate (number_hash);
 
--- Every certificate's history: one row per admitted event.
-CREATE TABLE transition (
-    map_key bytea NOT NULL CHECK (length(map_key) = 32),
-    ordinal integer NOT NULL CHECK (ordinal >= 0),
-    log_index bigint NOT NULL,
-    position integer NOT NULL,
-    event_id bytea NOT NULL CHECK (length(event_id) = 16),
-    line_hash bytea NOT NULL CHECK (length(line_hash) = 32),
-    data bytea NOT NULL,
-    PRIMARY KEY (map_key, ordinal)
-);
-
+-- Holders' records. An act is the place of its event, twice, and 1 more where it bound.
 CREATE TABLE holder (
-    map_key bytea PRIMARY KEY CHECK (length(map_key) = 32),
+    map_key uuid PRIMARY KEY,
+    rest uuid NOT NULL,
     acts bigint NOT NULL CHECK (acts > 0),
-    link bytea NOT NULL CHECK (length(link) = 32)
-);
+    link bytea NOT NULL CHECK (length(link) = 32),
+    recent bytea NOT NULL CHECK (length(recent) = acts % 64 * 8)  -- the last acts
+) WITH (fillfactor = 90);
 
--- Every holder's acts: a certificate bound to the pseudonym, or unbound from it.
+-- Holders' older acts, 64 to a row.
 CREATE TABLE holder_act (
-    map_key bytea NOT NULL CHECK (length(map_key) = 32),
-    ordinal integer NOT NULL CHECK (ordinal >= 0),
-    log_index bigint NOT NULL,
-    position integer NOT NULL,
-    certificate bytea NOT NULL CHECK (length(certificate) = 32),  -- map key
-    bound boolean NOT NULL,
+    map_key uuid NOT NULL,
+    ordinal bigint NOT NULL CHECK (ordinal >= 0 AND ordinal % 64 = 0),  -- of the first
+    acts bytea NOT NULL CHECK (length(acts) = 512),
     PRIMARY KEY (map_key, ordinal)
 );
 
@@ -371,7 +376,10 @@ CREATE TABLE recall (
     certificate bytea NOT NULL CHECK (length(certificate) = 32),  -- map key
     cause_index bigint NOT NULL,  -- place of the change
     cause_position integer NOT NULL,
-    reliance_key bytea CHECK (length(reliance_key) = 32)
+    reliance_key bytea CHECK (length(reliance_key) = 32),
+    event text NOT NULL,  -- what the change says
+    revocation text,
+    reason text
 );
 
 CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON entry
@@ -380,7 +388,9 @@ CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON lines
     FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
 CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON delta
     FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
-CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON transition
+CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON signer
+    FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
+CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON certificate_kind
     FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
 CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON holder_act
     FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();

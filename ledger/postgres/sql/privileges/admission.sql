@@ -3,8 +3,8 @@ GRANT TEMPORARY ON DATABASE {database} TO {role};
 GRANT SELECT ON ALL TABLES IN SCHEMA public TO {role};
 REVOKE SELECT ON status_secret FROM {role};
 GRANT INSERT ON
-    entry, lines, delta, transition, holder_act, lane_note, equivocation, accounting, outbox, catalogue,
-    reliance_act, reliance_hold, recall
+    entry, lines, signer, delta, certificate_kind, holder_act, lane_note, equivocation, accounting,
+    outbox, catalogue, reliance_act, reliance_hold, recall
     TO {role};
 GRANT INSERT, UPDATE ON certificate, holder, lane, intake, registry_record, tally, reliance TO {role};
 GRANT UPDATE (end_index, end_position) ON reliance_hold TO {role};

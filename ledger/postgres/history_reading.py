@@ -1,0 +1,113 @@
+"""Histories, read where they lie: in the stored event lines, by the places that rows keep.
+
+Nothing is proven here. What is read is an event line of the ledger's own form, or ProofError
+`stored-bytes-damaged`; that it is the right one, the links over it say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator
+from itertools import islice
+from typing import NamedTuple
+
+from psycopg2.extensions import cursor as Cursor
+
+from .. import lifecycle, merkle, staterow
+from ..errors import LedgerError, ProofError
+from ..event import Event, parse_event
+from ..evidence import CertificateId, Step
+from ..identity import HEAD
+from ..lifecycle import Transition
+from .rows import CHUNK, unpack_lines
+from .statements import sql
+
+_AT_ONCE = 128  # chunks
+
+
+class Logged(NamedTuple):
+    """An event where it lies, and who signed it."""
+
+    event: Event
+    department: str
+    key_id: str
+
+    def transition(self) -> Transition:
+        """What it says, but for the version after it (`lifecycle.retrace`)."""
+        return lifecycle.make_transition(self.event, self.department, self.key_id, 0)
+
+
+def chunk_of(place: int) -> tuple[int, int]:
+    """(log index, chunk) of the stored row that holds the line at a place."""
+    index, position = staterow.placed(place)
+    return index, position // CHUNK
+
+
+def read_events(cursor: Cursor, places: Iterable[int]) -> Iterator[tuple[int, Logged]]:
+    """(place, event) of each place, chunk by chunk; some 0.2 ms for a chunk."""
+    wanted: dict[tuple[int, int], list[int]] = {}
+    for place in places:
+        wanted.setdefault(chunk_of(place), []).append(place)
+    chunks = iter(sorted(wanted))
+    while some := list(islice(chunks, _AT_ONCE)):
+        cursor.execute(
+            sql("read_chunks"),
+            {"indexes": [index for index, _ in some], "chunks": [chunk for _, chunk in some]},
+        )
+        for index, chunk, department, key_id, data in cursor.fetchall():
+            lines = _unpack(index, bytes(data))
+            for place in wanted.pop((index, chunk)):
+                at = staterow.placed(place)[1] % CHUNK
+                yield place, Logged(_parse(place, lines[at : at + 1]), department, key_id)
+        for gone in some:
+            if gone in wanted:
+                raise ProofError(
+                    "stored-bytes-damaged", f"lines of entry {gone[0]}, chunk {gone[1]} are missing"
+                )
+
+
+def read_steps(cursor: Cursor, histories: dict[bytes, list[int]]) -> dict[bytes, list[Step]]:
+    """The steps of some certificates by map key, out of the places of all events of each."""
+    everything = [place for places in histories.values() for place in places]
+    found = {
+        place: (logged.event.line_hash, logged.transition())
+        for place, logged in read_events(cursor, everything)
+    }
+    return {
+        key: staterow.steps([(p, *found[p]) for p in places]) for key, places in histories.items()
+    }
+
+
+def read_identities(cursor: Cursor, keys: Collection[bytes]) -> dict[bytes, CertificateId]:
+    """What map keys of certificates are made of, out of each one's first event."""
+    heads = {"heads": b"".join(key[:HEAD] for key in keys), "count": len(keys)}
+    cursor.execute(sql("read_certificates"), heads)
+    firsts = [staterow.places(bytes(history))[0] for *_, history in cursor.fetchall()]
+    return {
+        logged.event.key: CertificateId(
+            logged.event.type_code, logged.event.issuer, logged.event.number
+        )
+        for _, logged in read_events(cursor, firsts)
+    }
+
+
+def sample_certificates(cursor: Cursor, limit: int) -> list[CertificateId]:
+    """Some certificates, in no meaningful order."""
+    cursor.execute(sql("sample_certificates"), {"limit": limit})
+    return list(read_identities(cursor, [bytes(key) for (key,) in cursor.fetchall()]).values())
+
+
+def _unpack(index: int, data: bytes) -> list[bytes]:
+    try:
+        return unpack_lines(data)
+    except Exception as err:  # cramjam raises a class of its own for damaged data
+        raise ProofError("stored-bytes-damaged", f"lines of entry {index} do not unpack") from err
+
+
+def _parse(place: int, line: list[bytes]) -> Event:
+    try:
+        return parse_event(line[0], merkle.leaf_hash(line[0]))
+    except (LedgerError, IndexError) as err:
+        index, position = staterow.placed(place)
+        raise ProofError(
+            "stored-bytes-damaged", f"line {position} of entry {index} is no event"
+        ) from err

@@ -1,0 +1,2 @@
+-- All current states, for COPY; locks nothing (sequential).
+SELECT map_key, rest, state FROM certificate
