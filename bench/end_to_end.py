@@ -206,7 +206,10 @@ def _check_counts(ledger: Ledger, plan: Plan) -> None:
             {"admitted": plan.events, "certificates": plan.certificates},
         ),
         "certificate": ("SELECT 'rows', count(*) FROM certificate", {"rows": plan.certificates}),
-        "transition": ("SELECT 'rows', count(*) FROM transition", {"rows": plan.events}),
+        "history": (
+            "SELECT 'events', sum(length(history)) / 12 FROM certificate",
+            {"events": plan.events},
+        ),
         "intake": (
             "SELECT 'next', sum(next_offset)::bigint FROM intake",
             {"next": len(plan.bundles)},

@@ -227,9 +227,9 @@ OTHERS = {
     "no lines": "DELETE FROM lines WHERE (log_index, chunk) ="
     " (SELECT log_index, chunk FROM lines ORDER BY 1 DESC, 2 LIMIT 1)",
     "no delta": "DELETE FROM delta WHERE log_index = (SELECT max(log_index) FROM delta)",
-    "one chunk twice": "INSERT INTO lines SELECT log_index, 99, data FROM lines"
+    "one chunk twice": "INSERT INTO lines SELECT log_index, 99, data, signer FROM lines"
     " WHERE chunk = 0 ORDER BY log_index DESC LIMIT 1",
-    "lines of another": "INSERT INTO lines SELECT 1, 0, data FROM lines LIMIT 1",
+    "lines of another": "INSERT INTO lines SELECT 1, 0, data, signer FROM lines LIMIT 1",
     "a delta of another": "INSERT INTO delta SELECT 1, certificates, holders FROM delta LIMIT 1",
     "a shorter delta": "UPDATE delta SET certificates = ''"
     " WHERE log_index = (SELECT max(log_index) FROM delta)",

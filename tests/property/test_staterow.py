@@ -1,0 +1,108 @@
+"""State rows: what is packed is unpacked; only bytes that pack to themselves are taken."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ledger import staterow, times
+from ledger.errors import Malformed, ProofError
+from ledger.event import OPEN, REVOCATION_KINDS, UNKNOWN
+from ledger.lifecycle import Standing
+
+DAYS = st.builds(
+    lambda day, offset: f"{day:%Y-%m-%d}{offset}".rjust(10 + len(offset), "0"),
+    st.dates(),
+    st.one_of(
+        st.just("Z"),
+        st.builds(
+            lambda sign, minutes: f"{sign}{minutes // 60:02d}:{minutes % 60:02d}",
+            st.sampled_from("+-"),
+            st.integers(1, 14 * 60),
+        ),
+    ),
+)
+MOMENTS = st.builds(
+    lambda day, second, micros: (
+        f"{day[:10]}T{second // 3600:02d}:{second // 60 % 60:02d}:{second % 60:02d}"
+        + (f".{micros:06d}".rstrip("0") if micros else "")
+        + day[10:]
+    ),
+    DAYS,
+    st.integers(0, 86399),
+    st.one_of(st.just(0), st.integers(0, 999_999)),
+)
+CODES = st.one_of(st.none(), st.from_regex(r"[a-z0-9][a-z0-9-]{0,62}[a-z0-9]", fullmatch=True))
+COUNTS = st.integers(0, 1025)
+ENDS = st.one_of(st.none(), st.sampled_from([UNKNOWN, OPEN]), DAYS)
+STANDINGS = st.builds(
+    Standing,
+    state=st.sampled_from(["valid", "suspended", "revoked", "expired", "transferred", "void"]),
+    version=COUNTS,
+    highest=COUNTS,
+    responsible=st.from_regex(r"[A-Za-z0-9._-]{1,63}", fullmatch=True),
+    valid_from=ENDS,
+    valid_until=ENDS,
+    since=MOMENTS,
+    reason=CODES,
+    revocation=st.one_of(st.none(), st.sampled_from(REVOCATION_KINDS)),
+    suspended_until=ENDS,
+    transfer_to=CODES,
+    begin=ENDS,
+    count=COUNTS,
+)
+HASH = st.binary(min_size=32, max_size=32)
+HOLDER = st.binary(min_size=16, max_size=16)
+
+
+@given(STANDINGS, HASH, HOLDER)
+def test_a_state_is_what_was_packed(standing: Standing, link: bytes, holder: bytes) -> None:
+    try:
+        times.parse_moment(standing.since)
+    except Malformed:  # beyond the years that a moment can say in UTC
+        return
+    data = staterow.pack_state(standing, link, holder)
+    assert staterow.unpack_state(data) == (standing, link, holder)
+    with pytest.raises(ProofError, match="stored-bytes-damaged"):
+        staterow.unpack_state(data + b"\x00")
+    with pytest.raises(ProofError, match="stored-bytes-damaged"):
+        staterow.unpack_state(data[:-1])
+
+
+@given(st.binary(max_size=120), STANDINGS, st.integers(48, 90), st.integers(1, 255))
+def test_any_bytes_are_a_state_or_damaged(
+    data: bytes, standing: Standing, at: int, flip: int
+) -> None:
+    packed = bytearray(staterow.pack_state(standing, bytes(32), bytes(16)))
+    packed[at % len(packed)] ^= flip
+    for some in (data, bytes(packed)):
+        try:
+            found = staterow.unpack_state(some)
+        except ProofError:
+            continue
+        assert staterow.pack_state(*found) == some
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 2**40), st.integers(0, 4095), st.integers(0, 2**32 - 1)),
+        min_size=1,
+        unique_by=lambda item: item[:2],
+    ),
+    st.integers(0, 2**40),
+)
+def test_histories(items: list[tuple[int, int, int]], size: int) -> None:
+    items.sort()
+    history = b"".join(staterow.pack_item(i, p, f"{n:08x}" + "0" * 24) for i, p, n in items)
+    found = [staterow.placed(place) for place in staterow.places(history)]
+    assert found == [item[:2] for item in items]
+    below = [index for index, _, _ in items if index < size]
+    assert staterow.last_below(history, size) == (below[-1] if below else None)
+    for index, position, number in items:
+        alike = staterow.alike(history, f"{number:08x}" + "f" * 24)
+        assert staterow.place(index, position) in alike
+        assert len(alike) == sum(item[2] == number for item in items)
+    for damaged in (history[1:], history[:-1], history + history[-12:], b""):
+        with pytest.raises(ProofError, match="stored-bytes-damaged"):
+            staterow.places(damaged)
