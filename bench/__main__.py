@@ -1,7 +1,7 @@
 """`python -m bench`: events per second, latency, stage times, the SDK's rate, as tables.
 
-ONLY=bundles-1000,stages picks parts (bundles-1000, bundles-32, small, stages, stages-small,
-tessera, maps, audit, assess, recalls, sdk, lint), RUNS=3 the number of runs (5), WORKERS=2 the
+ONLY=bundles-1000,stages picks parts (bundles-1000, bundles-32, small, floor, storage,
+stages, stages-small, tessera, maps, audit, assess, recalls, sdk, lint), RUNS=3 the number of runs (5), WORKERS=2 the
 number of workers, SCALE=0.1 makes it smaller, JSON=file keeps all numbers. `small` sends bundles of
 one event by Faust's worker and by a plain loop over aiokafka; `tessera` measures Tessera's POSIX
 log. Every run has a ledger of its own in a fresh temporary folder, everything (Kafka, PostgreSQL,
@@ -16,6 +16,7 @@ import platform
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -23,7 +24,7 @@ from typing import Any
 from deploy.embedded.supervisor import Program
 from deploy.stack import worker_programs
 
-from . import assess, audit, end_to_end, lint, maps, recalls, sdk, stages, tessera
+from . import assess, audit, end_to_end, lint, maps, recalls, sdk, stages, storage, tessera
 from .end_to_end import Paced
 from .town import Plan, plan
 
@@ -40,8 +41,12 @@ AUDIT_BUNDLES = 300
 ASSESSMENTS = 2000
 LINT_REQUIREMENTS = 100_000
 RECALLS = 400
+FLOOR_BUNDLES = 100
+STORAGE_BUNDLES = 400
+MIXES = {"4 events per certificate": 0.75, "every event issues": 0.0}  # share of updates
 PARTS = (
-    *("bundles-1000", "bundles-32", "small", "stages", "stages-small", "tessera"),
+    *("bundles-1000", "bundles-32", "small", "floor", "storage"),
+    *("stages", "stages-small", "tessera"),
     *("maps", "audit", "assess", "recalls", "sdk", "lint"),
 )
 MAP_CERTIFICATES, MAP_BUNDLES = 1_000_000, 200  # in the ledger; in one phase
@@ -159,6 +164,30 @@ class Bench:
         """The bundles of one size, made once for all runs."""
         self.say(f"writing {count * size} events for bundles of {size}")
         return plan(size, count, departments, lanes)
+
+    def floor(self) -> None:
+        """What PostgreSQL takes of the same rows, beside what the whole way does."""
+        if "1000" not in self.out.get("bundles", {}):
+            self.end_to_end(1000)
+        made = self.plan(1000, max(8, int(FLOOR_BUNDLES * self.scale)), 4, 2)
+        found = []
+        for number in range(1, self.runs + 1):
+            name = f"floor, run {number} of {self.runs}"
+            found.append(storage.floor(made, lambda t, n=name: self.say(f"{n}: {t}")))
+        self.out["floor"] = {
+            "rate": spread([f.rate for f in found]),
+            "client_us": spread([f.client_us for f in found]),
+            "server_us": spread([f.server_us for f in found]),
+        }
+
+    def storage(self) -> None:
+        """Bytes on disk, once for each mix."""
+        count = max(8, int(STORAGE_BUNDLES * self.scale))
+        for name, updates in MIXES.items():
+            self.say(f"writing {count * 1000} events, {name}")
+            made = plan(1000, count, 4, 2, updates=updates)
+            found = storage.measure(made, lambda t, n=name: self.say(f"storage, {n}: {t}"))
+            self.out.setdefault("storage", {})[name] = asdict(found)
 
     def stages(self, size: int = 1000) -> None:
         """The stage times per event, of bundles of one size."""
@@ -329,6 +358,17 @@ def report(out: dict[str, Any]) -> str:
                 rows.append((process, show(cost["us_per_event"], tenth), whole(cost["peak_mb"])))
         rows.append(("all", tenth(total), ""))
         parts.append(table(rows))
+    if "floor" in out:
+        found = out["floor"]
+        share = out["bundles"]["1000"]["rate"]["median"] / found["rate"]["median"]
+        parts.append(
+            f"Floor, one connection writing the same rows, 1,000 events a transaction: "
+            f"{show(found['rate'], whole)} events/s, {show(found['server_us'], tenth)} µs of "
+            f"PostgreSQL's processor time per event and {show(found['client_us'], tenth)} of the "
+            f"client's; published to proven is {share:.0%} of it"
+        )
+    if "storage" in out:
+        parts.append(storage_table(out["storage"]))
     for size, stage in out.get("stages", {}).items():
         rows = [(f"stage, bundles of {int(size):,}", "wall µs/event", "of it Python µs/event")]
         for name, found in stage.items():
@@ -416,6 +456,39 @@ def tessera_report(out: dict[str, Any]) -> str:
     return said
 
 
+def storage_table(mixes: dict[str, Any]) -> str:
+    """Bytes per event by table; tables below a byte together."""
+    tables = {name for found in mixes.values() for name in found["tables"]}
+    most = {name: max(found["tables"][name] for found in mixes.values()) for name in tables}
+    kept = [name for name in sorted(tables, key=lambda n: -most[n]) if most[name] >= 1]
+    rows: list[tuple[str, ...]] = [("bytes per event after VACUUM", *mixes)]
+    for name in kept:
+        rows.append((name, *(f"{found['tables'][name]:.1f}" for found in mixes.values())))
+    rows.append(
+        (
+            "all other tables",
+            *(
+                f"{sum(found['tables'][name] for name in tables - set(kept)):.1f}"
+                for found in mixes.values()
+            ),
+        )
+    )
+    rows.append(
+        ("all tables", *(f"{sum(found['tables'].values()):.1f}" for found in mixes.values()))
+    )
+    rows.append(("the whole database", *(f"{found['whole']:.1f}" for found in mixes.values())))
+    rows.append(
+        (
+            "of events, certificates, bytes of a line",
+            *(
+                f"{found['events']:,}, {found['certificates']:,}, {found['mean_line']:.0f}"
+                for found in mixes.values()
+            ),
+        )
+    )
+    return table(rows)
+
+
 def main() -> None:
     """Measure what was asked for and print it."""
     bench = Bench(dict(os.environ))
@@ -423,6 +496,8 @@ def main() -> None:
         "bundles-1000": lambda: bench.end_to_end(1000),
         "bundles-32": lambda: bench.end_to_end(32),
         "small": bench.small,
+        "floor": bench.floor,
+        "storage": bench.storage,
         "stages": bench.stages,
         "stages-small": lambda: bench.stages(1),
         "tessera": bench.tessera,

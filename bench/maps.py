@@ -16,7 +16,6 @@ from psycopg2.extensions import connection as Connection
 
 from ledger import topics
 from ledger.fast_events import parse_lines
-from ledger.fast_json import dump, load
 from ledger.postgres.connection import connect
 from ledger.postgres.maps import Maps
 from ledger.postgres.sequencing import Sequencing
@@ -77,9 +76,7 @@ class Way:
     def __init__(self, ledger: Ledger, made: Iterator[tuple[str, int, list[bytes], int]]) -> None:
         self._ledger, self._made = ledger, made
         settings = ledger.settings
-        self.store = Store(
-            connect(settings.postgres, "worker", writes=True), load, dump, parse_lines
-        )
+        self.store = Store(connect(settings.postgres, "worker", writes=True), parse_lines)
         self._topic_id, partitions = describe_topic(settings.kafka, topics.EVENTS)
         self.store.offsets(self._topic_id, partitions)
         self._offset = 0

@@ -14,7 +14,6 @@ from typing import Any
 from ledger import topics
 from ledger.admission import Turn
 from ledger.fast_events import parse_lines
-from ledger.fast_json import dump, load
 from ledger.postgres import store as stores
 from ledger.postgres.connection import connect
 from ledger.postgres.sequencing import Sequencing
@@ -87,7 +86,7 @@ def run(plan: Plan, around: Callable[[], Any] | None = None) -> dict[str, tuple[
     with fresh_ledger(plan.departments, plan.lanes, ()) as ledger:
         signed = ledger.sign(plan.bundles)
         settings = ledger.settings
-        store = Store(connect(settings.postgres, "worker", writes=True), load, dump, parse_lines)
+        store = Store(connect(settings.postgres, "worker", writes=True), parse_lines)
         topic_id, partitions = describe_topic(settings.kafka, topics.EVENTS)
         store.offsets(topic_id, partitions)
         sequencing = Sequencing(connect(settings.postgres, "sequencer", writes=True))

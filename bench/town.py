@@ -69,6 +69,7 @@ class Town:
     lanes: int
     seed: int = 1
     people: int = 60_000
+    updates: float = UPDATES
     _certificates: list[_Certificate] = field(default_factory=list)
 
     def write(self) -> Iterator[Written]:
@@ -80,7 +81,7 @@ class Town:
             number += 1
             if number % 3000 == 0:
                 day += timedelta(days=1)
-            if self._certificates and draw.random() < UPDATES:
+            if self._certificates and draw.random() < self.updates:
                 yield self._change(draw, day)
             else:
                 yield self._issue(draw, day, number)
@@ -191,11 +192,16 @@ class Plan:
 
 
 def bundles(
-    size: int, departments: list[str], lanes: int, seed: int = 1, people: int = 60_000
+    size: int,
+    departments: list[str],
+    lanes: int,
+    seed: int = 1,
+    people: int = 60_000,
+    updates: float = UPDATES,
 ) -> Iterator[tuple[str, int, list[bytes], int]]:
     """For ever (department, lane, exactly `size` lines, how many of them begin a certificate)."""
     opened: dict[tuple[str, int], list[Written]] = {}
-    for written in Town(departments, lanes, seed, people).write():
+    for written in Town(departments, lanes, seed, people, updates).write():
         lines = opened.setdefault((written.department, written.lane), [])
         lines.append(written)
         if len(lines) == size:
@@ -204,9 +210,18 @@ def bundles(
             yield written.department, written.lane, [w.line for w in lines], begins
 
 
-def plan(size: int, count: int, departments: int, lanes: int, seed: int = 1) -> Plan:
-    """`count` bundles of exactly `size` events from that many departments and lanes."""
+def plan(
+    size: int,
+    count: int,
+    departments: int,
+    lanes: int,
+    seed: int = 1,
+    updates: float = UPDATES,
+) -> Plan:
+    """`count` bundles of exactly `size` events from that many departments and lanes, of which a
+    share of `updates` is about certificates that exist already.
+    """
     names = [f"bench-{number:02d}" for number in range(1, departments + 1)]
-    made = list(islice(bundles(size, names, lanes, seed), count))
+    made = list(islice(bundles(size, names, lanes, seed, updates=updates), count))
     begun = sum(begins for *_, begins in made)
     return Plan(size, names, lanes, [(d, lane, lines) for d, lane, lines, _ in made], begun)

@@ -13,7 +13,7 @@ from hashlib import sha256
 from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import KafkaError
 
-from ledger import fast_events, fast_json, topics
+from ledger import fast_events, topics
 from ledger.admission import MAX_FOLDED, Opened, Skipped
 from ledger.errors import Conflict, Unavailable
 from ledger.event import CORRECTED
@@ -42,7 +42,7 @@ class Intake:
         self.topic_id, self.partitions = describe_topic(settings.kafka, topics.EVENTS)
         self._watch = TopicWatch(settings.kafka, topics.EVENTS)
         connection = connect(settings.postgres, "worker", writes=True)
-        self._store = Store(connection, fast_json.load, fast_json.dump, fast_events.parse_lines)
+        self._store = Store(connection, fast_events.parse_lines)
         self._records = 1  # that the next turn takes at most
         self._next: dict[int, int] = {}  # offset per partition, of what `apply` takes
 

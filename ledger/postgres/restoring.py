@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from psycopg2.extensions import connection as Connection
 
-from .. import admission, fast_json, merkle, times
+from .. import admission, merkle, times
 from .. import registry as registries
 from ..admission import Accounted, Opened, Skipped, Turn
 from ..entry import ADMITTED, REGISTRY, code_at, format_registry, format_status, map_heads
@@ -51,7 +51,7 @@ class Restoring:
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
-        self._store = Store(connection, fast_json.load, fast_json.dump)
+        self._store = Store(connection)
 
     def take(self, step: Step, record: bytes | None) -> None:
         """One step in a transaction of its own; `record` is the Kafka record at its source.
@@ -74,6 +74,7 @@ class Restoring:
             step.source.offset,
         )
         store = self._store
+        store.begin_numbers()
         with turn(self.connection) as (cursor, allocation):
             origin, next_index, ledger_time, registry_index, next_outbox, _ = allocation
             registry = read_registry(cursor, origin)
@@ -90,7 +91,7 @@ class Restoring:
             cursor.execute(sql("insert_intake"), {"topic_id": topic_id, "partition": partition})
             _, moves = store._accept(cursor, topic_id, [Checked(fetched, opened, registry_index)])
             bundles = [opened] if isinstance(opened, Opened) else []
-            view = _View(cursor, registry, bundles, store._library, store._blinding_secret)
+            view = _View(cursor, registry, bundles, store._blinding_secret, {}, may_let_go=False)
             taken = Turn(view, next_index, now)
             done = taken.take(step.source, opened)
             wanted = [] if step.index is None else [(step.index, step.entry)]
@@ -101,6 +102,7 @@ class Restoring:
             )
             store._move_intake(cursor, topic_id, moves)
             self._move(cursor, next_index, taken.next_index, now, registry_index, next_outbox)
+        store.keep_numbers()
 
     def _take_registry(self, step: Step) -> None:
         note = str(step.value["note"]).encode() if step.value else b""

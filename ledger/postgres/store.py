@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import struct
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, NamedTuple
@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from psycopg2.extensions import connection as Connection
 from psycopg2.extensions import cursor as Cursor
 
-from .. import admission, canonical, identity, lifecycle, merkle, staterow, times
+from .. import admission, identity, lifecycle, merkle, staterow, times
 from ..admission import (
     Accounted,
     Certificate,
@@ -98,18 +98,14 @@ class Store:
     def __init__(
         self,
         connection: Connection,
-        load: Callable[[bytes], Any] = canonical.loads,
-        dump: canonical.Dump = canonical.encode,
         parse: admission.Parse = admission.parse_lines,
     ) -> None:
         self.connection = connection
-        self._library = (load, dump)
         self._parse = parse
         self._signers = _Numbers("read_signers", "insert_signer")
         self._kinds = _Numbers("read_kinds", "insert_kind")
+        self.prepare(connection)
         with transaction(connection) as cursor:
-            cursor.execute(sql("create_changed"))
-            cursor.execute(sql("create_bound"))
             origin = read_origin(cursor)
             cursor.execute(sql("read_allocation"))
             row = cursor.fetchone()
@@ -119,6 +115,13 @@ class Store:
             # (log index of the last change, registry): replaced as a whole, so that `open` may
             # read it beside `apply` without touching the connection.
             self._registry = (int(row[3]), read_registry(cursor, origin))
+
+    @staticmethod
+    def prepare(connection: Connection) -> None:
+        """Make the session's own tables, which the turn writes through."""
+        with transaction(connection) as cursor:
+            cursor.execute(sql("create_changed"))
+            cursor.execute(sql("create_bound"))
 
     def offsets(
         self, topic_id: str, partitions: Sequence[int]
@@ -177,8 +180,7 @@ class Store:
     def _apply(
         self, topic_id: str, batch: Sequence[Checked], known: dict[int, _Known], may_let_go: bool
     ) -> Applied:
-        self._signers.begin()
-        self._kinds.begin()
+        self.begin_numbers()
         with turn(self.connection) as (cursor, row):
             origin, next_index, ledger_time, registry_index, next_outbox, clock = row
             if self._registry[0] != registry_index:
@@ -215,14 +217,23 @@ class Store:
             )
             _check_one(cursor, "allocation")
             # A crash before this commit leaves nothing; after it the records count as consumed.
-        self._signers.keep()
-        self._kinds.keep()
+        self.keep_numbers()
         outcomes: dict[str, int] = {}
         for done in taken.accounted:
             outcomes[done.outcome] = outcomes.get(done.outcome, 0) + 1
         admitted = sum(b.codes.count(ADMITTED) for b in taken.logged)
         refused = sum(len(b.codes) for b in taken.logged) - admitted
         return Applied(outcomes, admitted, refused, taken.next_index)
+
+    def begin_numbers(self) -> None:
+        """A turn begins that may give numbers to signers and kinds of certificates."""
+        self._signers.begin()
+        self._kinds.begin()
+
+    def keep_numbers(self) -> None:
+        """That turn was committed."""
+        self._signers.keep()
+        self._kinds.keep()
 
     def _accept(
         self, cursor: Cursor, topic_id: str, batch: Sequence[Checked]

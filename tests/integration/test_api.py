@@ -26,6 +26,7 @@ from ledger import times
 from ledger.checking import check_file
 from ledger.errors import CODES
 from ledger.receipt import parse_receipt
+from ledger.staterow import number_hash, pack_state, unpack_state
 from ledger.trust import parse_trust
 from tests import page_ledger, world
 from tests.http_serving import Answer, Served, serving
@@ -166,11 +167,15 @@ def test_history_has_both_times_and_is_kept_until_it_changes(served: Served) -> 
 
 def test_what_was_damaged_is_not_answered(made: tuple[StoredLedger, Path]) -> None:
     ledger, trust = made
-    certificate = "SELECT map_key FROM certificate WHERE number = %s"
-    ((key,),) = ledger.rows(certificate, page_ledger.VALID)
-    ((data,),) = ledger.rows("SELECT data FROM transition WHERE map_key = %s AND ordinal = 0", key)
-    other = data.replace(b"2030-12-31", b"2099-12-31")
-    change = "UPDATE transition SET data = %s WHERE map_key = %s AND ordinal = 0"
+    rows = ledger.rows(
+        "SELECT map_key, state FROM certificate WHERE number_hash = %s",
+        number_hash(page_ledger.VALID),
+    )
+    ((key, data),) = rows
+    standing, link, holder = unpack_state(data)
+    longer = standing._replace(valid_until="2099-12-31+08:00")
+    other = pack_state(longer, bytes([link[0] ^ 1]) + link[1:], holder)
+    change = "UPDATE certificate SET state = %s WHERE map_key = %s"
     with serving(ledger.url, CERTLEDGER_TRUST=str(trust)) as running:
         damage(ledger.url, change, other, key)
         try:
