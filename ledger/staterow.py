@@ -30,6 +30,7 @@ from .lifecycle import (
     VOID,
     Standing,
     Transition,
+    format_transition,
     link,
     retrace,
 )
@@ -115,7 +116,7 @@ def link_over(key: bytes, history: Iterable[Step]) -> bytes:
     """The link over a history, which its state has."""
     last = key
     for step in history:
-        data = step.transition.format()
+        data = format_transition(step.transition)
         last = link(last, step.index, step.position, step.line_hash, data)
     return last
 
