@@ -13,6 +13,7 @@ from typing import IO, Any
 from ledger import canonical, expiry, statuslist, times
 from ledger.errors import LedgerError, Malformed
 from ledger.evidence import CertificateId
+from ledger.identity import HEAD
 from ledger.lifecycle import Transition, parse_transition, turning_points
 from ledger.note import parse_vkey
 from ledger.postgres.scan import Row, Scan
@@ -106,7 +107,8 @@ def _check_places(
     numbers = []
     for key, history in histories:
         place = f"certificate {key.hex()}"
-        rows, outlook, said = places.take(key), outlooks.take(key), notices.take(key)
+        rows, outlook = places.take(key[:HEAD]), outlooks.take(key[:HEAD])
+        said = notices.take(key)
         numbers += [row[1] for row in said]
         report.count("notices of ends", len(said))
         if key in unknown:
@@ -132,19 +134,24 @@ def _check_certificate(
 ) -> None:
     history = [t for _, t in steps]
     if outlook:
-        _, holds_from, due_at = outlook[0]
+        _, holds_from, due_at, said_any = outlook[0]
         later = [at for at in turning_points(history) if at > holds_from]
         if later and (due_at is None or due_at > later[0]):
             report.add("status-place", place, "it is looked at anew too late")
         # what is remembered holds from `holds_from` until time alone changes something
         if {row[1]: row[4] for row in rows} != statuslist.statuses(history, holds_from):
             report.add("status-place", place, "other things are remembered of its versions")
+        if said_any != any(row[4] != statuslist.VALID for row in rows):
+            report.add("status-place", place, "its lists would be made without it")
     else:
         report.add("status-place", place, "nothing says when to look at it anew")
     then: dict[int, dict[int, int]] = {}
     for _, version, number, idx, _ in rows:
         report.count("status list places")
-        one = lists[number]
+        one = lists.get(number)
+        if one is None or idx >= statuslist.ENTRIES:
+            report.add("status-place", place, f"place {idx} of list {number} does not exist")
+            continue
         if one.taken[idx]:
             report.add("status-place", place, f"place {idx} of list {number} is given twice")
         one.taken[idx] = 1

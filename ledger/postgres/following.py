@@ -7,6 +7,7 @@ the lists. A crash between them leaves whole steps, and the next start goes on f
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import count
@@ -38,6 +39,7 @@ KEYS_AT_ONCE = 4096
 ENTRIES_AT_ONCE = 256
 _LOCK = 0x6365727400000003
 _PAIR = 64
+_place = struct.Struct(">HHI")  # version, status list, place and what it says
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +91,7 @@ class Following:
         self._secret = bytes(secret)
         self._lists_uri = lists_uri or f"https://{self.origin}/v1/status-lists"
         self._places: _Places | None = None
+        self._latest = 2**62  # no certificate was looked at for a later moment
 
     def lead(self) -> bool:
         """Whether this session is now the one that follows, until its connection ends."""
@@ -122,9 +125,13 @@ class Following:
         """F2: look again at what has changed by time alone at `now`; False when nothing has."""
         was = self.position()
         with transaction(self.connection) as cursor:
-            cursor.execute(sql("read_due_certificates"), {"now": now, "limit": KEYS_AT_ONCE})
+            cursor.execute(
+                sql("read_due_certificates"),
+                {"now": now, "early": now < self._latest, "limit": KEYS_AT_ONCE},
+            )
             keys = [bytes(key) for (key,) in cursor.fetchall()]
         if not keys:
+            self._latest = now
             return False
         self._take(keys, was, was, now)
         return True
@@ -169,6 +176,7 @@ class Following:
         What is read stays as it is: history does not change, and only the follower writes the
         rest. So no transaction is open while certificates are looked at, however long that takes.
         """
+        self._latest = max(self._latest, now)
         seen = self._look(keys, position, now)
         announcements = self._announce([one for one in seen if one.outlook.due])
         with transaction(self.connection) as cursor:
@@ -177,7 +185,6 @@ class Following:
             with transaction(self.connection) as cursor:
                 self._move(cursor, was, position)
                 self._write_places(cursor, seen, places)
-                _write_outlooks(cursor, seen)
                 _write_notices(cursor, announcements)
                 # A crash before the commit leaves nothing: the same is done again.
         except psycopg2.IntegrityError as err:
@@ -235,30 +242,25 @@ class Following:
         seen: Sequence[_Seen],
         places: dict[tuple[bytes, int], tuple[int, int, int]],
     ) -> None:
+        """Places of versions that have none yet, what all of them say, when to look again."""
+        kept = dict(places)
         new: list[tuple[int, bytes, int, int]] = []
-        changed: list[tuple[bytes, int, int]] = []
         lists: set[int] = set()
         for one in seen:
             for version, said in one.outlook.statuses.items():
-                place = places.get((one.key, version))
+                place = places.get((one.key[:HEAD], version))
                 if place is None:
                     new.append((one.given[version], one.key, version, said))
                 elif place[2] != said:
-                    changed.append((one.key, version, said))
+                    kept[one.key[:HEAD], version] = (*place[:2], said)
                     lists.add(place[0])
-        if new:
-            rows = []
-            # in the log's order, whatever the batches were: a restored ledger draws the same again
-            for _, key, version, said in sorted(new):
-                number, idx = self._draw_place(cursor, key, version)
-                rows.append((key, version, number, idx, said))
-                if said:
-                    lists.add(number)
-            columns = _columns(("keys", "versions", "lists", "places", "statuses"), rows)
-            cursor.execute(sql("insert_status_places"), columns)
-        if changed:
-            columns = _columns(("keys", "versions", "statuses"), changed)
-            cursor.execute(sql("update_statuses"), columns)
+        # in the log's order, whatever the batches were: a restored ledger draws the same again
+        for _, key, version, said in sorted(new):
+            number, idx = self._draw_place(cursor, key, version)
+            kept[key[:HEAD], version] = (number, idx, said)
+            if said:
+                lists.add(number)
+        _write_outlooks(cursor, seen, kept)
         if lists:
             cursor.execute(sql("mark_status_lists"), {"lists": sorted(lists)})
 
@@ -346,8 +348,9 @@ def _read_times(cursor: Cursor, indexes: Sequence[int]) -> dict[int, int]:
 def _read_places(
     cursor: Cursor, keys: Sequence[bytes]
 ) -> dict[tuple[bytes, int], tuple[int, int, int]]:
-    """(list, place, status) by map key and version."""
-    cursor.execute(sql("read_status_places"), {"keys": list(keys)})
+    """(list, place, status) by the first 16 bytes of a map key, and version."""
+    heads = {"heads": b"".join(key[:HEAD] for key in keys), "count": len(keys)}
+    cursor.execute(sql("read_status_places"), heads)
     return {(bytes(key), version): (*rest,) for key, version, *rest in cursor.fetchall()}
 
 
@@ -363,10 +366,20 @@ def _read_taken(cursor: Cursor) -> _Places:
     return places
 
 
-def _write_outlooks(cursor: Cursor, seen: Sequence[_Seen]) -> None:
-    if seen:
-        rows = [(one.key, one.outlook.holds_from, one.outlook.due_at) for one in seen]
-        cursor.execute(sql("upsert_outlooks"), _columns(("keys", "holds_from", "due_at"), rows))
+def _write_outlooks(
+    cursor: Cursor, seen: Sequence[_Seen], places: dict[tuple[bytes, int], tuple[int, int, int]]
+) -> None:
+    packed: dict[bytes, bytes] = {}
+    says: dict[bytes, bool] = {}
+    for (head, version), (number, idx, said) in sorted(places.items()):
+        packed[head] = packed.get(head, b"") + _place.pack(version, number, idx << 8 | said)
+        says[head] = says.get(head, False) or said != statuslist.VALID
+    rows = [(one.key[:HEAD], one.outlook.holds_from, one.outlook.due_at) for one in seen]
+    if rows:
+        columns = _columns(("heads", "holds_from", "due_at"), rows)
+        columns["said"] = [says[head] for head in columns["heads"]]
+        columns["places"] = [packed[head] for head in columns["heads"]]
+        cursor.execute(sql("upsert_outlooks"), columns)
 
 
 def _write_notices(

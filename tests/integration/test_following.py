@@ -203,7 +203,7 @@ def test_a_restored_ledger_draws_the_same_places(
     before = ledger.rows(query)
     assert len(before) == 6 * 9
     machine.stop()
-    ledger.rows("DELETE FROM status_place")
+    ledger.rows("DELETE FROM outlook")
     ledger.rows("DELETE FROM status_list")
     ledger.rows("UPDATE relay SET position = 0 WHERE name = 'follower'")
     machine.start()
@@ -480,11 +480,17 @@ def test_due_certificates_are_found_by_index(machine: Machine) -> None:
 @pytest.mark.parametrize(
     ("statement", "kind"),
     [
-        ("UPDATE status_place SET status = 4 WHERE map_key = %s", "status-place"),
-        ("UPDATE outlook SET due_at = NULL WHERE map_key = %s", "status-place"),
-        ("DELETE FROM status_place WHERE map_key = %s", "status-place"),
-        ("DELETE FROM outlook WHERE map_key = %s", "status-place"),
-        ("UPDATE status_place SET idx = (idx + 1) %% 1048576 WHERE map_key = %s", "status-list"),
+        ("UPDATE outlook SET places = set_byte(places, 7, 4) WHERE %s <> ''", "status-place"),
+        ("UPDATE outlook SET due_at = NULL WHERE %s <> ''", "status-place"),
+        ("UPDATE outlook SET places = '' WHERE %s <> ''", "status-place"),
+        ("UPDATE outlook SET places = set_byte(places, 3, 9) WHERE %s <> ''", "status-place"),
+        ("UPDATE outlook SET said = NOT said WHERE %s <> ''", "status-place"),
+        ("DELETE FROM outlook WHERE %s <> ''", "status-place"),
+        (
+            "UPDATE outlook SET places = set_byte(places, 6, get_byte(places, 6) # 1)"
+            " WHERE %s <> ''",
+            "status-list",
+        ),
         ("UPDATE status_list SET jwt = cwt WHERE %s IS NOT NULL", "status-list"),
         ("UPDATE status_list SET tree_size = tree_size - 2 WHERE %s IS NOT NULL", "status-list"),
         ("UPDATE status_list SET suspension = revocation WHERE %s IS NOT NULL", "status-list"),

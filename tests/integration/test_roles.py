@@ -75,7 +75,6 @@ WRITES: Mapping[str, Mapping[str, Mapping[str, set[str]]]] = {
                 *("jwt", "cwt", "revocation", "suspension", "refresh"),
             },
         },
-        "status_place": {"INSERT": ALL, "UPDATE": {"status"}},
         "expiry_notice": {"INSERT": ALL},
         "outlook": {"INSERT": ALL, "UPDATE": ALL},
         "relay": {"INSERT": ALL, "UPDATE": ALL},

@@ -1,4 +1,4 @@
--- Reads the places of one status list that are not valid (status_place_said).
+-- Reads the places of one status list that are not valid (sequential).
 SELECT idx, status
 FROM status_place
-WHERE list = %(list)s AND status <> 0
+WHERE said AND list = %(list)s AND status <> 0

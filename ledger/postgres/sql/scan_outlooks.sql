@@ -1,4 +1,4 @@
 -- Reads when certificates are looked at anew (primary key).
-SELECT map_key, holds_from, due_at
+SELECT uuid_send(map_key), holds_from, due_at, said
 FROM outlook
 ORDER BY map_key

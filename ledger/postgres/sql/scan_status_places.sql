@@ -1,4 +1,4 @@
 -- Reads all places in status lists by certificate (primary key).
-SELECT map_key, version, list, idx, status
+SELECT uuid_send(map_key), version, list, idx, status
 FROM status_place
-ORDER BY map_key, version
+ORDER BY status_place.map_key, version

@@ -279,27 +279,27 @@ ALTER TABLE status_list ALTER COLUMN revocation SET STORAGE EXTERNAL;
 ALTER TABLE status_list ALTER COLUMN suspension SET STORAGE EXTERNAL;
 ALTER TABLE status_list ALTER COLUMN refresh SET STORAGE EXTERNAL;
 
--- The place of each version of a certificate, for ever, and what it says now.
-CREATE TABLE status_place (
-    map_key bytea NOT NULL CHECK (length(map_key) = 32),
-    version integer NOT NULL CHECK (version > 0),
-    list integer NOT NULL REFERENCES status_list,
-    idx integer NOT NULL CHECK (idx BETWEEN 0 AND 1048575),
-    status smallint NOT NULL CHECK (status BETWEEN 0 AND 4),  -- ledger/statuslist.py
-    PRIMARY KEY (map_key, version),
-    UNIQUE (list, idx)
-);
-CREATE INDEX status_place_said ON status_place (list) WHERE status <> 0;
-
--- When time alone changes something: a certificate is looked at anew from due_at on, and when
--- the clock stands before holds_from again.
+-- What follows with time for each certificate. Between holds_from and due_at nothing changes unless
+-- an event comes. `places`, 8 bytes a version for ever: version, status list, place in it (3 bytes), what that says.
 CREATE TABLE outlook (
-    map_key bytea PRIMARY KEY CHECK (length(map_key) = 32),
+    map_key uuid PRIMARY KEY,  -- the first 16 bytes of the map key
     holds_from bigint NOT NULL,
-    due_at bigint
+    due_at bigint,
+    said boolean NOT NULL,  -- some place says other than valid
+    places bytea NOT NULL CHECK (length(places) % 8 = 0)
 );
 CREATE INDEX outlook_due_at ON outlook (due_at);
-CREATE INDEX outlook_holds_from ON outlook (holds_from);
+
+CREATE VIEW status_place AS
+SELECT
+    map_key,
+    said,
+    get_byte(places, at) * 256 + get_byte(places, at + 1) AS version,
+    get_byte(places, at + 2) * 256 + get_byte(places, at + 3) AS list,
+    get_byte(places, at + 4) * 65536 + get_byte(places, at + 5) * 256 + get_byte(places, at + 6) AS idx,
+    get_byte(places, at + 7) AS status  -- ledger/statuslist.py
+FROM outlook
+CROSS JOIN LATERAL generate_series(0, length(places) - 8, 8) AS at;
 
 -- What certledger.expiry.v1 says, each once for ever.
 CREATE TABLE expiry_notice (

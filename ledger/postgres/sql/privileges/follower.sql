@@ -1,8 +1,7 @@
 -- The follower: give places in status lists, keep the lists, write notices of ends.
 GRANT SELECT ON ALL TABLES IN SCHEMA public TO {role};
 REVOKE SELECT ON blinding_secret FROM {role};
-GRANT INSERT ON status_secret, status_list, status_place, expiry_notice TO {role};
+GRANT INSERT ON status_secret, status_list, expiry_notice TO {role};
 GRANT INSERT, UPDATE ON outlook, relay TO {role};
 GRANT UPDATE (is_changed, vkey, tree_size, issued_at, jwt, cwt, revocation, suspension, refresh)
     ON status_list TO {role};
-GRANT UPDATE (status) ON status_place TO {role};
