@@ -1,11 +1,11 @@
 """`python -m bench`: events per second, latency, stage times, the SDK's rate, as tables.
 
-ONLY=bundles-1000,stages picks parts (bundles-1000, bundles-32, small, floor, storage,
-stages, stages-small, tessera, maps, audit, assess, recalls, sdk, lint), RUNS=3 the number of runs (5), WORKERS=2 the
-number of workers, SCALE=0.1 makes it smaller, JSON=file keeps all numbers. `small` sends bundles of
-one event by Faust's worker and by a plain loop over aiokafka; `tessera` measures Tessera's POSIX
-log. Every run has a ledger of its own in a fresh temporary folder, everything (Kafka, PostgreSQL,
-workers, sequencer, relay, load) on this machine.
+ONLY=bundles-1000,stages picks parts (bundles-1000, bundles-32, small, floor, storage, stages,
+stages-small, tessera, maps, audit, assess, recalls, sdk, lint), RUNS=3 the number of runs (5),
+WORKERS=2 the number of workers, SCALE=0.1 makes it smaller, JSON=file keeps all numbers. `small`
+sends bundles of one event by Faust's worker and by a plain loop over aiokafka; `tessera` measures
+Tessera's POSIX log. Every run has a ledger of its own in a fresh temporary folder, everything
+(Kafka, PostgreSQL, workers, sequencer, relay, load) on this machine.
 """
 
 from __future__ import annotations

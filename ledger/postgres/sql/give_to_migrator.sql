@@ -8,7 +8,7 @@ BEGIN
     EXECUTE format('ALTER DATABASE %%I OWNER TO %%I', current_database(), migrator);
     FOR part IN
         SELECT relname FROM pg_class
-        WHERE relnamespace = 'public'::regnamespace AND relkind = 'r'
+        WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'v')
             AND relowner <> migrator::regrole
     LOOP
         EXECUTE format('ALTER TABLE public.%%I OWNER TO %%I', part.relname, migrator);

@@ -14,7 +14,7 @@ CREATE TABLE outlook (
 );
 CREATE INDEX outlook_due_at ON outlook (due_at);
 
-CREATE VIEW status_place AS
+CREATE VIEW status_place WITH (security_invoker = true) AS
 SELECT
     map_key,
     said,
