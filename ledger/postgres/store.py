@@ -485,6 +485,7 @@ class _View:
         self._known = known
         self._lanes: dict[tuple[str, int], Lane] = {}
         self._histories: dict[bytes, bytes] = {}  # as rows have them
+        self._steps: dict[bytes, list[Step]] = {}  # of those that were asked for
         self._taken: set[bytes] = set()  # map keys whose head is another's
         self.holders: dict[bytes, tuple[int, bytes, bytes]] = {}  # acts, link, recent acts
         events = [e for opened in batch for e in opened.events if isinstance(e, Event)]
@@ -623,6 +624,8 @@ class _View:
 
     def steps(self, key: bytes) -> list[Step]:
         """A certificate's history with its places."""
+        if key in self._steps:
+            return self._steps[key]
         data = self._histories.get(key)
         if data is None:
             return []
@@ -631,6 +634,7 @@ class _View:
         history = staterow.steps([(place, *self._known[place]) for place in places])
         if staterow.link_over(key, history) != self.certificates[key].link:
             raise ProofError("stored-bytes-damaged", f"the history of certificate {key.hex()}")
+        self._steps[key] = history
         return history
 
     def holder(self, key: bytes) -> tuple[int, bytes]:
