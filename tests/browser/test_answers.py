@@ -92,10 +92,13 @@ def test_on_that_day_and_as_it_was_known(visit: Visit) -> None:
         assert "Suspended, since 1 June 2025" in page.inner_text(".reason")
         assert page.input_value("#at") == "2025-06-15"
         take_picture(page, "on-that-day-en")
+        assert page.inner_text(".ask summary .mark") == "On 15 June 2025"
+        page.click(".ask summary")
         page.fill("#at", "2029-01-01")
         page.click("button")
         assert page.inner_text("h1") == "Valid"
         assert "This moment is after the state of the ledger" in page.inner_text(".next")
+        page.click(".ask summary")
         page.fill("#known_at", "2026-01-01")
         page.click("button")
         assert page.inner_text("h1") == "Not found"

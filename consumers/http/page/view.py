@@ -30,7 +30,9 @@ View = dict[str, Any]
 _BLANK_EVENT = dict.fromkeys(("tone", "title", "moment", "by", "remarks", "learned", "mark"), "")
 _BLANK_CHECK = dict.fromkeys(("result", "word", "label", "meaning", "name", "why", "values"), "")
 BLANK: View = {
-    **dict.fromkeys(("tone", "moment", "verdict", "number", "reason", "dispute", "summary"), ""),
+    **dict.fromkeys(
+        ("tone", "when", "moment", "verdict", "number", "reason", "dispute", "summary"), ""
+    ),
     "next": [{"text": ""}],
     "facts": [{"term": "", "text": ""}],
     "grounds": [{"term": "", "text": ""}],
@@ -131,6 +133,7 @@ def answer_view(
     checks = [_check(wording, check) for check in members["checks"] if looked_at]
     return {
         "tone": "refused" if refused else str(members["answer"]),
+        "when": "then" if asked else "now",
         "moment": _moment(wording, asked),
         "verdict": wording.say(f"verdict.{members['answer']}"),
         "number": wording.foreign((members["certificate"] or {}).get("number") or ""),

@@ -113,6 +113,7 @@ export function answerView(members, texts, language, { asked, names, events, tru
   const count = (result) => String(checks.filter((check) => check.result === result).length);
   return {
     tone: refused ? "refused" : members.answer,
+    when: asked.at || asked.known_at ? "then" : "now",
     moment: momentText(wording, asked),
     verdict: wording.say(`verdict.${members.answer}`),
     number: wording.foreign(members.certificate?.number ?? ""),
