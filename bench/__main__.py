@@ -1,11 +1,11 @@
 """`python -m bench`: events per second, latency, stage times, the SDK's rate, as tables.
 
 ONLY=bundles-1000,stages picks parts (bundles-1000, bundles-32, small, floor, storage, stages,
-stages-small, tessera, maps, audit, assess, recalls, sdk, lint), RUNS=3 the number of runs (5),
-WORKERS=2 the number of workers, SCALE=0.1 makes it smaller, JSON=file keeps all numbers. `small`
-sends bundles of one event by Faust's worker and by a plain loop over aiokafka; `tessera` measures
-Tessera's POSIX log. Every run has a ledger of its own in a fresh temporary folder, everything
-(Kafka, PostgreSQL, workers, sequencer, relay, load) on this machine.
+stages-small, tessera, maps, audit, assess, evidence, recalls, sdk, lint), RUNS=3 the number of runs
+(5), WORKERS=2 the number of workers, SCALE=0.1 makes it smaller, JSON=file keeps all numbers.
+`small` sends bundles of one event by Faust's worker and by a plain loop over aiokafka; `tessera`
+measures Tessera's POSIX log. Every run has a ledger of its own in a fresh temporary folder,
+everything (Kafka, PostgreSQL, workers, sequencer, relay, load) on this machine.
 """
 
 from __future__ import annotations
@@ -24,7 +24,19 @@ from typing import Any
 from deploy.embedded.supervisor import Program
 from deploy.stack import worker_programs
 
-from . import assess, audit, end_to_end, lint, maps, recalls, sdk, stages, storage, tessera
+from . import (
+    assess,
+    audit,
+    end_to_end,
+    evidence,
+    lint,
+    maps,
+    recalls,
+    sdk,
+    stages,
+    storage,
+    tessera,
+)
 from .end_to_end import Paced
 from .town import Plan, plan
 
@@ -38,6 +50,7 @@ TESSERA_WRITERS, TESSERA_SECONDS = (256, 512, 1024, 2048), 10
 STAGE_BUNDLES, SMALL_STAGE_BUNDLES = 32, 3072
 SDK_EVENTS = 50_000
 AUDIT_BUNDLES = 300
+EVIDENCE_FILES = 1000
 ASSESSMENTS = 2000
 LINT_REQUIREMENTS = 100_000
 RECALLS = 400
@@ -47,7 +60,7 @@ MIXES = {"4 events per certificate": 0.75, "every event issues": 0.0}  # share o
 PARTS = (
     *("bundles-1000", "bundles-32", "small", "floor", "storage"),
     *("stages", "stages-small", "tessera"),
-    *("maps", "audit", "assess", "recalls", "sdk", "lint"),
+    *("maps", "audit", "assess", "evidence", "recalls", "sdk", "lint"),
 )
 MAP_CERTIFICATES, MAP_BUNDLES = 1_000_000, 200  # in the ledger; in one phase
 
@@ -259,6 +272,18 @@ class Bench:
             "most": max(found.seconds),
         }
 
+    def evidence(self) -> None:
+        """Sizes at ten million certificates, and checking offline."""
+        found = []
+        for number in range(1, self.runs + 1):
+            found.append(evidence.checking(max(100, int(EVIDENCE_FILES * self.scale))))
+            self.say(f"evidence, run {number} of {self.runs}: {found[-1][0]:.0f} files/s")
+        self.out["evidence"] = {
+            "sizes": [asdict(size) for size in evidence.sizes(self.say)],
+            "one_checkpoint": spread([one for one, _ in found]),
+            "one_each": spread([each for _, each in found]),
+        }
+
     def sdk(self) -> None:
         """The SDK's own rate."""
         found = []
@@ -381,6 +406,19 @@ def report(out: dict[str, Any]) -> str:
             )
         )
         parts.append(table(rows))
+    if "evidence" in out:
+        found = out["evidence"]
+        rows = [("evidence at ten million certificates", "events shown", "bytes", "with ML-DSA")]
+        rows += [
+            (s["case"], str(s["shown"]), whole(s["ed25519"]), whole(s["with_ml_dsa"]))
+            for s in found["sizes"]
+        ]
+        parts.append(table(rows))
+        parts.append(
+            "Checked offline, in a second of processor time: "
+            f"{show(found['one_checkpoint'], whole)} files under one checkpoint, "
+            f"{show(found['one_each'], whole)} under a different one each"
+        )
     if "maps" in out:
         found = out["maps"]
         share = (
@@ -504,6 +542,7 @@ def main() -> None:
         "maps": bench.maps,
         "audit": bench.audit,
         "assess": bench.assess,
+        "evidence": bench.evidence,
         "recalls": bench.recalls,
         "lint": bench.lint,
         "sdk": bench.sdk,

@@ -12,6 +12,7 @@ from typing import Any
 
 import consumers.assess_commands
 import consumers.audit_commands
+import consumers.bulk_commands
 import consumers.commands
 import consumers.fsck_commands
 import consumers.savings_commands
@@ -66,6 +67,7 @@ def build_parser() -> argparse.ArgumentParser:
     relying_commands.add_commands(commands)
     producers.commands.add_commands(commands)
     consumers.commands.add_commands(commands)
+    consumers.bulk_commands.add_commands(commands)
     consumers.assess_commands.add_commands(commands)
     consumers.savings_commands.add_commands(commands)
     consumers.sheet_commands.add_commands(commands)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import pairwise
 from typing import Any
 
@@ -388,7 +388,7 @@ class Examination:
         shown = next((r for r in self.evidence.registrations if r.index == index), None)
         if shown is None:
             raise ProofError("proof-failed", f"how {name[:68]} was registered is not shown")
-        text = registration_text(origin, key, role, department)
+        text = _registration_text(origin, key, role, department)
         data = text + b"\n" + shown.signatures
         entry = format_registry(data, shown.time)
         _check_logged(Shown(index, entry, shown.path), self.unchecked_checkpoint)
@@ -868,7 +868,7 @@ def _check_logged(shown: Shown, checkpoint: Checkpoint) -> None:
 
 def read_status_entry(shown: Shown, checkpoint: Checkpoint) -> dict[str, Any]:
     """The checkpoint's last leaf, which must be a status entry that reflects all before it."""
-    entry = parse_entry(shown.data)
+    entry = _parse_status(shown.data)
     if entry["kind"] != entries.STATUS:
         raise ProofError("proof-failed", f"entry {shown.index} is no status entry")
     if shown.index != checkpoint.size - 1:
@@ -883,6 +883,14 @@ def read_status_entry(shown: Shown, checkpoint: Checkpoint) -> dict[str, Any]:
         )
     _check_logged(shown, checkpoint)
     return entry
+
+
+@lru_cache(maxsize=64)
+def _parse_status(data: bytes) -> dict[str, Any]:
+    return parse_entry(data)
+
+
+_registration_text = lru_cache(maxsize=1024)(registration_text)
 
 
 def _parse_bundle_note(text: str) -> tuple[Note, Header]:

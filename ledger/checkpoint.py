@@ -5,9 +5,12 @@ from __future__ import annotations
 import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from .errors import Malformed
 from .note import Note, decode_hash, format_text, parse_decimal, parse_note
+
+_SMALL = 16 * 1024  # bytes of a checkpoint that is worth remembering
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +31,10 @@ def parse_checkpoint(data: bytes, extensions: bool = False) -> tuple[Checkpoint,
 
     Our own have no extension lines; those of other logs may, where `extensions` says so.
     """
+    return _parse_known(data, extensions) if len(data) <= _SMALL else _parse(data, extensions)
+
+
+def _parse(data: bytes, extensions: bool) -> tuple[Checkpoint, Note]:
     note = parse_note(data)
     lines = note.text.decode().split("\n")
     if len(lines) < 4 or not all(lines[:-1]) or (len(lines) > 4 and not extensions):
@@ -35,6 +42,9 @@ def parse_checkpoint(data: bytes, extensions: bool = False) -> tuple[Checkpoint,
     size = parse_decimal(lines[1])
     checkpoint = Checkpoint(lines[0], size, decode_hash(lines[2]))
     return checkpoint, note
+
+
+_parse_known = lru_cache(maxsize=256)(_parse)
 
 
 def format_proof(index: int, hashes: Sequence[bytes], checkpoint: bytes) -> bytes:

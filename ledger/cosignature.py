@@ -8,10 +8,11 @@ witnesses cosign those of others. The signature in a note's line is u64 seconds 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from .errors import Malformed, ProofError, Unavailable
 from .note import (
@@ -25,6 +26,7 @@ from .note import (
     key_hash,
     parse_decimal,
     split_vkey,
+    verify_ed25519,
 )
 
 COSIGNATURE_V1 = 0x04
@@ -63,9 +65,9 @@ class CosignerKey:
         """None when `raw` is this key's signature of the bytes of `message`, errors as `check`."""
         try:
             if self.kind == COSIGNATURE_V1:
-                Ed25519PublicKey.from_public_bytes(self.public).verify(raw, message)
+                verify_ed25519(self.public, raw, message)
             else:
-                _ml_dsa().MLDSA44PublicKey.from_public_bytes(self.public).verify(raw, message)
+                _verify_ml_dsa(_ml_dsa(), self.public, raw, message)
         except InvalidSignature as err:
             raise ProofError("bad-signature") from err
         except UnsupportedAlgorithm as err:
@@ -161,6 +163,11 @@ def _ml_dsa() -> Any:
     except ImportError as err:
         raise _lacking() from err
     return mldsa
+
+
+@lru_cache(maxsize=64)
+def _verify_ml_dsa(mldsa: Any, public: bytes, raw: bytes, message: bytes) -> None:
+    mldsa.MLDSA44PublicKey.from_public_bytes(public).verify(raw, message)
 
 
 def _lacking() -> Unavailable:

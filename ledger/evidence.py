@@ -9,7 +9,8 @@ proven yet: `checking.check` does that. FORMATS.md, section 13.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 from . import canonical, identity, merkle, times
@@ -215,7 +216,7 @@ def _print(evidence: Evidence) -> bytes:
     if (since := evidence.since) is not None:
         value["since"] = {"size": since.size, "path": encode_hashes(since.path)}
     value["log"] = encode_hashes(merkle.join_paths(log, size))
-    return canonical.format(value)
+    return canonical.encode(value)
 
 
 class _Keys:
@@ -259,10 +260,17 @@ class _Keys:
             value["revoked"] = key.revoked
         registration = self._registrations.get(key.since)
         if registration is not None:
-            note = parse_note(key.text(self._origin) + b"\n" + registration.signatures)
             value["time"] = registration.time
-            value["signatures"] = shorten_signatures(note.signatures, self._origin, key.department)
+            value["signatures"] = list(
+                _short_signatures(key, registration.signatures, self._origin)
+            )
         return value
+
+
+@lru_cache(maxsize=1024)
+def _short_signatures(key: RegisteredKey, lines: bytes, origin: str) -> tuple[str, ...]:
+    note = parse_note(key.text(origin) + b"\n" + lines)
+    return tuple(shorten_signatures(note.signatures, origin, key.department))
 
 
 def _step_members(step: Step, key: int, shown: ShownEvent | None) -> dict[str, Any]:
@@ -415,14 +423,28 @@ def _key(value: Any, origin: str) -> _Key:
         parse_count(value["from"]),
         parse_count(value["revoked"]) if "revoked" in value else None,
     )
-    entry, time, signatures = None, "", b""
+    time: str | None = None
+    signed: tuple[str, ...] = ()
     if "time" in value or "signatures" in value:
         parse_members(value, "public department role place from time signatures", "revoked")
         time = parse_text(value["time"])
-        signatures = format_lines(expand_signatures(value["signatures"], origin, key.department))
-        entry = format_registry(key.text(origin) + b"\n" + signatures, time)
-    key_id, place = key.key(origin).key_id, parse_count(value["place"])
-    return _Key(key_id, place, key.record(origin), key.since, entry, time, signatures)
+        if type(value["signatures"]) is not list:
+            raise Malformed("malformed-evidence", "signatures are strings")
+        if any(type(each) is not str for each in value["signatures"]):
+            raise Malformed("malformed-evidence", "signatures are strings")
+        signed = tuple(value["signatures"])
+    made = _expand_key(key, time, signed, origin)
+    return replace(made, place=parse_count(value["place"]))
+
+
+@lru_cache(maxsize=1024)
+def _expand_key(key: RegisteredKey, time: str | None, signed: tuple[str, ...], origin: str) -> _Key:
+    record, key_id = key.record(origin), key.key(origin).key_id
+    if time is None:
+        return _Key(key_id, 0, record, key.since)
+    signatures = format_lines(expand_signatures(list(signed), origin, key.department))
+    entry = format_registry(key.text(origin) + b"\n" + signatures, time)
+    return _Key(key_id, 0, record, key.since, entry, time, signatures)
 
 
 def _step(
@@ -447,7 +469,7 @@ def _step(
     bundle = bundles.get(index)
     if bundle is None:
         raise Malformed("malformed-evidence", f"no bundle is shown at entry {index}")
-    line = canonical.format(value["line"])
+    line = canonical.encode(value["line"])  # parsed strictly below
     line_hash = merkle.leaf_hash(line)
     event = parse_event(line, line_hash)
     version = parse_count(value["version"])

@@ -147,12 +147,12 @@ def inclusion_root(leaf: bytes, index: int, size: int, proof: Sequence[bytes]) -
         if sn == 0:
             raise ProofError("proof-failed", "the inclusion proof is too long")
         if fn & 1 or fn == sn:
-            running = node_hash(sibling, running)
+            running = sha256(b"\x01" + sibling + running).digest()
             while fn and not fn & 1:
                 fn >>= 1
                 sn >>= 1
         else:
-            running = node_hash(running, sibling)
+            running = sha256(b"\x01" + running + sibling).digest()
         fn >>= 1
         sn >>= 1
     if sn:
@@ -226,7 +226,7 @@ def split_paths(
             paths[place].append(right)
         for place in places[middle:last]:
             paths[place].append(left)
-        return node_hash(left, right)
+        return sha256(b"\x01" + left + right).digest()
 
     visit(0, size, 0, len(places))
     if next(rest, None) is not None:

@@ -11,6 +11,7 @@ import binascii
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import sha256
 from typing import Protocol
 
@@ -23,6 +24,7 @@ from .errors import LedgerError, Malformed, ProofError
 ED25519 = 0x01
 MAX_NOTE = 64 * 1024
 MAX_SIGNATURES = 64
+_SMALL = 8 * 1024  # bytes of a note that is worth remembering
 _PRIME = 2**255 - 19
 _CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f]")
 _NAME = re.compile(r"[^\s+\x00-\x1f\x7f]{1,512}")
@@ -50,9 +52,17 @@ class VerifierKey:
     def check(self, text: bytes, signature: bytes) -> None:
         """None when `signature` (64 bytes) is this key's over `text`, ProofError otherwise."""
         try:
-            Ed25519PublicKey.from_public_bytes(self.public).verify(signature, text)
+            verify_ed25519(self.public, signature, text)
         except InvalidSignature as err:
             raise ProofError("bad-signature") from err
+
+
+@lru_cache(maxsize=1024)
+def verify_ed25519(public: bytes, signature: bytes, text: bytes) -> None:
+    """None for a good signature, InvalidSignature otherwise. Many evidence files rest on the same
+    few signatures: good ones are remembered.
+    """
+    Ed25519PublicKey.from_public_bytes(public).verify(signature, text)
 
 
 class CheckingKey(Protocol):
@@ -205,6 +215,10 @@ def parse_note(data: bytes) -> Note:
     """The note in `data`, which must be what `format_note` prints; Malformed otherwise."""
     if len(data) > MAX_NOTE:
         raise Malformed("malformed-note", f"a note of {len(data)} bytes, at most {MAX_NOTE}")
+    return _parse_known(data) if len(data) <= _SMALL else _parse(data)
+
+
+def _parse(data: bytes) -> Note:
     try:
         whole = data.decode()
         check_text(whole)  # an entry keeps notes inside canonical JSON
@@ -222,6 +236,9 @@ def parse_note(data: bytes) -> Note:
     if len({(s.name, s.key_hash) for s in signatures}) < len(signatures):
         raise Malformed("malformed-note", "two signatures by one name and key hash")
     return Note(text.encode(), signatures)
+
+
+_parse_known = lru_cache(maxsize=256)(_parse)
 
 
 def _parse_signature(line: str) -> Signature:

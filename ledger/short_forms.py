@@ -11,6 +11,7 @@ import base64
 import binascii
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from . import canonical, merkle
@@ -206,7 +207,7 @@ def expand_record(value: Mapping[str, Any]) -> bytes:
     record = {name: value[name] for name in ("name", "since", "value")}
     if "note" in value:
         record["note"] = decode(value["note"], merkle.HASH_SIZE).hex()
-    return canonical.format({"form": RECORD_FORM, **record})
+    return canonical.encode({"form": RECORD_FORM, **record})
 
 
 # --- keys ---
@@ -234,6 +235,9 @@ class RegisteredKey:
 
     def record(self, origin: str) -> bytes:
         """The record's bytes."""
+        return _key_record(self, origin)
+
+    def _record(self, origin: str) -> bytes:
         key = self.key(origin)
         name = f"key/{key.key_id}"
         value = {
@@ -262,6 +266,12 @@ class RegisteredKey:
         return format_record(record)
 
 
+@lru_cache(maxsize=1024)
+def _key_record(key: RegisteredKey, origin: str) -> bytes:
+    return key._record(origin)
+
+
+@lru_cache(maxsize=1024)
 def registered_key(data: bytes, origin: str) -> RegisteredKey | None:
     """What a registry record says when it is a key's and all the rest follows; None otherwise."""
     try:

@@ -18,6 +18,7 @@ from ledger.postgres.sequencing import read_published
 
 from .assessing import AssessEndpoint
 from .batch import Batch
+from .bulk import Bulk
 from .database import Database
 from .departments import Departments, Intake
 from .limits import Limits
@@ -91,12 +92,14 @@ def build_app(settings: Settings) -> Starlette:
             Route("/readyz", readyz),
             Route("/v1/assess", AssessEndpoint(database, trust).post, methods=["POST"]),
             Route("/openapi.json", serve_document),
+            Route("/asyncapi.json", serve_document),
             Route("/docs", serve_document),
             Route("/docs.css", serve_document),
             Route("/v1/certificates", questions.certificates),
             Route("/v1/history", questions.history),
             Route("/v1/evidence", questions.evidence),
             Route("/v1/batch", Batch(answering).post, methods=["POST"]),
+            Route("/v1/bulk", Bulk(database, answering).post, methods=["POST"]),
             Route("/v1/lanes", departments.lanes),
             Route("/v1/receipts", departments.receipts),
             Route("/v1/bundles", departments.bundles, methods=["POST"]),

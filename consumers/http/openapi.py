@@ -24,7 +24,7 @@ from ledger.verdict import (
     VALID,
 )
 
-from . import batch
+from . import asyncapi, batch
 from .questions import is_held
 
 _TEXT = {"type": "string"}
@@ -198,6 +198,7 @@ _DESCRIPTIONS = {
     "at": "The moment in the world asked about: RFC 3339, or a date, which is 00:00 in the "
     "issuer's time zone. Left out: now.",
     "known_at": "What the ledger knew then; left out: all that is published.",
+    "evidence": "zip: the evidence too.",
     "department": "A department's id in the registry.",
     "lane": "The number of a lane of the department.",
     "epoch": "The lane's epoch, as the bundle's note has it.",
@@ -324,6 +325,31 @@ _PATHS: dict[str, Any] = {
             "x-line": _LINE,
         }
     },
+    "/v1/bulk": {
+        "post": {
+            "operationId": "answerTable",
+            "summary": "A CSV of numbers, back with an answer in each row.",
+            "description": "The column number or identifier, else the first one, is asked about; "
+            "type, issuer, at and known_at belong to the question where there are such columns. "
+            "With evidence=zip: an archive of answers.csv and the evidence of each row.",
+            "parameters": [_parameter("evidence", {"type": "string", "enum": ["zip"]})],
+            "requestBody": {
+                "required": True,
+                "content": {"text/csv": {"schema": {"type": "string"}}},
+            },
+            "responses": _responses(
+                *_ALWAYS,
+                "413",
+                s200={
+                    "description": "The table, or the archive.",
+                    "content": {
+                        "text/csv": {"schema": {"type": "string"}},
+                        "application/zip": {"schema": {"type": "string", "format": "binary"}},
+                    },
+                },
+            ),
+        }
+    },
     "/v1/lanes": {
         "get": {
             "operationId": "readLanes",
@@ -404,6 +430,20 @@ _PATHS: dict[str, Any] = {
             ),
         }
     },
+    "/trust.json": {
+        "get": {
+            "operationId": "readTrust",
+            "summary": "The trust file that this server checks by.",
+            "responses": _responses(
+                "414",
+                "503",
+                s200={
+                    "description": "The trust file, FORMATS.md section 13.",
+                    "content": {"application/json": {"schema": {"type": "object"}}},
+                },
+            ),
+        }
+    },
     "/healthz": {
         "get": {
             "operationId": "isAlive",
@@ -444,7 +484,7 @@ _HEADERS = {
 @cache
 def _bodies() -> dict[str, tuple[bytes, str, str]]:
     """(body, entity tag, media type) of each, made once."""
-    document = orjson.dumps(DOCUMENT)
+    document, topics = orjson.dumps(DOCUMENT), orjson.dumps(asyncapi.DOCUMENT)
     templates = Environment(
         loader=PackageLoader(__package__, "templates"),
         autoescape=True,
@@ -456,6 +496,7 @@ def _bodies() -> dict[str, tuple[bytes, str, str]]:
     page = templates.get_template("docs.html").render(document=DOCUMENT).encode()
     found = {
         "/openapi.json": (document, "application/json"),
+        "/asyncapi.json": (topics, "application/json"),
         "/docs": (page, "text/html"),
         "/docs.css": (style, "text/css"),
     }

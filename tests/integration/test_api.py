@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import csv
 import http.client
+import io
 import json
 import socket
 import time
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +25,7 @@ from consumers.http.app import build_app
 from consumers.http.openapi import DOCUMENT
 from consumers.http.page.assets import PREFIX
 from consumers.http.settings import Settings
+from deploy.cli import main
 from ledger import times
 from ledger.checking import check_file
 from ledger.errors import CODES
@@ -236,6 +240,58 @@ def test_a_batch_is_answered_while_it_is_sent(served: Served) -> None:
     assert seen.startswith(b"HTTP/1.1 200")
 
 
+# --- tables ---
+
+
+def test_a_table_comes_back_with_answers_and_evidence(
+    served: Served, made: tuple[StoredLedger, Path]
+) -> None:
+    text = "number,note\n" + "".join(
+        f'"{number}",=1+1\n' for number in (page_ledger.VALID, page_ledger.EXPIRED, "none", "")
+    )
+    answer = post(served, "/v1/bulk", text.encode())
+    assert answer.headers["content-type"] == "text/csv; charset=utf-8"
+    rows = list(csv.reader(io.StringIO(answer.body.decode("utf-8-sig"), newline="")))
+    assert [row[1:4] for row in rows[1:]] == [
+        ["'=1+1", "valid", "in-force"],
+        ["'=1+1", "not-valid", "expired"],
+        ["'=1+1", "not-found", "not-found"],
+        ["'=1+1", "cannot-decide", "usage"],
+    ]
+    archive = zipfile.ZipFile(io.BytesIO(post(served, "/v1/bulk?evidence=zip", text.encode()).body))
+    told = list(csv.reader(io.StringIO(archive.read("answers.csv").decode("utf-8-sig"))))
+    trust = parse_trust(made[1].read_bytes())
+    proven = [
+        check_file(archive.read(row[-1]), trust, time.time_ns() // 1000).answer
+        for row in told[1:]
+        if row[-1]
+    ]
+    assert proven[:2] == ["valid", "not-valid"]
+    problem(post(served, "/v1/bulk", b""), 400, "usage")
+    problem(post(served, "/v1/bulk", b"\xff\xfe"), 400, "usage")
+    problem(post(served, "/v1/bulk?evidence=tar", b"1"), 400, "usage")
+
+
+def test_the_command_answers_a_table(
+    made: tuple[StoredLedger, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CERTLEDGER_POSTGRES", made[0].url)
+    source, out = tmp_path / "in.csv", tmp_path / "out.csv"
+    source.write_text(f"number\n{page_ledger.VALID}\n{page_ledger.SUSPENDED}\n")
+    archive = tmp_path / "out.zip"
+
+    def run(*arguments: str) -> int:
+        with pytest.raises(SystemExit) as ended:
+            main(["bulk", *arguments, "-o", str(out), "--trust", str(made[1])])
+        return int(str(ended.value.code))
+
+    assert run(str(source), "--evidence", str(archive)) == 0
+    rows = list(csv.reader(io.StringIO(out.read_text("utf-8-sig"))))
+    assert [row[1] for row in rows] == ["ledger_answer", "valid", "not-valid"]
+    assert zipfile.ZipFile(archive).namelist() == [row[-1] for row in rows[1:]]
+    assert run(str(tmp_path / "none.csv")) == 2
+
+
 # --- departments ---
 
 
@@ -310,9 +366,9 @@ def test_docs_need_no_other_host(served: Served) -> None:
 def test_every_route_is_in_the_document(made: tuple[StoredLedger, Path]) -> None:
     app = build_app(Settings(made[0].url))
     paths = {route.path for route in app.routes if isinstance(route, Route)}
-    pages = {"/", "/many", "/sheet", "/service", "/savings", "/savings.svg", "/trust.json"}
+    pages = {"/", "/many", "/sheet", "/service", "/savings", "/savings.svg"}
     pages.add(f"{PREFIX}/{{version}}/{{path:path}}")
-    own = {"/docs", "/docs.css", "/openapi.json"}
+    own = {"/docs", "/docs.css", "/openapi.json", "/asyncapi.json"}
     assert paths - pages - own == DOCUMENT["paths"].keys()
 
 
