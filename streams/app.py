@@ -24,7 +24,7 @@ from ledger.errors import Unavailable
 from ledger.kafka_address import client_settings, servers
 from ledger.postgres.store import Checked, Fetched
 
-from .intake import Intake
+from .intake import MAX_RECORDS_PER_TURN, Intake
 from .settings import Settings
 
 log = logging.getLogger(__name__)
@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 EXIT_SURPRISE = 70
 BATCH = 64  # records per take()
 PART_BYTES = 4 * 1024 * 1024  # of records opened and applied at once
+GATHER_SECONDS = 0.02  # Faust looks so often whether there is anything to take
 SESSION_TIMEOUT_SECONDS = 6.0
 METADATA_SECONDS = 5  # a topic that was not there for a moment is seen again after this
 WATCH_SECONDS = 2.0
@@ -82,14 +83,20 @@ class _Transport(driver.Transport):
 
 
 class Pipeline:
-    """Opens one batch while the one before is applied; each in a thread of its own."""
+    """Opens records while others are applied; each in a thread of its own.
+
+    What was opened while a turn was under way goes into the next one together: the more there is to
+    do, the longer the turns.
+    """
 
     def __init__(self, intake: Intake) -> None:
         self._intake = intake
         self._opener = ThreadPoolExecutor(1, "open")
         self._writer = ThreadPoolExecutor(1, "apply")
         self._watcher = ThreadPoolExecutor(1, "topic")
-        self._pending: asyncio.Future[None] | None = None
+        self._pending: asyncio.Future[None] | None = None  # what is being applied
+        self._opened: list[Checked] = []  # what is applied next
+        self._bytes = 0  # of it
 
     async def positions(self, partitions: set[int]) -> dict[int, int]:
         """PostgreSQL's next offsets, after what is under way."""
@@ -105,13 +112,32 @@ class Pipeline:
             for part in _parts(records):
                 opened = await loop.run_in_executor(self._opener, self._intake.open, part)
                 await same
-                if self._pending is not None:
-                    await self._pending
-                self._pending = loop.run_in_executor(self._writer, self._apply, opened)
+                await self._give(opened)
         except BaseException as err:
             if isinstance(err, asyncio.CancelledError):
                 raise
             die(err)
+
+    async def _give(self, opened: list[Checked]) -> None:
+        """Have records applied after what was given before, once there is room for them."""
+        size = _size(opened)
+        while self._pending is not None and (
+            len(self._opened) + len(opened) > MAX_RECORDS_PER_TURN
+            or self._bytes + size > PART_BYTES
+        ):
+            await asyncio.wait([self._pending])
+        self._opened += opened
+        self._bytes += size
+        if self._pending is None:
+            self._apply_next()
+
+    def _apply_next(self, done: object = None) -> None:
+        self._pending = None
+        if self._opened:
+            batch, self._opened, self._bytes = self._opened, [], 0
+            loop = asyncio.get_running_loop()
+            self._pending = loop.run_in_executor(self._writer, self._apply, batch)
+            self._pending.add_done_callback(self._apply_next)
 
     def watch(self) -> None:
         """End the process when topic or database are not those it works for, batch or no batch.
@@ -135,6 +161,10 @@ class Pipeline:
             self._intake.apply(batch)
         except BaseException as err:
             die(err)
+
+
+def _size(opened: Sequence[Checked]) -> int:
+    return sum(len(checked.fetched.value or b"") for checked in opened)
 
 
 def _parts(records: Sequence[Fetched]) -> Iterator[list[Fetched]]:
@@ -194,7 +224,7 @@ def build_app(settings: Settings) -> App:
 
     @app.agent(intake, concurrency=1)
     async def admit(stream: Any) -> None:
-        async for events in stream.take_events(BATCH, within=0.01):
+        async for events in stream.take_events(BATCH, within=GATHER_SECONDS):
             await app.ledger.take(
                 [Fetched(e.message.partition, e.message.offset, e.value) for e in events]
             )
