@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 from consumers.asking import Asked, ambiguous, find, notes_on
@@ -173,6 +173,11 @@ def _check_record(certificate: CertificateId, steps: Sequence[Step], record: byt
     raise ProofError("stored-bytes-damaged", f"the history of {certificate.number!r}")
 
 
+@lru_cache(maxsize=8)
+def _parse_status(data: bytes) -> dict[str, Any]:
+    return entries.parse_entry(data)
+
+
 class _Unproven(Examination):
     """An examination of what was read from the store, not of what a file shows."""
 
@@ -191,7 +196,14 @@ class _Unproven(Examination):
 
     @cached_property
     def status_entry(self) -> dict[str, Any]:
-        return entries.parse_entry(self.evidence.status.data)
+        return _parse_status(self.evidence.status.data)
+
+    @cached_property
+    def _heard(self) -> dict[str, Any] | None:
+        return super()._issuer_freshness()
+
+    def _issuer_freshness(self) -> dict[str, Any] | None:
+        return self._heard
 
     def _known_record(self, name: str) -> dict[str, Any] | None:
         return self._registry.value(name)
