@@ -108,7 +108,9 @@ def quiet(stack: RunningStack) -> dict[str, list[tuple[Any, ...]]]:
     return {name: stack.rows(statement) for name, statement in SAME.items()}
 
 
-def test_backup_and_kafka_give_the_same_ledger_again(data: Path, tmp_path: Path) -> None:
+def test_backup_and_kafka_give_the_same_ledger_again(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = tmp_path / "base"
     stack = RunningStack(data)
     try:
@@ -134,6 +136,11 @@ def test_backup_and_kafka_give_the_same_ledger_again(data: Path, tmp_path: Path)
     done = certledger("restore", str(folder), "--data", str(data), "--replace")
     assert done.returncode == 0, done.stderr
 
+    signer = subprocess.Popen(
+        [sys.executable, "-m", "deploy.cli", "signer", "--data", str(data)], cwd=ROOT
+    )
+    wait_until((data / "signer.sock").exists)
+    monkeypatch.setenv("CERTLEDGER_SIGNER", str(data / "signer.sock"))
     stack = RunningStack(data)
     try:
         found = {name: stack.rows(statement) for name, statement in SAME.items()}
@@ -145,7 +152,7 @@ def test_backup_and_kafka_give_the_same_ledger_again(data: Path, tmp_path: Path)
             assert found == was
         for name in was.keys() - {"head", "tile"}:
             assert found[name] == was[name], name
-        # and it goes on from there
+        # and it goes on from there, signed by a process of its own
         department.resume(stack)
         department.publish(
             [department.event("issued", "later"), department.event("issued", "after-1")]
@@ -153,6 +160,10 @@ def test_backup_and_kafka_give_the_same_ledger_again(data: Path, tmp_path: Path)
         department.settle()
         stack.check()
         department.close()
+        signed = json.loads((data / "signer.state").read_text())
+        assert [(signed["size"], signed["root"])] == [
+            (size, bytes(root).hex()) for size, root in stack.rows(SAME["head"])
+        ]
         # what the intake topic has let go of cannot be restored, and it is said from where on
         ((partition, offset),) = [(p, o) for _, p, o in said["intake"] if o > 0][:1]
         admin = KafkaAdminClient(**client_settings(stack.kafka))
@@ -161,6 +172,8 @@ def test_backup_and_kafka_give_the_same_ledger_again(data: Path, tmp_path: Path)
         admin.close()
     finally:
         stack.close()
+        signer.terminate()
+        assert signer.wait(30) == 0
     done = certledger("restore", str(folder), "--data", str(data), "--replace")
     assert done.returncode != 0
     assert f"partition {partition}: want offset {offset}" in done.stderr
