@@ -5,6 +5,7 @@ Counted is the processor time of this process and of its PostgreSQL backend toge
 
 from __future__ import annotations
 
+import gc
 import json
 import random
 import time
@@ -99,6 +100,9 @@ def run(certificates: int, count: int, runs: int, say: Callable[[str], None]) ->
             pass
         writer.close()
         say(f"{begun} certificates are in")
+        del way, fetched
+        gc.collect()
+        gc.freeze()  # the town's own objects are no part of what is measured
         return Result(begun, *_measure(ledger, people, count, runs, say))
 
 
