@@ -155,7 +155,7 @@ def format_evidence(evidence: Evidence) -> bytes:
     not follow from the rest.
     """
     try:
-        data = _print(evidence)
+        data = print_evidence(evidence)
         told = parse_evidence(data)
     except LedgerError as err:
         raise Malformed("malformed-evidence", f"no file can say this: {err.message}") from err
@@ -164,7 +164,10 @@ def format_evidence(evidence: Evidence) -> bytes:
     return data
 
 
-def _print(evidence: Evidence) -> bytes:
+def print_evidence(evidence: Evidence) -> bytes:
+    """What `format_evidence` gives, for evidence that was just made of one ledger: whether the file
+    says the same is left to its readers.
+    """
     question = evidence.question
     size = parse_checkpoint(evidence.checkpoint)[0].size
     shown = {event.ordinal: event for event in evidence.events}
@@ -316,7 +319,7 @@ def parse_evidence(data: bytes) -> Evidence:
     data = data.removesuffix(b"\n")
     try:
         evidence = _evidence(canonical.parse(data, MAX_EVIDENCE))
-        same = _print(evidence) == data
+        same = print_evidence(evidence) == data
     except LedgerError as err:
         raise Malformed("malformed-evidence", err.message) from err
     if not same:

@@ -22,7 +22,7 @@ from consumers.asking import Asked, ambiguous, find
 from consumers.unproven import answer_unproven
 from ledger import identity
 from ledger.errors import LedgerError, Malformed, Refused
-from ledger.evidence import format_evidence
+from ledger.evidence import print_evidence
 from ledger.lifecycle import effective
 from ledger.postgres.reader import View
 from ledger.verdict import Answer
@@ -186,4 +186,4 @@ def make_evidence(view: View, asked: Asked, now: int) -> bytes:
     if len(meant) != 1:
         raise Refused("ambiguous", f"{len(meant)} certificates can be meant: give type and issuer")
     question, _ = asked.question(now, view.zone(meant[0].issuer), looked.version)
-    return format_evidence(view.evidence(meant[0], question)) + b"\n"
+    return print_evidence(view.evidence(meant[0], question)) + b"\n"
