@@ -18,6 +18,7 @@ from ledger.postgres import store as stores
 from ledger.postgres.connection import connect
 from ledger.postgres.sequencing import Sequencing
 from ledger.postgres.store import Checked, Fetched, Store
+from streams import sequencer as steps
 from streams.kafka_topics import describe_topic
 from streams.logwriter import LogWriter, make_producer
 from streams.relay import Relay
@@ -38,7 +39,7 @@ _TIMED: dict[str, tuple[Any, str]] = {
     "step 5: database write": (Store, "_write"),
     "step 6: status entry": (Sequencing, "append_status"),
     "step 6: read-back and re-hash": (Sequencing, "read_back"),
-    "step 6: tiles and head": (Sequencer, "_advance"),
+    "step 6: tiles and head": (steps, "advance"),
     "step 7: sign, log topic, publish": (Sequencer, "_sign"),
     "step 7: receipts and lanes": (Relay, "round"),
 }
