@@ -1,13 +1,15 @@
 """For departments: `GET /v1/lanes`, `GET /v1/receipts`, `POST /v1/bundles`.
 
-A bundle that comes here goes to the intake topic as it is, when it has the form of one. Nothing in
-it is trusted: admission decides, and the receipt says what it decided.
+A bundle that comes here goes to the intake topic as it is, when it has the form of one and a key of
+its department signed it: what strangers send would be kept for ever as dead letters. Nothing else
+in it is trusted: admission decides, and the receipt says what it decided.
 """
 
 from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from urllib.parse import urlencode
@@ -20,14 +22,16 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from ledger import topics
-from ledger.bundle import MAX_EPOCH, MAX_LANES, MAX_RECORD, MAX_SEQUENCE, parse_record
-from ledger.errors import Malformed, Refused, Unavailable
+from ledger.admission import signing_key
+from ledger.bundle import MAX_EPOCH, MAX_LANES, MAX_RECORD, MAX_SEQUENCE, Bundle, parse_record
+from ledger.errors import LedgerError, Malformed, Refused, Unavailable
 from ledger.identity import check_department
 from ledger.kafka_address import client_settings
 from ledger.note import parse_decimal
 from ledger.postgres.reader import View
-from ledger.postgres.rows import read_lanes, read_origin
+from ledger.postgres.rows import read_lanes, read_origin, read_registry
 from ledger.receipt import format_lane
+from ledger.registry import Registry
 
 from .database import Database
 from .problems import problem
@@ -39,6 +43,8 @@ RECORD_TYPE = "application/octet-stream"
 BODY_SECONDS = 20.0
 SEND_SECONDS = 10.0
 MAX_SENDING = 16  # bundles on their way to Kafka at once
+KEYS_SECONDS = 60.0  # the registry is read again after
+NEWS_SECONDS = 1.0  # the same, where it knows no such key
 
 
 class Intake:
@@ -91,12 +97,48 @@ class Intake:
             self._producer.close(timeout=SEND_SECONDS)
 
 
+class Signers:
+    """Whose bundles are taken in, by the registry as it was a short while ago."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._registry: Registry | None = None
+        self._read_at = 0.0
+        self._lock = asyncio.Lock()
+
+    async def check(self, bundle: Bundle) -> None:
+        """None when a key of the bundle's department that is not revoked signed it; Refused or
+        ProofError with a dead letter's code otherwise.
+        """
+        try:
+            _check_signed(bundle, await self._read(KEYS_SECONDS))
+        except LedgerError:  # the key may be newer than what was read
+            _check_signed(bundle, await self._read(NEWS_SECONDS))
+
+    async def _read(self, seconds: float) -> Registry:
+        async with self._lock:
+            if self._registry is None or time.monotonic() - self._read_at > seconds:
+                self._registry = await self._database.read(
+                    lambda cursor: read_registry(cursor, read_origin(cursor))
+                )
+                self._read_at = time.monotonic()
+            return self._registry
+
+
+def _check_signed(bundle: Bundle, registry: Registry) -> None:
+    key = signing_key(bundle.header, bundle.note, registry)
+    value = registry.value(f"key/{key.key_id}")
+    if value is None or value["revoked"] is not None:
+        raise Refused("key-revoked")
+
+
 class Departments:
     """The endpoints."""
 
     def __init__(self, database: Database, intake: Intake) -> None:
         self._database = database
         self._intake = intake
+        self._signers = Signers(database)
 
     async def lanes(self, request: Request) -> Response:
         """Where each lane of a department stands: what the next bundle must name."""
@@ -154,9 +196,7 @@ class Departments:
         record = await read_body(request, MAX_RECORD)
         bundle = await asyncio.get_running_loop().run_in_executor(None, parse_record, record)
         header = bundle.header
-        origin = await self._database.read(read_origin)
-        if header.origin != origin:
-            raise Refused("foreign-ledger", f"the bundle is for {header.origin[:120]!r}")
+        await self._signers.check(bundle)
         partition, offset = await self._intake.send(
             topics.lane_key(header.department, header.lane), record
         )

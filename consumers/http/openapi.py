@@ -371,7 +371,8 @@ _PATHS: dict[str, Any] = {
             "operationId": "sendBundle",
             "summary": "Publish a signed bundle without a Kafka client.",
             "description": f"The body is a bundle's record (FORMATS.md section 5) of at most "
-            f"{MAX_RECORD} bytes. It goes to the intake topic as it is; admission decides.",
+            f"{MAX_RECORD} bytes. Signed by a valid key of its department it goes to the intake "
+            "topic as it is; admission decides.",
             "requestBody": {
                 "required": True,
                 "content": {

@@ -10,6 +10,7 @@ import socket
 import time
 import zipfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -27,8 +28,10 @@ from consumers.http.page.assets import PREFIX
 from consumers.http.settings import Settings
 from deploy.cli import main
 from ledger import times
+from ledger.bundle import format_record, parse_record
 from ledger.checking import check_file
 from ledger.errors import CODES
+from ledger.note import Signature, format_note
 from ledger.receipt import parse_receipt
 from ledger.staterow import number_hash, pack_state, unpack_state
 from ledger.trust import parse_trust
@@ -322,6 +325,26 @@ def test_bundles_of_bad_form_and_without_kafka(
     problem(post(served, "/v1/bundles", b"x" * (1024 * 1024 + 1)), 413, "too-large")
     problem(post(served, "/v1/bundles", record), 503, "unreachable")
     assert served.ask("/v1/bundles").status == 405
+
+
+def test_bundles_that_no_department_signed_stay_outside(
+    served: Served, made: tuple[StoredLedger, Path]
+) -> None:
+    """Anybody may send: what went on to the intake topic would be kept as a dead letter."""
+    ledger, _ = made
+    bundle = parse_record(ledger.make(ledger.issued("by a stranger"), "hostile"))
+    header, (line,) = bundle.header, bundle.note.signatures
+    owner, stranger = world.bundle_signer("hostile"), world.bundle_signer("hostile", "stranger")
+    nobody = replace(header, department="nobody")
+    elsewhere = replace(header, origin="elsewhere.example/log")
+    false = Signature(line.name, line.key_hash, bytes(64))
+    for note, code in (
+        (format_note(header.text(), [false]), "bad-signature"),
+        (world.make_note(header, stranger), "unknown-key"),
+        (world.make_note(nobody, world.bundle_signer("nobody")), "unknown-department"),
+        (world.make_note(elsewhere, owner), "foreign-ledger"),
+    ):
+        problem(post(served, "/v1/bundles", format_record(note, bundle.lines)), 403, code)
 
 
 # --- limits ---
