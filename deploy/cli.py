@@ -23,6 +23,7 @@ import producers.commands
 from deploy import (
     backups,
     catalogue_commands,
+    dead_letter_commands,
     demo,
     registry_commands,
     relying_commands,
@@ -65,6 +66,7 @@ def build_parser() -> argparse.ArgumentParser:
     registry_commands.add_commands(commands)
     catalogue_commands.add_commands(commands)
     relying_commands.add_commands(commands)
+    dead_letter_commands.add_commands(commands)
     producers.commands.add_commands(commands)
     consumers.commands.add_commands(commands)
     consumers.bulk_commands.add_commands(commands)

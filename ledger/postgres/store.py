@@ -24,6 +24,7 @@ from ..admission import (
     Skipped,
     Turn,
 )
+from ..dead_letter import Rehearsed
 from ..entry import ADMITTED, Source, format_genesis, format_registry
 from ..errors import Conflict, ProofError, Refused, Unavailable
 from ..event import CORRECTED, Event
@@ -224,6 +225,36 @@ class Store:
         admitted = sum(b.codes.count(ADMITTED) for b in taken.logged)
         refused = sum(len(b.codes) for b in taken.logged) - admitted
         return Applied(outcomes, admitted, refused, taken.next_index)
+
+    def rehearse(self, values: Sequence[bytes | None]) -> tuple[list[Rehearsed], int]:
+        """What the next turn would make of records, one after the other, and the log's next index.
+
+        Nothing is written, and nobody waits: the next turn may find another state.
+        """
+        with transaction(self.connection) as cursor:
+            cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+            cursor.execute(sql("read_allocation"))
+            ((origin, next_index, ledger_time, _, _),) = cursor.fetchall()
+            cursor.execute("SELECT microseconds_now()")
+            ((clock,),) = cursor.fetchall()
+            registry = read_registry(cursor, origin)
+            opened = [admission.open_record(value, registry, self._parse) for value in values]
+            bundles = [each for each in opened if isinstance(each, Opened)]
+            view = _View(cursor, registry, bundles, self._blinding_secret, {}, False)
+            taken = Turn(view, next_index, max(clock, ledger_time))
+            found = []
+            for offset, each in enumerate(opened):
+                fits = True
+                if isinstance(each, Opened):
+                    header = each.bundle.header
+                    place = (header.department, header.lane)
+                    lane = taken.lanes.get(place) or view.lane(*place)
+                    fits = header.epoch != lane.epoch or header.previous == lane.previous
+                logged = len(taken.logged)
+                done = taken.take(Source("rehearsal", 0, offset), each)
+                codes = taken.logged[-1].codes if len(taken.logged) > logged else ()
+                found.append(Rehearsed(done, codes, fits))
+            return found, next_index
 
     def begin_numbers(self) -> None:
         """A turn begins that may give numbers to signers and kinds of certificates."""
