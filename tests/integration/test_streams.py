@@ -69,9 +69,11 @@ def test_publish_and_receipt(stack: RunningStack, department: Department) -> Non
     names.append(department.publish([]))  # a heartbeat
     department.settle()
     for name in names:
-        (receipt,) = department.inbox.receipts[name]
+        # one that was slow to come was asked for again, and then comes twice
+        (index,) = {receipt.index for receipt in department.inbox.receipts[name]}
+        receipt = department.inbox.receipts[name][0]
         assert set(receipt.outcome) <= {"admitted"}
-        assert receipt.size > receipt.index
+        assert receipt.size > index
     begun = time.monotonic()
     department.publish_issued(5)
     department.settle()
@@ -216,7 +218,7 @@ def test_what_a_transaction_aborted_is_skipped(stack: RunningStack, department: 
     producer.commit_transaction()
     producer.close()
     department.settle()
-    (receipt,) = department.inbox.receipts[name]
+    receipt = department.inbox.receipts[name][0]
     assert stack.rows(
         "SELECT record_offset FROM accounting WHERE outcome = 'logged' AND log_index = %s",
         receipt.index,
