@@ -326,7 +326,7 @@ def test_evidence_over_http(north: Served, ledger: StoredLedger) -> None:
     ("query", "status", "code"),
     [
         ("", 400, "usage"),
-        ("number=", 400, "usage"),
+        ("number=", 400, "malformed-number"),
         ("number", 400, "usage"),
         ("number=1&number=1", 400, "usage"),
         ("number=1&other=1", 400, "usage"),
