@@ -2,7 +2,7 @@
 
 Self-contained: with a trust file for the ledger, `check` says whether the file proves that the
 ledger signed what contradicts itself or its rules, or only that it was reported. FORMATS.md,
-section 15.
+section 20.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 """What the QR code on a sheet of paper says of a certificate: a compact statement, signed by the
-ledger's sheet key, under a signed checkpoint. FORMATS.md, section 17.
+ledger's sheet key, under a signed checkpoint. FORMATS.md, section 19.
 
 A statement is no proof: it has no history, no paths and no department's signature, and says so in
 its checks. It holds while the trust file's owner would take a checkpoint of that age for the
