@@ -180,6 +180,6 @@ def due_notices(scan: Scan, origin: str) -> Iterator[tuple[int, bytes, bytes]]:
                 concerned = (key, *begin) == (reliance, index, position)
             if concerned and is_recalled(lasts, event, revocation):
                 name = recall_id(case.hex(), act.hex(), listed, *place)
-                said = (office, case.hex(), act.hex(), listed, *place, event, revocation)
+                said = (office, case.hex(), certificate, *place, event, revocation)
                 recall = Recall(name, *said, reason, time)
                 yield number, office.encode(), format_recall(origin, recall)

@@ -322,6 +322,6 @@ def run_recalls(args: argparse.Namespace, env: Environment) -> int:
             certificate = found["certificate"] or {}
             number = certificate.get("certificate_number", "(not in cases.ndjson)")
             change = " ".join(found["change"].values())
-            case = found["business_code"] or found["case"]
+            case = found["business_code"] or "(not in cases.ndjson)"
             print(f"{found['time']}  case {case}  certificate {number}: {change}")
     return 0

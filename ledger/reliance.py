@@ -37,6 +37,7 @@ _HASH = re.compile(r"[0-9a-f]{64}")
 _CODE = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?")
 _SOURCE = re.compile(r"[!-~]{1,255}")
 _RECALL_TAG = b"certledger recall v1\n"
+_HOLD_TAG = b"certledger hold v1\n"
 
 Meets = tuple[str, str]  # code of a requirement, of the evidence type in it
 Relied = tuple[bytes, int, tuple[Meets, ...]]  # map key, version, what it stands for
@@ -241,14 +242,20 @@ def recall_id(case: str, act: str, number: int, index: int, position: int) -> st
     return sha256(_RECALL_TAG + bytes.fromhex(case + act) + place).hexdigest()[:32]
 
 
+def hold_id(case: str, certificate: bytes) -> str:
+    """How a notice names a certificate (map key) in a hidden case: who knows both finds it again,
+    nobody else can tell that two certificates are one case's.
+    """
+    return sha256(_HOLD_TAG + bytes.fromhex(case) + certificate).hexdigest()[:32]
+
+
 class Recall(NamedTuple):
     """What a notice of recall says to an office."""
 
     id: str
     office: str
     case: str  # hidden, in hex
-    act: str  # event id of the `relied` line
-    number: int  # of the certificate in that line's list, from 0
+    certificate: bytes  # map key
     log_index: int  # place of the event that changed it
     position: int
     kind: str
@@ -259,16 +266,15 @@ class Recall(NamedTuple):
 
 def format_recall(origin: str, recall: Recall) -> bytes:
     """The notice as canonical JSON: CloudEvents 1.0, structured. It proves nothing: the office asks
-    the ledger about the certificate, which its own line names.
+    the ledger about the certificate, which its own line names. All offices may read it, so nothing
+    in it is the same for two certificates of a case.
     """
     change = {"event": recall.kind, "revocation_kind": recall.revocation, "reason": recall.reason}
     return canonical.format(
         {
             "data": {
-                "act": recall.act,
-                "case": recall.case,
-                "certificate": recall.number,
                 "change": {name: said for name, said in change.items() if said is not None},
+                "hold": hold_id(recall.case, recall.certificate),
                 "log_index": recall.log_index,
                 "office": recall.office,
                 "position": recall.position,

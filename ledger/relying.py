@@ -17,6 +17,8 @@ from .errors import Refused
 from .lifecycle import Transition
 from .reliance import ENDED, RELIED, Reliance, is_recalled
 
+MAX_ACTS = 1024  # of a reliance, until only its end follows: the turn reads them all
+
 Step = tuple[int, int, Transition]  # log index, position, transition
 
 
@@ -158,6 +160,8 @@ class Relying:
             raise Refused("unknown-case")
         if before.ended:
             raise Refused("reliance-ended")
+        if item.kind == RELIED and before.acts >= MAX_ACTS:
+            raise Refused("history-too-long", f"the case has {before.acts} acts")
         causes = self._check(item, before, fold) if item.kind == RELIED else []
         case = before if known is not None else before.copy()
         self._apply(case, item, index, position)

@@ -1,14 +1,14 @@
 """From what an office says about a case to the line that it signs; its own list of its cases.
 
 DIR/departments/<id>/cases.ndjson (0600) says which case number and which certificates stand behind
-the hashes of each line: a recall names nothing else. A case number alone finds its hash again.
+the hashes of each line: a recall names a hash of both. A case number alone finds its hash again.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from ledger.reliance import (
     format_reliance,
     hide_case,
     hide_clerk,
+    hold_id,
     reliance_key,
 )
 
@@ -153,7 +154,7 @@ def read_recalls(config: PublisherConfig, link: Link) -> Iterator[dict[str, Any]
     """The notices of recall to an office that are there now, each id once, with the case number and
     the certificate out of its own list where they stand there.
     """
-    known = _read_cases(config.folder / CASES)
+    known = _holds(_read_cases(config.folder / CASES).values())
     seen: set[str] = set()
     for key, value in link.read_all(topics.RECALLS):
         if key != config.department.encode() or value is None:
@@ -161,27 +162,38 @@ def read_recalls(config: PublisherConfig, link: Link) -> Iterator[dict[str, Any]
         try:
             notice = json.loads(value)
             data = notice["data"]
-            place = (data["case"], data["act"])
+            hold = data["hold"]
             is_new = notice["type"] == NOTICE_TYPE and notice["id"] not in seen
-            number = int(data["certificate"])
         except (ValueError, LookupError, TypeError):
             continue  # no notice: the topic is no proof of anything
         if not is_new:
             continue
         seen.add(notice["id"])
-        kept = known.get(place, {})
-        listed = kept.get("certificates", [])
+        kept, certificate = known.get(hold, ({}, None))
         yield {
             "id": notice["id"],
             "time": notice["time"],
             "business_code": kept.get("business_code"),
             "service": kept.get("service"),
-            "certificate": listed[number] if 0 <= number < len(listed) else None,
+            "certificate": certificate,
             "change": data["change"],
-            "case": data["case"],
+            "hold": hold,
             "log_index": data["log_index"],
             "position": data["position"],
         }
+
+
+def _holds(acts: Iterable[Mapping[str, Any]]) -> dict[str, tuple[Mapping[str, Any], Any]]:
+    """By what notices name them: the last act that names a certificate in a case, and it."""
+    found = {}
+    for kept in acts:
+        for one in kept.get("certificates", ()):
+            number = identity.normalise_number(one["certificate_number"])
+            key = identity.certificate_key(
+                one["certificate_type_code"], one["issuing_authority_code"], number
+            )
+            found[hold_id(kept["case"], key)] = (kept, one)
+    return found
 
 
 def read_acts(config: PublisherConfig, service: str, case: str) -> list[dict[str, Any]]:

@@ -50,10 +50,12 @@ def read_recalls(connection: Connection, change: Change) -> Iterator[Recall]:
     """Whom a change is told to, ascending by the reliance's key; some at once."""
     mark = change.mark
     after = b""
+    # an act's own mark is read by its key: a certificate may be held by ever so many
+    name = "read_recalled_holds" if mark.reliance is None else "read_recalled_act"
     while True:
         with transaction(connection) as cursor:
             cursor.execute(
-                sql("read_recalled_holds"),
+                sql(name),
                 {
                     "certificate": mark.certificate,
                     "cause_index": mark.cause_index,
@@ -75,8 +77,7 @@ def read_recalls(connection: Connection, change: Change) -> Iterator[Recall]:
                     recall_id(case, act, number, index, position),
                     office,
                     case,
-                    act,
-                    number,
+                    mark.certificate,
                     index,
                     position,
                     mark.event,

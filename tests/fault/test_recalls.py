@@ -13,7 +13,7 @@ from kafka import KafkaConsumer, TopicPartition
 from deploy.embedded import postgres
 from ledger import topics
 from ledger.kafka_address import client_settings
-from ledger.reliance import parse_reliance
+from ledger.reliance import hold_id, parse_reliance
 from tests import world
 from tests.running_stack import Department, RunningStack, wait_until
 from tests.world import SERVICE, make_reliance
@@ -102,13 +102,18 @@ def read_topic(stack: RunningStack) -> list[tuple[bytes, bytes]]:
 def told(stack: RunningStack, *cases: str) -> Counter[tuple[str, str]]:
     """(case, kind of event) of the notices about these cases, each id once."""
     hidden = {parse_reliance(make_reliance("ended", case), b"").case: case for case in cases}
+    query = (
+        "SELECT DISTINCT encode(case_hash, 'hex'), certificate"
+        " FROM reliance JOIN reliance_hold USING (reliance_key)"
+    )
+    holds = {hold_id(case, bytes(key)): hidden.get(case) for case, key in stack.rows(query)}
     by_id: dict[str, bytes] = {}
     for key, value in read_topic(stack):
         notice = json.loads(value)
         assert key == notice["data"]["office"].encode()
         assert by_id.setdefault(notice["id"], value) == value, "one id, two notices"
     data = [json.loads(value)["data"] for value in by_id.values()]
-    return Counter((hidden[d["case"]], d["change"]["event"]) for d in data if d["case"] in hidden)
+    return Counter((case, d["change"]["event"]) for d in data if (case := holds[d["hold"]]))
 
 
 def test_recalls_are_counted_through_kills_of_relay_and_workers(

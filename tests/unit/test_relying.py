@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,6 +22,7 @@ from ledger.reliance import (
     MAX_CERTIFICATES,
     Reliance,
     format_recall,
+    hold_id,
     is_recalled,
     is_reliance,
     parse_reliance,
@@ -365,15 +367,38 @@ def test_a_notice_names_neither_certificate_nor_service() -> None:
         assert hidden.encode() not in notice
     item = parse_reliance(make_reliance("relied", "1", LICENCE, PERMIT, tree_size=town.size), b"")
     assert canonical.parse(notice, 4096)["data"] == {
-        "act": item.id,
-        "case": item.case,
-        "certificate": [k for k, _, _ in item.certificates].index(key),
         "change": {"event": "revoked", "reason": "forged", "revocation_kind": "annulled"},
+        "hold": hold_id(item.case, key),
         "log_index": len(town.entries) - 1,
         "office": "office",
         "position": 0,
     }
-    assert recall.id == recall_id(item.case, item.id, recall.number, len(town.entries) - 1, 0)
+    number = [k for k, _, _ in item.certificates].index(key)
+    assert recall.id == recall_id(item.case, item.id, number, len(town.entries) - 1, 0)
+
+
+def test_notices_do_not_tell_which_certificates_are_one_cases() -> None:
+    """All offices read them: who could join two would know that they are one person's."""
+    town = Town()
+    town.rely("1", LICENCE, PERMIT)
+    for number in (LICENCE, PERMIT):
+        town.admit("revoked", number, revocation_kind="annulled")
+    one, other = (canonical.parse(format_recall(world.ORIGIN, r), 4096) for r in recalls(town.view))
+    words = [
+        {v for v in (*n.values(), *n["data"].values()) if isinstance(v, str) and v}
+        for n in (one, other)
+    ]
+    assert {w for w in words[0] & words[1] if re.search(r"[0-9a-f]{16}", w)} == set()
+    assert case_of("1").encode() not in canonical.format(one)
+
+
+def test_a_case_has_only_so_many_acts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The turn reads all of them: without a limit one office could make it as slow as it likes."""
+    monkeypatch.setattr("ledger.relying.MAX_ACTS", 2)
+    town = Town()
+    codes = [town.rely("1", LICENCE, change=str(n)) for n in range(3)]
+    assert codes == ["admitted", "admitted", "history-too-long"]
+    assert town.end("1") == "admitted"
 
 
 def test_the_same_lines_in_another_cut_say_the_same() -> None:

@@ -611,11 +611,11 @@ def _relying(out: dict[str, str]) -> None:
         format_reliance(kind=kind, reliance_id=one, source=source, time=time, data=data)
         for kind, one, data in (("relied", act, {**common, **said}), ("ended", end, common))
     ]
-    key = parse_reliance(lines[0], merkle.leaf_hash(lines[0])).key
+    reliance = parse_reliance(lines[0], merkle.leaf_hash(lines[0])).key
     out["reliance"] = "\n".join(
-        (*(line.decode() for line in lines), f"key of the reliance: {key.hex()}")
+        (*(line.decode() for line in lines), f"key of the reliance: {reliance.hex()}")
     )
-    told = (office, case, act, 0, 9, 0, "revoked", "annulled", "forged", _time(20))
+    told = (office, case, key, 9, 0, "revoked", "annulled", "forged", _time(20))
     recall = Recall(recall_id(case, act, 0, 9, 0), *told)
     out["recall"] = format_recall(ORIGIN, recall).decode()
 
