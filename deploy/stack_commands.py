@@ -20,8 +20,7 @@ from deploy.environment import Environment
 from deploy.errors import StackError
 from deploy.stack import Stack, worker_programs
 from deploy.witnesses import policy_path, set_policy, witness_programs
-from ledger import times, topics
-from ledger.admission import Lane
+from ledger import topics
 from ledger.errors import LedgerError, Unavailable
 from ledger.kafka_address import client_settings, servers
 from ledger.policy import parse_policy
@@ -29,11 +28,10 @@ from ledger.postgres.connection import connect, transaction
 from ledger.postgres.rows import read_lanes, read_origin, read_registry
 from ledger.postgres.sequencing import read_head, read_published, read_tally, read_witnesses
 from ledger.postgres.statements import sql
-from ledger.registry import Registry
+from ledger.silence import silences
 from producers.link import check_reachable
 
 _OWN = ("certificates", "admitted")
-BY_NATURE, NEVER = "silent by nature", "never heard of"
 _KAFKA_MS = 3_000  # a status is no place to wait for a broker
 
 
@@ -222,47 +220,6 @@ def _has_quorum(data: Path, witnesses: Iterable[tuple[str, Any, Any, str | None]
     if not path.exists():
         return all(sound.values())
     return parse_policy(path.read_bytes()).is_met([name for name in sound if sound[name]])
-
-
-def silences(
-    registry: Registry, lanes: Mapping[tuple[str, int], Lane], now: int
-) -> list[dict[str, Any]]:
-    """How long each department has been silent on its most silent lane at the moment `now`, the
-    longest first: what an answer about a certificate of that lane rests on.
-    """
-    own: dict[str, list[tuple[str, int]]] = {}
-    for (department, number), at in lanes.items():
-        own.setdefault(department, []).append((at.signed_at, number))
-    rows = []
-    for department in registry.departments():
-        value = registry.value(f"department/{department}") or {}
-        limit = value["silence_limit_seconds"]
-        signed_at, lane = min(own[department], key=lambda item: _moment(item[0]))
-        silent = None if not signed_at else max(now - _moment(signed_at), 0) // times.SECOND
-        if limit is None:
-            state = BY_NATURE
-        elif silent is None:
-            state = NEVER
-        else:
-            state = "silent too long" if silent > limit else "fresh"
-        rows.append(
-            {
-                "department": department,
-                "names": value["names"],
-                "state": state,
-                "silent_seconds": silent,
-                "silence_limit_seconds": limit,
-                "lane": lane,
-                "signed_at": signed_at or None,
-            }
-        )
-    return sorted(
-        rows, key=lambda row: (row["silent_seconds"] is not None, -(row["silent_seconds"] or 0))
-    )
-
-
-def _moment(signed_at: str) -> int:
-    return times.parse_moment(signed_at) if signed_at else 0
 
 
 def _lag(kafka: str, taken: dict[int, int]) -> int:

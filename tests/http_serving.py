@@ -46,7 +46,7 @@ class Served:
         """One request on a connection of its own, the path sent as it is given."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
         try:
-            connection.putrequest(method, "/", skip_accept_encoding=True)
+            connection.putrequest(method, "/", "Host" in headers, skip_accept_encoding=True)
             # http.client refuses what a hostile caller would send
             connection._buffer[0] = f"{method} {path} HTTP/1.1".encode()  # type: ignore[attr-defined]
             for name, value in headers.items():

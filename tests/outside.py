@@ -18,6 +18,7 @@ import pytest
 MODULE = Path(__file__).with_name("go")
 COSIGNATURES = Path(__file__).parent / "vectors" / "cosignatures" / "go"
 FSCK = "github.com/transparency-dev/tessera/cmd/fsck"
+PROMTOOL = "github.com/prometheus/prometheus/cmd/promtool"
 LITEWITNESS = "filippo.io/torchwood/cmd/litewitness"
 _SECONDS = 600
 
@@ -51,6 +52,21 @@ def litewitness(version: str = "v0.9.0") -> Path:
         done = _go(go, environ, target.parent, "install", f"{LITEWITNESS}@{version}")
         if done.returncode:
             pytest.skip(f"litewitness cannot be had here: {done.stderr[-300:]}")
+    return target
+
+
+@functools.cache
+def promtool(version: str = "v0.316.0") -> Path:
+    """Prometheus' own checker of rules, without its many ways to find machines."""
+    go = _find_go()
+    target = _cache() / version / "promtool"
+    if not target.exists():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        environ = {**os.environ, "GOBIN": str(target.parent), "GOFLAGS": "-mod=mod"}
+        words = ("install", "-tags=remove_all_sd", f"{PROMTOOL}@{version}")
+        done = _go(go, environ, target.parent, *words)
+        if done.returncode:
+            pytest.skip(f"promtool cannot be had here: {done.stderr[-300:]}")
     return target
 
 

@@ -22,7 +22,9 @@ from .bulk import Bulk
 from .database import Database
 from .departments import Departments, Intake
 from .limits import Limits
+from .metrics import METRICS_PATH, Metrics
 from .openapi import serve_document
+from .operators import Operators
 from .page.assets import PREFIX as PAGE_PREFIX
 from .page.assets import Assets
 from .page.endpoint import AssetEndpoint, Page
@@ -33,6 +35,7 @@ from .problems import on_crash, on_http_error, on_ledger_error
 from .questions import FRESH, Answering, Questions
 from .rates import Rates
 from .settings import LOG_PREFIX, Settings
+from .standing import Watch
 from .status_lists import StatusListApp
 from .tiles import TileApp
 from .trusting import TrustFile
@@ -59,10 +62,13 @@ def build_app(settings: Settings) -> Starlette:
     sheet_key = SheetKey(settings.sheet_key, trust)
     page = Page(database, trust, assets, sheet_key)
     service = ServicePage(database, trust, page)
+    operators = Operators(settings.operator_token)
+    watch = Watch(database, settings.kafka, settings.data)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         yield
+        watch.close()
         intake.close()
         database.close()
 
@@ -88,6 +94,7 @@ def build_app(settings: Settings) -> Starlette:
             Route(SAVINGS_PATH, service.savings),
             Route(PLOT_PATH, service.plot),
             Route(f"{PAGE_PREFIX}/{{version}}/{{path:path}}", AssetEndpoint(assets).get),
+            Route(METRICS_PATH, Metrics(watch, operators).get),
             Route("/healthz", healthz),
             Route("/readyz", readyz),
             Route("/v1/assess", AssessEndpoint(database, trust).post, methods=["POST"]),

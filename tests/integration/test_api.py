@@ -391,7 +391,7 @@ def test_every_route_is_in_the_document(made: tuple[StoredLedger, Path]) -> None
     paths = {route.path for route in app.routes if isinstance(route, Route)}
     pages = {"/", "/many", "/sheet", "/service", "/savings", "/savings.svg"}
     pages.add(f"{PREFIX}/{{version}}/{{path:path}}")
-    own = {"/docs", "/docs.css", "/openapi.json", "/asyncapi.json"}
+    own = {"/docs", "/docs.css", "/openapi.json", "/asyncapi.json", "/metrics", "/operator"}
     assert paths - pages - own == DOCUMENT["paths"].keys()
 
 

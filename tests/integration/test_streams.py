@@ -6,6 +6,7 @@ The tests run in their order: the last ones take topics and database away.
 from __future__ import annotations
 
 import os
+import re
 import signal
 import time
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ import psycopg2
 import pytest
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.admin import KafkaAdminClient
+from prometheus_client.parser import text_string_to_metric_families
 from psycopg2.extensions import ISOLATION_LEVEL_AUTOCOMMIT, make_dsn, parse_dsn
 
 from ledger import topics
@@ -31,6 +33,7 @@ from ledger.staterow import number_hash
 from streams.kafka_topics import create_topics
 from streams.kafka_users import department_user, set_department_user
 from tests import world
+from tests.http_serving import ROOT, serving
 from tests.running_stack import Department, RunningStack, wait_until
 from tests.stored_ledger import sequence
 
@@ -78,6 +81,37 @@ def test_publish_and_receipt(stack: RunningStack, department: Department) -> Non
     department.publish_issued(5)
     department.settle()
     assert time.monotonic() - begun < 5
+    stack.check()
+
+
+def test_metrics_are_read_under_the_servers_own_accounts(
+    stack: RunningStack, department: Department
+) -> None:
+    """As PostgreSQL's reader and Kafka's account for HTTP; all that rules and dashboard name."""
+    department.publish_issued(3)
+    department.settle()
+    settings = stack.stack.settings()
+    environ = settings.environment("http")
+    del environ["CERTLEDGER_HTTP_LISTEN"]
+    with serving(environ.pop("CERTLEDGER_POSTGRES"), **environ) as running:
+        text = running.get("/metrics").decode()
+    families = {family.name: family for family in text_string_to_metric_families(text)}
+    lag = {
+        s.labels["partition"]: s.value for s in families["certledger_intake_lag_records"].samples
+    }
+    assert lag == {"0": 0, "1": 0}
+    sessions = families["certledger_program_sessions"].samples
+    assert {s.labels["program"] for s in sessions} == {"worker", "sequencer", "relay", "follower"}
+    assert all(s.value >= 1 for s in sessions)
+    given = {
+        # as queries name it
+        f"{family.name}_total" if family.type == "counter" else family.name
+        for family in families.values()
+    }
+    for path in ("prometheus/certledger.rules.yml",):
+        named = set(re.findall(r"\bcertledger_[a-z_]+", (ROOT / "deploy" / path).read_text()))
+        assert len(named) > 10
+        assert named <= given, path
     stack.check()
 
 

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from consumers.words import describe
-from deploy.stack_commands import silences
 from ledger import identity, times
 from ledger.checking import check_file
 from ledger.evidence import format_evidence
+from ledger.silence import silences
 from ledger.verdict import FAILED, Answer
 from tests import world
 from tests.ledger_builder import LedgerBuilder
