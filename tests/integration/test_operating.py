@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 from base64 import b64encode
@@ -16,6 +17,7 @@ from tests import outside
 from tests.http_serving import ROOT, Served, serving
 from tests.stored_ledger import StoredLedger, reset
 
+DASHBOARD = ROOT / "deploy" / "grafana" / "certledger.json"
 RULES = ROOT / "deploy" / "prometheus" / "certledger.rules.yml"
 REFUSED = "act-not-authorised"
 TOKEN = "t" * 40
@@ -153,3 +155,31 @@ def test_example_scrape_is_good() -> None:
         [outside.promtool(), "check", "config", config], capture_output=True, text=True, timeout=60
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_dashboards_panels_ask_what_prometheus_understands(tmp_path: Path) -> None:
+    panels = json.loads(DASHBOARD.read_text())["panels"]
+    assert len({panel["id"] for panel in panels}) == len(panels) > 10
+    cells: set[tuple[int, int]] = set()
+    for panel in panels:
+        at = panel["gridPos"]
+        own = {
+            (x, y)
+            for x in range(at["x"], at["x"] + at["w"])
+            for y in range(at["y"], at["y"] + at["h"])
+        }
+        assert not own & cells, panel["title"]
+        assert max(x for x, _ in own) < 24
+        cells |= own
+    queries = [target["expr"] for panel in panels for target in panel["targets"]]
+    rules = [
+        {"record": f"query:{n}", "expr": query.replace("$__rate_interval", "1m")}
+        for n, query in enumerate(queries)
+    ]
+    path = tmp_path / "queries.json"  # JSON is YAML
+    path.write_text(json.dumps({"groups": [{"name": "dashboard", "rules": rules}]}))
+    done = subprocess.run(
+        [outside.promtool(), "check", "rules", path], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"{len(queries)} rules found" in done.stdout

@@ -108,7 +108,7 @@ def test_metrics_are_read_under_the_servers_own_accounts(
         f"{family.name}_total" if family.type == "counter" else family.name
         for family in families.values()
     }
-    for path in ("prometheus/certledger.rules.yml",):
+    for path in ("prometheus/certledger.rules.yml", "grafana/certledger.json"):
         named = set(re.findall(r"\bcertledger_[a-z_]+", (ROOT / "deploy" / path).read_text()))
         assert len(named) > 10
         assert named <= given, path
