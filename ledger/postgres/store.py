@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import struct
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, NamedTuple
@@ -514,6 +514,8 @@ class _View:
         self._cursor = cursor
         self.registry = registry
         self._known = known
+        self._batch, self._may_let_go = batch, may_let_go
+        self._chunks = 0  # read in this turn
         self._lanes: dict[tuple[str, int], Lane] = {}
         self._histories: dict[bytes, bytes] = {}  # as rows have them
         self._steps: dict[bytes, list[Step]] = {}  # of those that were asked for
@@ -529,9 +531,7 @@ class _View:
         }
         self.certificates = self._read_certificates({e.key for e in events} | relied)
         self.relying = Reliances(cursor, batch, self.certificates, self.steps)
-        self._read_lines(
-            self._repeats(events) | self._corrected(batch) | self._relied(batch), may_let_go
-        )
+        self._read_lines(self._repeats(events) | self._corrected(batch) | self._relied(batch), list)
         for event in events:
             for place in self._alike(event):
                 said = self._known[place]
@@ -589,11 +589,38 @@ class _View:
         keys = self.relying.judged(batch)
         return {p for key in keys for p in staterow.places(self._histories[key])}
 
-    def _read_lines(self, places: Iterable[int], may_let_go: bool) -> None:
+    def _read_lines(
+        self, places: Iterable[int], ahead: Callable[[list[int]], Sequence[int]]
+    ) -> None:
+        """Read what is not known; _LetGo with what `ahead` makes of it, where it is much."""
         missing = [place for place in places if place not in self._known]
-        if may_let_go and len({chunk_of(place) for place in missing}) > CHUNKS_IN_TURN:
-            raise _LetGo(missing)
+        self._chunks += len({chunk_of(place) for place in missing})
+        if missing and self._may_let_go and self._chunks > CHUNKS_IN_TURN:
+            raise _LetGo(ahead(missing))
         self._known.update(_read_known(self._cursor, missing))
+
+    def _from(self, key: bytes) -> list[int]:
+        """The unknown places of the histories that lines may ask for from this certificate's on, as
+        many as one bundle may fold: those before were refused, or are known.
+        """
+        asked: dict[bytes, None] = {}
+        for opened in self._batch:
+            for item in opened.events:
+                if isinstance(item, Reliance):
+                    asked.update(dict.fromkeys(key for key, _, _ in item.certificates))
+                elif isinstance(item, Event) and item.kind == CORRECTED:
+                    known = self.certificates.get(item.key)
+                    if known and known.standing.count <= lifecycle.MAX_CORRECTABLE:
+                        asked[item.key] = None
+        asked.setdefault(key)
+        keys, found = list(asked), list[int]()
+        for other in keys[keys.index(key) :]:
+            history = self._histories.get(other)
+            places = [] if history is None else staterow.places(history)
+            found += [place for place in places if place not in self._known]
+            if len(found) >= admission.MAX_FOLDED:
+                break
+        return found
 
     def _read_holders(self, keys: set[bytes]) -> None:
         """Read holders' records by their whole map keys, and who holds the batch's certificates."""
@@ -661,7 +688,7 @@ class _View:
         if data is None:
             return []
         places = staterow.places(data)
-        self._read_lines(places, False)
+        self._read_lines(places, lambda _: self._from(key))
         history = staterow.steps([(place, *self._known[place]) for place in places])
         if staterow.link_over(key, history) != self.certificates[key].link:
             raise ProofError("stored-bytes-damaged", f"the history of certificate {key.hex()}")

@@ -677,6 +677,55 @@ def test_repeats_all_over_the_log(ledger: StoredLedger, monkeypatch: pytest.Monk
     ledger.check()
 
 
+def test_nobody_makes_a_turn_read_much(
+    ledger: StoredLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lines that are refused before their histories are read use up what is read ahead of the turn;
+    what the lines after them need is read ahead all the same, not while every writer waits.
+    """
+    monkeypatch.setattr(store_module, "CHUNKS_IN_TURN", 2)
+    monkeypatch.setattr(admission, "MAX_FOLDED", 8)
+    numbers = [f"n{n}" for n in range(5)]
+    issued = ledger.issued(*numbers)
+    renewed = [ledger.event("renewed", number) for number in numbers]
+    for line in (*issued, *renewed):
+        ledger.send(ledger.make([line]))
+    taken = json.loads(issued[0])["id"]
+    void = {"correction": "void", "reason_code": "error"}
+    target = json.loads(renewed[0])["id"]
+    refused = [
+        ledger.event("corrected", "n0", event_id=taken, corrects=target, **void) for _ in range(5)
+    ]
+    corrected = [
+        ledger.event("corrected", number, corrects=json.loads(line)["id"], **void)
+        for number, line in zip(numbers[1:], renewed[1:], strict=True)
+    ]
+    turns: list[int] = []
+    apply, ahead, read = Store._apply, Store._read_ahead, store_module._read_known
+
+    def count_turn(*args: Any) -> Any:
+        turns.append(0)
+        return apply(*args)
+
+    def count(cursor: Any, places: Any) -> Any:
+        turns[-1] += len({store_module.chunk_of(place) for place in places})
+        return read(cursor, places)
+
+    def read_ahead(*args: Any) -> None:
+        said = turns[-1]
+        ahead(*args)
+        turns[-1] = said
+
+    monkeypatch.setattr(Store, "_apply", count_turn)
+    monkeypatch.setattr(Store, "_read_ahead", read_ahead)
+    monkeypatch.setattr(store_module, "_read_known", count)
+    ledger.send(ledger.make([*refused, *corrected]))
+    assert ledger.counts() == {"admitted": 14, "event-id-conflict": 5}
+    assert max(turns) <= 2
+    assert len(turns) < store_module.ATTEMPTS
+    ledger.check()
+
+
 def test_half_a_map_key_is_nobody_elses(
     ledger: StoredLedger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
