@@ -25,6 +25,7 @@ from deploy import (
     catalogue_commands,
     dead_letter_commands,
     demo,
+    doctor,
     registry_commands,
     relying_commands,
     signer_command,
@@ -60,6 +61,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     stack_commands.add_commands(commands)
+    doctor.add_commands(commands)
     demo.add_commands(commands)
     backups.add_commands(commands)
     signer_command.add_commands(commands)

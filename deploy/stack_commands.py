@@ -147,8 +147,10 @@ def run_status(args: argparse.Namespace, env: Environment) -> int:
     return 0 if report["running"] else 4
 
 
-def status(env: Environment) -> dict[str, Any]:
-    """What runs and what the ledger holds; what cannot be reached is null."""
+def status(env: Environment, ledger: bool = True) -> dict[str, Any]:
+    """What runs and, unless it is not to be asked, what the ledger holds; what cannot be reached is
+    null.
+    """
     stack = Stack(env.data).status()
     report: dict[str, Any] = {
         **stack,
@@ -163,12 +165,14 @@ def status(env: Environment) -> dict[str, Any]:
         "events": None,
         "refused": {},
         "lag": None,
+        "taken": None,
         "departments": [],
     }
-    try:
-        report |= ledger_status(env)
-    except LedgerError as err:
-        report["problem"] = err.message
+    if ledger:
+        try:
+            report |= ledger_status(env)
+        except LedgerError as err:
+            report["problem"] = err.message
     report["running"] = bool(report["running"]) or report["origin"] is not None
     return report
 
@@ -204,6 +208,7 @@ def ledger_status(env: Environment) -> dict[str, Any]:
         "certificates": tally.get("certificates", 0),
         "events": tally.get("admitted", 0),
         "refused": {code: n for code, n in sorted(tally.items()) if code not in _OWN},
+        "taken": sum(offset for _, _, offset in intake),
         "departments": silences(registry, lanes, time.time_ns() // 1000),
     }
     try:

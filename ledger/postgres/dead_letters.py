@@ -36,7 +36,7 @@ def read_dead_letters(
     """Dead letters in their order from a number on; of a code, and seemingly of a department."""
     while True:
         cursor.execute(
-            sql("read_dead_letters"),
+            sql("read_dead_letter_heads"),
             {"begin": begin, "code": code, "head": HEAD_BYTES, "limit": _PAGE},
         )
         rows = cursor.fetchall()

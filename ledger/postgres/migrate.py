@@ -67,3 +67,13 @@ def migrate(connection: Connection) -> list[str]:
             )
             applied.append(name)
     return applied
+
+
+def schema_gap(connection: Connection) -> tuple[list[str], list[str]]:
+    """(migrations that the database lacks, those that this program does not know)."""
+    known = {number: name for number, name, _ in migrations()}
+    with transaction(connection) as cursor:
+        cursor.execute("SELECT number, name FROM migration ORDER BY number")
+        found = {int(number): str(name) for number, name in cursor}
+    lacking = [f"{number} {name}" for number, name in known.items() if number not in found]
+    return lacking, [f"{number} {name}" for number, name in found.items() if number not in known]

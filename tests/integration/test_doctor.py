@@ -1,0 +1,115 @@
+"""`certledger doctor` on a running stack: each fault that is cheap to make is found alone."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from kafka import KafkaProducer
+
+from deploy.doctor import OPEN_SECONDS, Finding, examine, look
+from deploy.environment import Environment
+from ledger import topics
+from ledger.kafka_address import client_settings
+from streams.disk import VARIABLE
+from tests import world
+from tests.running_stack import Department, RunningStack, wait_until
+
+
+@pytest.fixture(scope="module")
+def department(stack: RunningStack) -> Iterator[Department]:
+    made = Department(stack, "a")
+    stack.registrar.set_type(("a", world.ALL_ACTS, "own"))
+    made.publish_issued(2)
+    made.settle()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def found(stack: RunningStack) -> Callable[[], list[Finding]]:
+    return lambda: examine(look(Environment(stack.data)))
+
+
+def names(findings: list[Finding]) -> list[str]:
+    return [finding.name for finding in findings]
+
+
+@contextmanager
+def frozen(pid: int) -> Iterator[None]:
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+def test_faults_one_by_one(
+    stack: RunningStack,
+    department: Department,
+    found: Callable[[], list[Finding]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert found() == []
+
+    key = stack.data / "keys" / "operator.key"
+    key.chmod(0o640)
+    (finding,) = found()
+    assert (finding.name, finding.detail) == ("key-files-open", "keys/operator.key")
+    key.chmod(0o600)
+
+    monkeypatch.setenv(VARIABLE, "99%,2GB")
+    assert names(found()) == ["disk-nearly-full"]
+    monkeypatch.delenv(VARIABLE)
+
+    moved = "UPDATE migration SET number = %s WHERE number = %s"
+    ((last,),) = stack.rows("SELECT max(number) FROM migration")
+    stack.rows(moved, 9999, last)
+    assert names(found())[:2] == ["schema-older", "schema-newer"]
+    stack.rows(moved, last, 9999)
+    assert found() == []
+
+
+def test_a_transaction_left_open(stack: RunningStack, department: Department) -> None:
+    producer: Any = KafkaProducer(
+        **client_settings(stack.kafka), transactional_id="left-open", transaction_timeout_ms=10_000
+    )
+    producer.init_transactions()
+    producer.begin_transaction()
+    place = producer.send(topics.EVENTS, b"never committed", partition=0).get(30)
+    seen = look(Environment(stack.data))
+    (held,) = seen.transactions
+    assert (held.partition, held.offset) == (0, place.offset)
+    assert held.seconds < OPEN_SECONDS  # Kafka ends it after 10 s here, after hours elsewhere
+    later = replace(seen, transactions=[replace(held, seconds=OPEN_SECONDS)])
+    assert "open-transaction" in names(examine(later))
+    producer.abort_transaction()
+    producer.close()
+    department.publish_issued(1)
+    department.settle()
+    assert look(Environment(stack.data)).transactions == []
+
+
+def test_frozen_and_ended_programs(
+    stack: RunningStack, department: Department, found: Callable[[], list[Finding]]
+) -> None:
+    with frozen(stack.pid("worker-1")):
+        department.publish_issued(1)
+        department.producer.flush()
+        assert names(found()) == ["intake-stands"]
+    department.settle()
+    with frozen(stack.pid("kafka")), frozen(stack.pid("postgres")):
+        assert names(found()) == ["postgres-away", "kafka-away"]
+    before = stack.kill("relay")
+    wait_until(lambda: stack.pid("relay") != before)
+    (finding,) = [each for each in found() if each.detail.startswith("relay")]
+    assert finding.name == "program-ends"
+    assert "SIGKILL" in finding.detail
+    department.publish_issued(1)
+    department.settle()
+    stack.check()
