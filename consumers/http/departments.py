@@ -29,7 +29,7 @@ from ledger.identity import check_department
 from ledger.kafka_address import client_settings
 from ledger.note import parse_decimal
 from ledger.postgres.reader import View
-from ledger.postgres.rows import read_lanes, read_origin, read_registry
+from ledger.postgres.rows import read_lanes, read_origin, read_registry, read_source
 from ledger.receipt import format_lane
 from ledger.registry import Registry
 
@@ -197,9 +197,14 @@ class Departments:
         bundle = await asyncio.get_running_loop().run_in_executor(None, parse_record, record)
         header = bundle.header
         await self._signers.check(bundle)
-        partition, offset = await self._intake.send(
-            topics.lane_key(header.department, header.lane), record
-        )
+        # notes are public, heartbeats whole: what anybody may send again is not recorded again
+        logged = await self._database.read(lambda cursor: read_source(cursor, bundle))
+        if logged is not None:
+            partition, offset = logged.partition, logged.offset
+        else:
+            partition, offset = await self._intake.send(
+                topics.lane_key(header.department, header.lane), record
+            )
         place = [header.department, header.lane, header.epoch, header.sequence]
         location = f"/v1/receipts?{urlencode(dict(zip(PLACE, place, strict=True)))}"
         body = {"receipt": location, "partition": partition, "offset": offset}

@@ -9,6 +9,8 @@ from psycopg2.extensions import cursor as Cursor
 
 from .. import canonical
 from ..admission import Lane
+from ..bundle import Bundle
+from ..entry import Source, parse_entry
 from ..errors import Unavailable
 from ..registry import Registry, lane_record
 from .statements import sql
@@ -22,6 +24,20 @@ def read_registry(cursor: Cursor, origin: str) -> Registry:
     return Registry(
         origin, {name: canonical.loads(bytes(data)) for name, data in cursor.fetchall()}
     )
+
+
+def read_source(cursor: Cursor, bundle: Bundle) -> Source | None:
+    """Where the record came from with which a bundle was logged; None while it is not."""
+    header = bundle.header
+    place = {"department": header.department, "lane": header.lane}
+    cursor.execute(sql("read_note"), {**place, "epoch": header.epoch, "sequence": header.sequence})
+    row = cursor.fetchone()
+    if row is None or bytes(row[1]) != bundle.note_hash:
+        return None
+    cursor.execute(sql("read_entries"), {"begin": row[2], "end": row[2] + 1})
+    ((_, data),) = cursor.fetchall()
+    source = parse_entry(bytes(data))["source"]
+    return Source(source["topic_id"], source["partition"], source["offset"])
 
 
 def read_lanes(cursor: Cursor) -> dict[tuple[str, int], Lane]:

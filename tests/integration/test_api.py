@@ -347,6 +347,17 @@ def test_bundles_that_no_department_signed_stay_outside(
         problem(post(served, "/v1/bundles", format_record(note, bundle.lines)), 403, code)
 
 
+def test_what_is_logged_is_not_sent_again(served: Served, made: tuple[StoredLedger, Path]) -> None:
+    """There is no Kafka here: what were to be sent would be 503."""
+    ledger, _ = made
+    heartbeat = ledger.make([])
+    assert ledger.send(heartbeat) == {"logged": 1}
+    answer = post(served, "/v1/bundles", heartbeat)
+    assert answer.status == 202
+    assert json.loads(answer.body)["offset"] == ledger.offsets[0] - 1
+    assert "department=a" in answer.headers["location"]
+
+
 # --- limits ---
 
 
