@@ -28,6 +28,7 @@ from .operators import Operators
 from .page.assets import PREFIX as PAGE_PREFIX
 from .page.assets import Assets
 from .page.endpoint import AssetEndpoint, Page
+from .page.operating import OPERATOR_PATH, OperatorPage
 from .page.service import PLOT_PATH, SAVINGS_PATH, SERVICE_PATH, ServicePage
 from .page.sheet_key import SheetKey
 from .page.sheets import Sheets
@@ -95,6 +96,7 @@ def build_app(settings: Settings) -> Starlette:
             Route(PLOT_PATH, service.plot),
             Route(f"{PAGE_PREFIX}/{{version}}/{{path:path}}", AssetEndpoint(assets).get),
             Route(METRICS_PATH, Metrics(watch, operators).get),
+            Route(OPERATOR_PATH, OperatorPage(watch, operators, page).get),
             Route("/healthz", healthz),
             Route("/readyz", readyz),
             Route("/v1/assess", AssessEndpoint(database, trust).post, methods=["POST"]),

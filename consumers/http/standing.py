@@ -5,16 +5,22 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
+
+from psycopg2.extensions import cursor as Cursor
 
 from consumers.intake_ends import Ends, IntakeEnds
 from ledger.errors import LedgerError
-from ledger.postgres.operating import Operating, Standing
+from ledger.postgres.operating import Example, Operating, Standing
 
 from .database import Database
 from .problems import log_error
+
+T = TypeVar("T")
 
 KEPT_SECONDS = 3.0  # who asks more often gets the same again
 
@@ -44,9 +50,9 @@ class Watch:
 
     def __init__(self, database: Database, kafka: str | None, data: Path | None) -> None:
         """Nothing is connected before somebody asks; without `kafka` no lag is known."""
-        self.database = database
-        self.operating = Operating()
-        self.lock = asyncio.Lock()  # around `operating`, which is one thread's at a time
+        self._database = database
+        self._operating = Operating()
+        self._lock = asyncio.Lock()  # around `_operating`, which is one thread's at a time
         self.has_kafka = kafka is not None
         self._ends = None if kafka is None else IntakeEnds(kafka)
         self._data = data
@@ -55,7 +61,7 @@ class Watch:
 
     async def look(self) -> Seen:
         """How it stands now, or did a moment ago."""
-        async with self.lock:
+        async with self._lock:
             if self._kept is None or time.monotonic() - self._kept[0] > KEPT_SECONDS:
                 seen = Seen(
                     *await asyncio.gather(self._standing(), self._read_ends()), self._disk()
@@ -63,9 +69,30 @@ class Watch:
                 self._kept = (time.monotonic(), seen)
             return self._kept[1]
 
+    async def look_closely(
+        self, more: Callable[[Cursor, Standing], T]
+    ) -> tuple[Seen, dict[str, list[Example]], T | None]:
+        """The same with examples of refused events, and what `more` reads."""
+        seen = await self.look()
+        standing = seen.standing
+        if standing is None:
+            return seen, {}, None
+        operating = self._operating
+
+        def read(cursor: Cursor) -> tuple[dict[str, list[Example]], T]:
+            found = operating.examples(cursor, standing.progress.next_index)
+            return found, more(cursor, standing)
+
+        async with self._lock:
+            try:
+                return seen, *await self._database.read(read)
+            except LedgerError as err:
+                log_error(err, "standing")
+                return seen, {}, None
+
     async def _standing(self) -> Standing | None:
         try:
-            return await self.database.read(self.operating.read)
+            return await self._database.read(self._operating.read)
         except LedgerError as err:
             log_error(err, "standing")
             return None

@@ -44,11 +44,11 @@ def test_axe_has_nothing_to_say(visit: Visit, axe: str, language: str, width: in
 
 
 @pytest.mark.parametrize(("language", "width"), [("zh", PHONE), ("en", DESKTOP)])
-def test_axe_has_nothing_to_say_of_services_and_savings(
+def test_axe_has_nothing_to_say_of_the_other_pages(
     visit: Visit, axe: str, language: str, width: int
 ) -> None:
     with visit(language, width, bypass_csp=True) as page:
-        for path in ("/service", "/savings"):
+        for path in ("/service", "/savings", "/operator"):
             page.goto(path)
             page.wait_for_selector("h1")
             page.evaluate(axe)

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from consumers.http.page.rendering import CONTENT_SECURITY_POLICY
 from ledger import times
 from tests import outside
 from tests.http_serving import ROOT, Served, serving
@@ -105,7 +106,30 @@ def test_metrics_are_there_without_postgresql(tmp_path: Path) -> None:
     assert found["certledger_data_free_bytes", ""] > 0
 
 
-@pytest.mark.parametrize("path", ["/metrics"])
+def test_page_names_codes_and_places_and_no_values(served: Served, made: StoredLedger) -> None:
+    ((index,),) = made.rows("SELECT log_index FROM lines")
+    pages = {name: served.get(f"/operator?lang={name}").decode() for name in ("en", "zh")}
+    assert f"entry {index}, position 3 (a/0)" in pages["en"]
+    assert "things need attention" in pages["en"]
+    assert f"日志条目{index}，位置3（a/0）" in pages["zh"]
+    for page in pages.values():
+        for code in (REFUSED, "dead-letter", "malformed-record", "north", "0/1"):
+            assert code in page, code
+        for value in ("Zhang", "of another", "personal", "one</"):
+            assert value not in page, value
+        assert "<script" not in page
+    policy = served.ask("/operator").headers["content-security-policy"]
+    assert policy == CONTENT_SECURITY_POLICY
+
+
+def test_page_says_that_the_database_is_away() -> None:
+    with serving("postgresql://127.0.0.1:1/x") as running:
+        answer = running.ask("/operator?lang=en")
+    assert answer.status == 503
+    assert "PostgreSQL does not answer" in answer.body.decode()
+
+
+@pytest.mark.parametrize("path", ["/metrics", "/operator"])
 def test_without_a_token_only_this_machine_sees_it(served: Served, path: str) -> None:
     assert served.ask(path, Host=f"localhost:{served.port}").status == 200
     for headers in (
@@ -116,10 +140,10 @@ def test_without_a_token_only_this_machine_sees_it(served: Served, path: str) ->
     ):
         answer = served.ask(path, **headers)
         assert answer.status == 403, headers
-        assert b"certledger_" not in answer.body
+        assert b"not-authorised" not in answer.body
 
 
-@pytest.mark.parametrize("path", ["/metrics"])
+@pytest.mark.parametrize("path", ["/metrics", "/operator"])
 def test_with_a_token_nobody_sees_it_without(made: StoredLedger, tmp_path: Path, path: str) -> None:
     file = tmp_path / "token"
     file.touch(0o600)

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consumers.http.page.texts import LANGUAGES, choose_language, load_texts
+from consumers.http.page.texts import LANGUAGES, choose_language, load_operator_texts, load_texts
 from consumers.http.page.view import MAX_SHOWN, Wording
 from consumers.words import REASONS, VERDICTS
 from ledger.event import FIELDS, REVOCATION_KINDS
@@ -32,7 +32,7 @@ def places(value: Any) -> set[str]:
 
 
 def test_both_languages_say_the_same() -> None:
-    zh, en = (load_texts(name).all for name in ("zh", "en"))
+    zh, en = (load_operator_texts(name).all for name in ("zh", "en"))
     assert zh.keys() == en.keys()
     for key in zh:
         assert places(zh[key]) == places(en[key]), key
@@ -43,7 +43,7 @@ def test_both_languages_say_the_same() -> None:
 
 
 def test_chinese_is_chinese() -> None:
-    for key, text in load_texts("zh").all.items():
+    for key, text in load_operator_texts("zh").all.items():
         words = " ".join(text.values()) if isinstance(text, dict) else str(text)
         said = re.sub(
             r"\{\w+\}|certledger verify|\.evidence\.json|POST /v1/batch|JSON|PDF", "", words
@@ -77,7 +77,7 @@ def test_the_templates_and_the_code_use_every_text() -> None:
         if path.is_file()
     )
     computed = re.compile(r"(reason|verdict|next|event|fact|check|duration|error|many|evidence)\.")
-    for key in load_texts("en").all:
+    for key in load_operator_texts("en").all:
         if not computed.match(key):
             assert f'"{key}"' in used or f"'{key}'" in used, key
 

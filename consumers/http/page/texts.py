@@ -43,6 +43,13 @@ def load_texts(language: str) -> Texts:
     return Texts(language, json.loads(data))
 
 
+@lru_cache(maxsize=len(LANGUAGES))
+def load_operator_texts(language: str) -> Texts:
+    """The same with those of the operator's page, which no browser has to fetch."""
+    data = files(__package__).joinpath("operator", f"{language}.json").read_bytes()
+    return Texts(language, {**load_texts(language).all, **json.loads(data)})
+
+
 def choose_language(asked: str | None, remembered: str | None, accepted: str) -> str:
     """The language of an answer: the one asked for, the one chosen before, or the browser's first
     that the page has (Accept-Language, RFC 9110 section 12.5.4).
