@@ -43,6 +43,7 @@ from .verdict import (
     INCLUSION,
     NOT_CHECKED,
     NOT_VALID,
+    PASSED,
     STATUS,
     VALID,
     Answer,
@@ -386,7 +387,7 @@ class _Look:
                 FRESHNESS: self._freshness,
             }
         )
-        trusted = all(c.result != FAILED for c in checks if c.name in (CHECKPOINT, STATUS))
+        trusted = all(c.result == PASSED for c in checks if c.name in (CHECKPOINT, STATUS))
         found = Found(
             said.answer,
             said.reason,

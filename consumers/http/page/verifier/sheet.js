@@ -52,7 +52,7 @@ async function look(sheet, trust, now) {
     freshness: () => checkFreshness(sheet, trust, now),
   });
   const trusted = checks.every(({ name, result }) =>
-    result !== "failed" || !["checkpoint", "status"].includes(name));
+    result === "passed" || !["checkpoint", "status"].includes(name));
   const found = trusted ? sheet.found : null;
   return {
     ...decide(checks, found, true),
