@@ -11,7 +11,9 @@ from .. import evidence
 from ..admission import MAX_FOLDED, Certificate, Opened
 from ..errors import Conflict
 from ..event import ISSUED, Event
-from ..reliance import Reliance
+from ..identity import lane_of
+from ..registry import Registry
+from ..reliance import ENDED, Reliance
 from ..relying import Case, Hold, Relying, Step
 from .copying import bigint, copy, integer
 from .statements import sql
@@ -23,6 +25,7 @@ class Reliances:
     def __init__(
         self,
         cursor: Cursor,
+        registry: Registry,
         batch: Sequence[Opened],
         certificates: Mapping[bytes, Certificate],
         steps: Callable[[bytes], Sequence[evidence.Step]],
@@ -30,6 +33,7 @@ class Reliances:
         """`certificates` are the current ones that the batch names, `steps` their histories."""
         self._cursor = cursor
         self._certificates, self._history = certificates, steps
+        self._registry = registry
         items = [e for opened in batch for e in opened.events if isinstance(e, Reliance)]
         changed = {
             event.key
@@ -41,7 +45,7 @@ class Reliances:
         self._cases: dict[bytes, Case] = {}
         self._times: dict[int, int] = {}
         if items:
-            self._cases = self._read_cases(sorted({item.key for item in items}))
+            self._cases = self._read_cases(sorted({item.key for item in items}), batch)
             self._times = self._read_times(sorted({item.tree_size - 1 for item in items}))
 
     def case(self, key: bytes) -> Case | None:
@@ -74,15 +78,46 @@ class Reliances:
     def _read_relied(self, changed: set[bytes]) -> set[bytes]:
         return {key for (key,) in self._rows("read_relied_certificates", changed)}
 
-    def _read_cases(self, keys: list[bytes]) -> dict[bytes, Case]:
+    def _read_cases(self, keys: list[bytes], batch: Sequence[Opened]) -> dict[bytes, Case]:
+        """How reliances stand; of what they hold only what the batch names, or ends."""
         found = {
             key: Case(acts, is_ended) for key, acts, is_ended in self._rows("read_reliances", keys)
         }
         for key, event_id, line_hash in self._rows("read_reliance_ids", found):
             found[key].event_ids[event_id.hex()] = line_hash
-        for key, certificate, event_id, *rest in self._rows("read_open_holds", found):
+        ending, named = self._concerned(found, batch)
+        for key, certificate, event_id, *rest in [
+            *self._rows("read_open_holds", ending),
+            *self._rows("read_named_holds", named),
+        ]:
             found[key].holds[certificate] = Hold(event_id.hex(), *rest)
         return found
+
+    def _concerned(
+        self, found: Mapping[bytes, Case], batch: Sequence[Opened]
+    ) -> tuple[set[bytes], set[bytes]]:
+        """(keys of the reliances that may end, certificates and keys, joined, that are named in
+        others). A line that is refused anyway must not make the turn read all that its case holds.
+        """
+        ending: set[bytes] = set()
+        named: set[bytes] = set()
+        for opened in batch:
+            header = opened.bundle.header
+            lanes = self._registry.lanes(header.department)
+            for item in opened.events:
+                if not isinstance(item, Reliance) or item.key not in found:
+                    continue
+                named.update(certificate + item.key for certificate, _, _ in item.certificates)
+                case = found[item.key]
+                if (
+                    item.kind == ENDED
+                    and item.office == header.department
+                    and header.lane == lane_of(item.key, lanes)
+                    and not case.ended
+                    and item.id not in case.event_ids
+                ):
+                    ending.add(item.key)
+        return ending, {pair for pair in named if pair[32:] not in ending}
 
     def judged(self, batch: Sequence[Opened]) -> set[bytes]:
         """The certificates relied on, as far as the batch's bundles may fold histories."""

@@ -530,7 +530,7 @@ class _View:
             for key, _, _ in item.certificates
         }
         self.certificates = self._read_certificates({e.key for e in events} | relied)
-        self.relying = Reliances(cursor, batch, self.certificates, self.steps)
+        self.relying = Reliances(cursor, registry, batch, self.certificates, self.steps)
         self._read_lines(self._repeats(events) | self._corrected(batch) | self._relied(batch), list)
         for event in events:
             for place in self._alike(event):

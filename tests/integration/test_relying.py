@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
 import pytest
 
 from consumers import fsck
 from ledger.identity import certificate_key
 from ledger.postgres.connection import connect
+from ledger.postgres.relying import Reliances
 from ledger.reliance import parse_reliance
 from tests import world
 from tests.stored_ledger import StoredLedger, damage
@@ -61,6 +65,37 @@ def test_a_turn_keeps_what_offices_rely_on(town: StoredLedger) -> None:
     again = relied(town, "2", LICENCE, lasts="entitlement", change="2")
     town.send(town.make([again], "office"))
     assert holds(town) == 1, "the later act takes the earlier one's place"
+    town.checkpoint()
+    town.check()
+
+
+def test_a_turn_reads_what_is_named_and_not_all_that_a_case_holds(
+    town: StoredLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A case may hold ten thousands: lines that are refused must not make every writer wait."""
+    numbers = [f"held-{n}" for n in range(9)]
+    town.send(town.make(town.issued(*numbers, valid_until="2099-12-31+08:00")))
+    town.checkpoint()
+    town.send(town.make([relied(town, "1", *numbers), relied(town, "2", LICENCE)], "office"))
+    read = 0
+    real = Reliances._rows
+
+    def count(self: Reliances, name: str, keys: Any) -> Any:
+        nonlocal read
+        rows = real(self, name, keys)
+        read += len(rows) if "holds" in name else 0
+        return rows
+
+    monkeypatch.setattr(Reliances, "_rows", count)
+    again = relied(town, "1", numbers[0], change="2")
+    stranger = make_reliance("ended", "1", change="3", office="other")
+    conflict = make_reliance("ended", "1", reliance_id=json.loads(again)["id"])
+    town.send(town.make([again, stranger], "office"))
+    town.send(town.make([conflict], "office"))
+    assert (town.counts()["act-not-authorised"], town.counts()["event-id-conflict"]) == (1, 1)
+    assert (read, holds(town)) == (1, 10)
+    town.send(town.make([make_reliance("ended", "1")], "office"))
+    assert (read, holds(town)) == (10, 1)
     town.checkpoint()
     town.check()
 
