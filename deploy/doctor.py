@@ -31,7 +31,7 @@ from ledger.kafka_address import client_settings, servers
 from ledger.postgres.connection import connect
 from ledger.postgres.migrate import schema_gap
 from producers.link import check_reachable
-from streams.disk import DEFAULT, VARIABLE, Reserve, parse_reserve, read_disk
+from streams.disk import DEFAULT, VARIABLE
 
 STEADY_SECONDS = 60  # a program that ended and has run for this long since is well
 OPEN_SECONDS = 60  # the longest that a publisher's transaction may hold up a partition
@@ -193,8 +193,6 @@ class Seen:
     said: Mapping[str, str] = field(default_factory=dict)  # the programs' last words
     postgres: str | None = None  # why it cannot be asked
     kafka: str | None = None
-    disk: tuple[int, int] | None = None  # bytes free, bytes of all
-    reserve: Reserve = field(default_factory=lambda: parse_reserve(DEFAULT))
     taken: int | None = None  # records between the two looks
     prospects: Mapping[str, int] = field(default_factory=dict)  # of dead letters
     transactions: Sequence[OpenTransaction] = ()
@@ -235,9 +233,8 @@ def _examine(seen: Seen) -> Iterator[tuple[str, str]]:
             yield "postgres-away", seen.postgres
         if seen.kafka is not None:
             yield "kafka-away", seen.kafka
-    if seen.disk is not None and seen.reserve.is_reached(*seen.disk):
-        free, total = seen.disk
-        yield "disk-nearly-full", f"{free / 1e9:.1f} of {total / 1e9:.1f} GB are free"
+    if report["disk_full"]:
+        yield "disk-nearly-full", str(report["disk_full"])
     if report["running"]:
         yield from _programs(seen)
     lacking, unknown = seen.schema
@@ -305,9 +302,6 @@ def look(env: Environment) -> Seen:
     except LedgerError as err:
         seen["postgres"] = err.message
     seen["report"] = report
-    seen["reserve"] = parse_reserve(os.environ.get(VARIABLE) or DEFAULT)
-    if env.data.exists():
-        seen["disk"] = read_disk(env.data)
     if not report["running"]:
         return Seen(**seen)
     programs = report["programs"]

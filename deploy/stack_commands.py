@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import time
 from collections.abc import Iterable, Mapping
@@ -30,6 +31,7 @@ from ledger.postgres.sequencing import read_head, read_published, read_tally, re
 from ledger.postgres.statements import sql
 from ledger.silence import silences
 from producers.link import check_reachable
+from streams.disk import DEFAULT, VARIABLE, find_full, parse_reserve
 
 _OWN = ("certificates", "admitted")
 _KAFKA_MS = 3_000  # a status is no place to wait for a broker
@@ -166,6 +168,7 @@ def status(env: Environment, ledger: bool = True) -> dict[str, Any]:
         "refused": {},
         "lag": None,
         "taken": None,
+        "disk_full": find_full(env.data, parse_reserve(os.environ.get(VARIABLE) or DEFAULT)),
         "departments": [],
     }
     if ledger:
@@ -261,6 +264,8 @@ def _print(report: dict[str, Any]) -> None:
     if report["running"]:
         kafka = ",".join(servers(report["kafka"]))
         print(f"  kafka at {kafka}, postgres at {shown_address(report['postgres'])}")
+    if report["disk_full"]:
+        print(f"  INTAKE WAITS the disk is nearly full: {report['disk_full']}")
     for name, program in report["programs"].items():
         pid = program["pid"] or "-"
         mark = "ready" if program["ready"] else "not ready"

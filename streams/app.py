@@ -24,6 +24,7 @@ from ledger.errors import Unavailable
 from ledger.kafka_address import client_settings, servers
 from ledger.postgres.store import Checked, Fetched
 
+from .disk import LOOK_SECONDS, DiskWatch
 from .intake import MAX_RECORDS_PER_TURN, Intake
 from .settings import Settings
 
@@ -89,8 +90,9 @@ class Pipeline:
     do, the longer the turns.
     """
 
-    def __init__(self, intake: Intake) -> None:
+    def __init__(self, intake: Intake, disk: DiskWatch | None = None) -> None:
         self._intake = intake
+        self._disk = disk
         self._opener = ThreadPoolExecutor(1, "open")
         self._writer = ThreadPoolExecutor(1, "apply")
         self._watcher = ThreadPoolExecutor(1, "topic")
@@ -110,6 +112,7 @@ class Pipeline:
             # Records of a topic that was made anew must not pass for the old one's.
             same = loop.run_in_executor(self._watcher, self._intake.check_topic)
             for part in _parts(records):
+                await self._room()
                 opened = await loop.run_in_executor(self._opener, self._intake.open, part)
                 await same
                 await self._give(opened)
@@ -117,6 +120,11 @@ class Pipeline:
             if isinstance(err, asyncio.CancelledError):
                 raise
             die(err)
+
+    async def _room(self) -> None:
+        """Wait while the disk is nearly full: what is not taken in stays in Kafka."""
+        while self._disk is not None and self._disk.is_full():
+            await asyncio.sleep(LOOK_SECONDS)
 
     async def _give(self, opened: list[Checked]) -> None:
         """Have records applied after what was given before, once there is room for them."""
@@ -219,7 +227,7 @@ def build_app(settings: Settings) -> App:
         broker_commit_interval=5.0,
     )
     app.transport = _Transport(app.conf.broker_consumer, app, loop=app.loop)
-    app.ledger = Pipeline(Intake(settings))
+    app.ledger = Pipeline(Intake(settings), DiskWatch(settings.data, settings.reserve))
     intake = app.topic(topics.EVENTS, value_type=bytes, value_serializer="raw", internal=False)
 
     @app.agent(intake, concurrency=1)

@@ -8,6 +8,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from ledger.errors import Malformed
+
+from .disk import DEFAULT, VARIABLE, Reserve, parse_reserve
+
+_RESERVE = parse_reserve(DEFAULT)
+
 
 class SettingsError(Exception):
     """One or more settings are missing or wrong; the message has a line for each."""
@@ -28,6 +34,7 @@ class Settings:
     passphrase_file: Path | None  # of encrypted keys
     signer: Path | None  # the socket of `certledger signer`; None: the keys are in files here
     status_lists_uri: str  # where new status lists are found; empty: by the ledger's origin
+    reserve: Reserve = _RESERVE  # with less free on the disk, intake waits
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] = os.environ) -> Settings:
@@ -36,7 +43,8 @@ class Settings:
         CERTLEDGER_POLICY (DATA/policy), CERTLEDGER_GROUP, CERTLEDGER_STATUSLIST_KEY (default
         DATA/keys/statuslist.key), CERTLEDGER_STATUS_LISTS (a URL, default
         https://ORIGIN/v1/status-lists), CERTLEDGER_PASSPHRASE_FILE (of encrypted keys),
-        CERTLEDGER_SIGNER (the socket of `certledger signer`).
+        CERTLEDGER_SIGNER (the socket of `certledger signer`), CERTLEDGER_DISK_RESERVE (what has to
+        stay free on the disk, default 5%,2GB).
         """
         needed = {
             "CERTLEDGER_KAFKA": "bootstrap servers as HOST:PORT",
@@ -49,6 +57,11 @@ class Settings:
         uri = environ.get("CERTLEDGER_STATUS_LISTS") or ""
         if uri and not re.fullmatch(r"https?://[!-~]{1,500}[!-.0-~]", uri):
             problems.append(f"CERTLEDGER_STATUS_LISTS is {uri!r}: https://… without / at the end")
+        reserve = _RESERVE
+        try:
+            reserve = parse_reserve(environ.get(VARIABLE) or DEFAULT)
+        except Malformed as err:
+            problems.append(err.message)
         if problems:
             raise SettingsError("\n".join(problems))
         data = Path(environ["CERTLEDGER_DATA"])
@@ -72,4 +85,5 @@ class Settings:
             passphrase_file=Path(file) if file else None,
             signer=Path(socket) if socket else None,
             status_lists_uri=uri,
+            reserve=reserve,
         )

@@ -4,11 +4,12 @@ test says and, the follower, lives by the clock that a test says.
 The file `crash` in the data folder names a step and how often it is passed before the kill; it is
 gone when the kill has happened, so that the next start lives. The file `freeze` names a step at
 which the process is stopped in the same way, not killed. The file `clock` has the seconds by
-which the follower's clock is ahead.
+which the follower's clock is ahead, the file `disk` the bytes that a worker finds free.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -19,7 +20,7 @@ from ledger import times
 from ledger.postgres.following import Following
 from ledger.postgres.sequencing import Sequencing
 from ledger.postgres.store import Store
-from streams import follower, relay, sequencer, worker
+from streams import disk, follower, relay, sequencer, worker
 
 
 def step(name: str) -> None:
@@ -57,6 +58,15 @@ def run_worker() -> None:
 
     Store._move_intake = before_commit  # type: ignore[method-assign,assignment]
     Store.apply = after_commit  # type: ignore[method-assign,assignment]
+    read = disk.read_disk
+
+    def said(folder: Path) -> tuple[int, int]:
+        free, total = read(folder)
+        with contextlib.suppress(FileNotFoundError):
+            free = int((Path(os.environ["CERTLEDGER_DATA"]) / "disk").read_text())
+        return free, total
+
+    disk.read_disk = said
     worker.main()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -16,7 +17,7 @@ from deploy.doctor import OPEN_SECONDS, Finding, examine, look
 from deploy.environment import Environment
 from ledger import topics
 from ledger.kafka_address import client_settings
-from streams.disk import VARIABLE
+from streams.disk import LOOK_SECONDS, VARIABLE
 from tests import world
 from tests.running_stack import Department, RunningStack, wait_until
 
@@ -93,6 +94,29 @@ def test_a_transaction_left_open(stack: RunningStack, department: Department) ->
     department.publish_issued(1)
     department.settle()
     assert look(Environment(stack.data)).transactions == []
+
+
+def test_intake_waits_for_room_on_the_disk(stack: RunningStack, department: Department) -> None:
+    taken = "SELECT sum(next_offset) FROM intake"
+    before = stack.rows(taken)
+    written = len(stack.log("worker-1"))
+    path = stack.data / "disk"
+    path.write_text("1000000000")
+    time.sleep(2 * LOOK_SECONDS)  # what it saw before counts for so long
+    department.publish_issued(3)
+    department.producer.flush()
+    waiting = stack.wait_for_log("worker-1", "intake waits, the disk is nearly full", written)
+    assert "1.0 of " in waiting
+    time.sleep(3)
+    assert stack.rows(taken) == before
+    assert department.pending
+    pid = stack.pid("worker-1")
+    path.unlink()
+    department.settle()
+    assert stack.rows(taken) > before
+    assert "intake goes on" in stack.log("worker-1")[written:]
+    assert stack.pid("worker-1") == pid, "nothing ended for it"
+    stack.check()
 
 
 def test_frozen_and_ended_programs(

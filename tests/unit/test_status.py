@@ -26,6 +26,7 @@ REPORT: dict[str, Any] = {
     "events": 0,
     "refused": {},
     "lag": 0,
+    "disk_full": None,
     "departments": [],
 }
 
