@@ -14,13 +14,14 @@ from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import KafkaError
 
 from ledger import fast_events, topics
-from ledger.admission import MAX_FOLDED, Opened, Skipped
+from ledger.admission import MAX_FOLDED, Line, Opened, Skipped
 from ledger.errors import Conflict, Unavailable
-from ledger.event import CORRECTED
+from ledger.event import CORRECTED, Event
 from ledger.kafka_address import client_settings
 from ledger.lifecycle import MAX_CORRECTABLE
 from ledger.postgres.connection import connect
 from ledger.postgres.store import Checked, Fetched, Store
+from ledger.reliance import Reliance
 
 from .kafka_topics import TopicWatch, describe_topic
 from .settings import Settings
@@ -30,7 +31,7 @@ log = logging.getLogger(__name__)
 MAX_EVENTS_PER_TURN = 8192
 MAX_RECORDS_PER_TURN = 256
 SKIP_SECONDS = 30  # to read again what was passed over
-# Transitions that the corrections of one turn may fold, at most: about half a second.
+# Transitions that the corrections and reliances of one turn may fold: about half a second.
 MAX_FOLDED_PER_TURN = 2 * MAX_FOLDED
 
 
@@ -196,6 +197,13 @@ class Intake:
             raise Unavailable("unreachable", f"Kafka: {err}") from err
 
 
+def _histories(line: Line) -> int:
+    """How many certificates' histories a line makes the turn fold."""
+    if isinstance(line, Reliance):
+        return len(line.certificates)
+    return int(isinstance(line, Event) and line.kind == CORRECTED)
+
+
 def turn_length(batch: Sequence[Checked], records: int) -> int:
     """How many records of a batch, at least one and at most `records`, one turn takes."""
     events = folded = 0
@@ -203,8 +211,8 @@ def turn_length(batch: Sequence[Checked], records: int) -> int:
         opened = checked.opened
         if isinstance(opened, Opened):
             events += len(opened.events)
-            corrections = sum(not isinstance(e, str) and e.kind == CORRECTED for e in opened.events)
-            folded += min(corrections * MAX_CORRECTABLE, MAX_FOLDED)
+            histories = sum(map(_histories, opened.events))
+            folded += min(histories * MAX_CORRECTABLE, MAX_FOLDED)
         else:
             events += 1
         if number and (events > MAX_EVENTS_PER_TURN or folded > MAX_FOLDED_PER_TURN):
