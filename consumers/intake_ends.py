@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import base64
+import socket
 import threading
 import uuid
 from dataclasses import dataclass
+from typing import Any
 
 from kafka import TopicPartition
 from kafka.admin import KafkaAdminClient, OffsetSpec
@@ -13,8 +15,9 @@ from kafka.errors import KafkaError
 
 from ledger import topics
 from ledger.errors import Unavailable
-from ledger.kafka_address import client_settings
+from ledger.kafka_address import client_settings, servers
 
+_CONNECT_SECONDS = 2.0
 _MILLISECONDS = 3_000  # for one answer: nobody waits longer to see numbers
 
 
@@ -26,12 +29,25 @@ class Ends:
     offsets: dict[int, int]
 
 
+class _Admin(KafkaAdminClient):  # type: ignore[misc]
+    """Ends its thread when it cannot connect; kafka-python leaves one behind at every attempt."""
+
+    _closed = False  # what `close` asks, and the constructor sets last
+
+    def __init__(self, **settings: Any) -> None:
+        try:
+            super().__init__(**settings)
+        except KafkaError:
+            self.close()
+            raise
+
+
 class IntakeEnds:
     """Asks for the ends; connects when first asked, and again after an error."""
 
     def __init__(self, bootstrap: str) -> None:
         self._bootstrap = bootstrap
-        self._admin: KafkaAdminClient | None = None
+        self._admin: _Admin | None = None
         self._lock = threading.Lock()
 
     def read(self) -> Ends:
@@ -39,7 +55,8 @@ class IntakeEnds:
         with self._lock:
             try:
                 if self._admin is None:
-                    self._admin = KafkaAdminClient(
+                    _check_listening(servers(self._bootstrap))
+                    self._admin = _Admin(
                         **client_settings(self._bootstrap),
                         client_id="certledger-lag",
                         request_timeout_ms=_MILLISECONDS,
@@ -70,3 +87,17 @@ class IntakeEnds:
         """End the connection."""
         with self._lock:
             self._forget()
+
+
+def _check_listening(places: list[str]) -> None:
+    """None when one of the addresses takes a connection: Kafka's client tries for long."""
+    problem = "no address"
+    for place in places:
+        host, _, port = place.rpartition(":")
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), _CONNECT_SECONDS).close()
+        except (OSError, ValueError, OverflowError) as err:
+            problem = f"{place}: {err}"
+        else:
+            return
+    raise Unavailable("unreachable", f"no Kafka answers at {problem}")

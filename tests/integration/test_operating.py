@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+import time
 from base64 import b64encode
 from collections.abc import Iterator
 from pathlib import Path
@@ -171,6 +172,57 @@ def test_rules_fire_when_they_should_and_not_before() -> None:
     assert len(alerts) == len(set(alerts)) == 16
     for alert in alerts:
         assert f'ALERTS{{alertname="{alert}", alertstate="firing"}}' in tested
+
+
+def labels_text(labels: dict[str, str]) -> str:
+    return ",".join(f"{name}={json.dumps(value)}" for name, value in labels.items())
+
+
+def test_rules_fire_over_what_the_server_says(served: Served, tmp_path: Path) -> None:
+    """The metrics as they are now, unchanged for a day: no program runs, a witness is away."""
+    series = [
+        {
+            "series": f"{sample.name}{{{labels_text(sample.labels)}}}",
+            "values": f"{sample.value!r}x1500",
+        }
+        for family in text_string_to_metric_families(served.get("/metrics").decode())
+        for sample in family.samples
+    ]
+    soon = {"CertledgerProgramDown": 4}
+    later = {"CertledgerWitnessMissing": 1, "CertledgerCheckpointTooOld": 1}
+    last = {"CertledgerDepartmentSilent": 1}
+    fires = 'count by (alertname) (ALERTS{alertstate="firing", alertname!~".*Disk.*"})'
+    tests = {
+        "rule_files": [str(RULES)],
+        "tests": [
+            {
+                "interval": "1m",
+                "start_timestamp": str(int(time.time())),
+                "input_series": series,
+                "promql_expr_test": [
+                    {
+                        "expr": fires,
+                        "eval_time": f"{minutes}m",
+                        "exp_samples": [
+                            {"labels": f'{{alertname="{name}"}}', "value": count}
+                            for name, count in expected.items()
+                        ],
+                    }
+                    for minutes, expected in (
+                        (4, soon),
+                        (20, soon | later),
+                        (1480, soon | later | last),
+                    )
+                ],
+            }
+        ],
+    }
+    path = tmp_path / "tests.json"  # JSON is YAML
+    path.write_text(json.dumps(tests))
+    done = subprocess.run(
+        [outside.promtool(), "test", "rules", path], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_example_scrape_is_good() -> None:
