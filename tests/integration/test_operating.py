@@ -14,6 +14,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from consumers.http.page.rendering import CONTENT_SECURITY_POLICY
+from consumers.http.settings import Settings, SettingsError
 from ledger import times
 from tests import outside
 from tests.http_serving import ROOT, Served, serving
@@ -172,6 +173,30 @@ def test_rules_fire_when_they_should_and_not_before() -> None:
     assert len(alerts) == len(set(alerts)) == 16
     for alert in alerts:
         assert f'ALERTS{{alertname="{alert}", alertstate="firing"}}' in tested
+
+
+@pytest.mark.parametrize(
+    ("mode", "token", "why"),
+    [
+        (0o640, TOKEN, "others may read it"),
+        (0o600, "short", "32 to 256"),
+        (0o600, f"{TOKEN}\n{TOKEN}", "one line"),
+        (0o600, f"{TOKEN} é", "ASCII"),
+    ],
+)
+def test_a_token_that_is_none_stops_the_server(
+    tmp_path: Path, mode: int, token: str, why: str
+) -> None:
+    file = tmp_path / "token"
+    file.write_text(token)
+    file.chmod(mode)
+    environ = {"CERTLEDGER_POSTGRES": "x", "CERTLEDGER_OPERATOR_TOKEN_FILE": str(file)}
+    with pytest.raises(SettingsError, match=why) as caught:
+        Settings.from_environment(environ)
+    assert token not in str(caught.value)
+    missing = {**environ, "CERTLEDGER_OPERATOR_TOKEN_FILE": str(tmp_path / "none")}
+    with pytest.raises(SettingsError, match="No such file"):
+        Settings.from_environment(missing)
 
 
 def labels_text(labels: dict[str, str]) -> str:
