@@ -40,8 +40,8 @@ _MOVE_SECONDS = 3.0  # in which a worker that has something to do does some of i
 _KAFKA_MS = 3_000
 _TAIL_BYTES = 16 * 1024
 _SAID = re.compile(r"(?:^|[ :])(" + "|".join(map(re.escape, CODES)) + r"): ?(.*)$")
-_LOGGED = re.compile(r"[0-9-]{10} [0-9:,]{12} [A-Z]+ ")
-_LOUD = re.compile(r"[0-9-]{10} [0-9:,]{12} (?:WARNING|ERROR|CRITICAL) ")
+# our own programs' lines, and those of Faust, which has its own form for them
+_LEVEL = re.compile(r"\[?[0-9-]{10} [0-9:,]{12}\]? (?:\[[0-9]+\] )?\[?(WARNING|ERROR|CRITICAL)\]? ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -393,18 +393,24 @@ def _age(pid: int | None) -> float:
 
 
 def _last_words(path: Path) -> str:
-    """What a log says of its program's end: its last warning or worse, or a traceback's end."""
+    """What a log says of its program's end: its last error, reason or traceback's end."""
     try:
         with path.open("rb") as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL_BYTES))
             lines = file.read().decode("utf-8", "replace").splitlines()
     except OSError:
         return ""
-    lines = [line for line in lines if line.strip()]
-    if not lines or not _LOGGED.match(lines[-1]):
-        return lines[-1][-500:] if lines else ""
-    loud = [line for line in lines if _LOUD.match(line)]
-    return (loud or lines)[-1][-500:]
+    words = ""
+    traceback = False
+    for line in lines:
+        level = _LEVEL.match(line)
+        if level is not None and (level[1] != "WARNING" or _SAID.search(line)):
+            words = line
+        elif line.startswith("Traceback "):
+            traceback = True
+        elif traceback and line.strip() and not line.startswith(" "):
+            words, traceback = line, False
+    return words[-500:]
 
 
 def open_files(data: Path) -> list[str]:

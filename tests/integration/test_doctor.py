@@ -134,6 +134,12 @@ def test_frozen_and_ended_programs(
     (finding,) = [each for each in found() if each.detail.startswith("relay")]
     assert finding.name == "program-ends"
     assert "SIGKILL" in finding.detail
+    moved = "UPDATE intake SET next_offset = next_offset + %s"
+    stack.rows(moved, 1000)
+    stack.kill("worker-1")
+    stack.wait_for_log("worker-1", "the worker stops: offset-jump", len(stack.log("worker-1")))
+    assert "offset-jump" in names(found())
+    stack.rows(moved, -1000)
     department.publish_issued(1)
     department.settle()
     stack.check()

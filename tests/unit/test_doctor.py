@@ -121,9 +121,17 @@ def test_last_words(tmp_path: Path) -> None:
     path = tmp_path / "worker-1.log"
     assert _last_words(path) == ""
     reason = LINE.format("WARNING", "clock-behind: the clock stands 9 s behind")
-    path.write_text(f"{LINE.format('ERROR', 'older')}\n{reason}\n{LINE.format('INFO', 'bye')}\n")
+    noise = LINE.format("WARNING", "password in the clear") + "\n" + LINE.format("INFO", "starting")
+    path.write_text(f"{LINE.format('ERROR', 'older')}\n{reason}\n{noise}\n+table+\n")
     assert _last_words(path) == reason
-    path.write_text(f"{reason}\nTraceback (most recent call last):\nValueError: odd\n")
+    faust = (
+        "[2026-11-26 03:03:32,031] [136] [CRITICAL] the worker stops: offset-jump: want 5, got 9"
+    )
+    path.write_text(f"{reason}\n{faust} \n[2026-11-26 03:03:33,031] [137] [INFO] Joined group\n")
+    assert _last_words(path) == faust + " "
+    path.write_text(
+        f"{reason}\nTraceback (most recent call last):\n  x\nValueError: odd\n{noise}\n"
+    )
     assert _last_words(path) == "ValueError: odd"
 
 
