@@ -124,6 +124,11 @@ def link_over(key: bytes, history: Iterable[Step]) -> bytes:
 # --- state ---
 
 
+def link_in(state: bytes) -> bytes:
+    """The last link in a packed state; nothing else of it is looked at."""
+    return state[:32]
+
+
 def pack_state(standing: Standing, last_link: bytes, holder: bytes) -> bytes:
     """The state as a row keeps it; `holder` is the first 16 bytes of the holder's map key."""
     flags, rest, since, fraction = 0, b"", standing.since, b""

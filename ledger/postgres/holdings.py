@@ -1,4 +1,9 @@
-"""What is bound to a holder and how it stands, for answers that need no evidence of their own."""
+"""What is bound to a holder and how it stands, for answers that need no evidence of their own.
+
+Each line is read once: that of a binding act is most often the certificate's first event, and of
+most certificates the only one. Rows say where to look and what the links come to, nothing else.
+Which certificates and transitions there are is read from the lines, and held against the links.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +16,8 @@ from ..errors import LedgerError, ProofError
 from ..evidence import CertificateId
 from ..identity import HEAD
 from ..lifecycle import Finding
-from .history_reading import read_events
-from .map_reading import acts_of
+from .history_reading import Logged, read_events
+from .map_reading import acts_and_link
 from .statements import sql
 
 
@@ -20,34 +25,56 @@ def read_held(
     cursor: Cursor, pseudonyms: Sequence[str], types: Sequence[str], size: int, at: int
 ) -> list[tuple[CertificateId, Finding]]:
     """The certificates of some types that are bound to a holder in the log of `size` entries, and
-    how each stood at the instant `at`. ProofError where a stored history is damaged.
+    how each stood at the instant `at`. ProofError `stored-bytes-damaged` where lines and rows do
+    not give the link of the holder or of a certificate.
     """
-    bound: dict[bytes, int] = {}
-    for pseudonym in pseudonyms:
-        acts = [act for act in acts_of(cursor, identity.holder_key(pseudonym)) if act[0] < size]
-        places = {staterow.place(index, position): is_bound for index, position, is_bound in acts}
-        for place, logged in read_events(cursor, places):
-            key = logged.event.key
-            bound[key] = bound.get(key, 0) + (1 if places[place] else -1)
-    held = sorted(key for key, count in bound.items() if count > 0)
-    heads = b"".join(key[:HEAD] for key in held)
-    cursor.execute(sql("read_certificates"), {"heads": heads, "count": len(held)})
+    holders = {key: acts_and_link(cursor, key) for key in map(identity.holder_key, pseudonyms)}
+    places = {staterow.place(*act[:2]) for acts, _ in holders.values() for act in acts}
+    logged = dict(read_events(cursor, places))
     limit = staterow.place(size, 0)
-    histories = {
-        bytes(key): [place for place in staterow.places(bytes(history)) if place < limit]
-        for key, _, history in cursor.fetchall()
-    }
-    events = dict(read_events(cursor, {p for places in histories.values() for p in places}))
-    found = []
-    for key in held:
-        try:
-            first = events[histories[key][0]].event
-            if first.type_code in types:
-                name = CertificateId(first.type_code, first.issuer, first.number)
-                said = [events[place].transition() for place in histories[key]]
-                found.append((name, lifecycle.answer(lifecycle.retrace(said), at)))
-        except (LedgerError, LookupError) as err:
-            raise ProofError(
-                "stored-bytes-damaged", f"the history of certificate {key.hex()}"
-            ) from err
+    bound: dict[bytes, int] = {}
+    names: dict[bytes, CertificateId] = {}
+    for holder, (acts, last) in holders.items():
+        link = holder
+        for index, position, is_bound in acts:
+            place = staterow.place(index, position)
+            event = logged[place].event
+            link = lifecycle.holder_link(link, is_bound, event.key, index, position)
+            if place < limit and event.type_code in types:
+                bound[event.key] = bound.get(event.key, 0) + (1 if is_bound else -1)
+                names[event.key] = CertificateId(event.type_code, event.issuer, event.number)
+        if link != last:
+            raise ProofError("stored-bytes-damaged", f"the acts of holder {holder.hex()}")
+    held = sorted(key for key, count in bound.items() if count > 0)
+    found = _findings(cursor, held, limit, at, logged)
+    return [(names[key], found[key]) for key in held]
+
+
+def _findings(
+    cursor: Cursor, keys: Sequence[bytes], limit: int, at: int, logged: dict[int, Logged]
+) -> dict[bytes, Finding]:
+    """How certificates stood at an instant by their events before the place `limit`, with those
+    given that were read already.
+    """
+    cursor.execute(
+        sql("read_certificates"),
+        {"heads": b"".join(key[:HEAD] for key in keys), "count": len(keys)},
+    )
+    rows = {bytes(key): (bytes(state), bytes(history)) for key, state, history in cursor.fetchall()}
+    found = {}
+    try:
+        histories = {key: staterow.places(rows[key][1]) for key in keys}
+        more = {place for places in histories.values() for place in places} - logged.keys()
+        logged = logged | dict(read_events(cursor, more))
+        for key, places in histories.items():
+            events = [(place, logged[place]) for place in places]
+            steps = staterow.steps((p, e.event.line_hash, e.transition()) for p, e in events)
+            if staterow.link_over(key, steps) != staterow.link_in(rows[key][0]):
+                raise ProofError("stored-bytes-damaged", f"the history of certificate {key.hex()}")
+            known = [s.transition for s, place in zip(steps, places, strict=True) if place < limit]
+            found[key] = lifecycle.answer(known, at)
+    except ProofError:
+        raise
+    except (LedgerError, LookupError) as err:
+        raise ProofError("stored-bytes-damaged", "the history of a certificate") from err
     return found

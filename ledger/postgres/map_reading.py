@@ -56,11 +56,16 @@ def certificate_record(state: bytes) -> bytes:
 
 def acts_of(cursor: Cursor, key: bytes) -> list[tuple[int, int, bool]]:
     """(log index, position, bound) of all of a holder's acts in log order."""
+    return acts_and_link(cursor, key)[0]
+
+
+def acts_and_link(cursor: Cursor, key: bytes) -> tuple[list[tuple[int, int, bool]], bytes]:
+    """The same, and the link over them that the holder's row has: the map key where none is."""
     cursor.execute(sql("read_holder_acts"), {"head": key[:HEAD]})
-    data = b"".join(bytes(acts) for _, acts in cursor.fetchall())
-    return [
-        (*staterow.placed(number >> 1), bool(number & 1)) for (number,) in _ACTS.iter_unpack(data)
-    ]
+    rows = cursor.fetchall()
+    numbers = _ACTS.iter_unpack(b"".join(bytes(acts) for _, acts, _ in rows))
+    acts = [(*staterow.placed(number >> 1), bool(number & 1)) for (number,) in numbers]
+    return acts, next((bytes(link) for *_, link in rows if link is not None), key)
 
 
 def _certificate(cursor: Cursor, row: Sequence[Any]) -> Row:
