@@ -1,10 +1,10 @@
-"""PostgreSQL's binary COPY: rows of fields that are encoded already, or of a fixed layout."""
+"""PostgreSQL's binary COPY, both ways: rows of encoded fields, or of a fixed layout."""
 
 from __future__ import annotations
 
 import io
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from psycopg2.extensions import cursor as Cursor
 
@@ -38,3 +38,24 @@ def copy_packed(cursor: Cursor, table: str, columns: str, parts: list[bytes]) ->
     if parts:
         data = io.BytesIO(b"".join((_HEADER, *parts, b"\xff\xff")))
         cursor.copy_expert(f"COPY {table} ({columns}) FROM STDIN (FORMAT binary)", data, 1 << 20)
+
+
+def read_rows(
+    cursor: Cursor, query: str, parameters: Mapping[str, object]
+) -> Iterator[list[bytes]]:
+    """The rows of a query, fields as PostgreSQL encodes them, none of them null. For large `bytea`,
+    which otherwise comes as hex digits, twice as many: a quarter of the statement's time.
+    """
+    out = io.BytesIO()
+    statement = cursor.mogrify(query, parameters).decode()
+    cursor.copy_expert(f"COPY ({statement}) TO STDOUT (FORMAT binary)", out)
+    data = out.getvalue()
+    at = len(_HEADER)
+    while (fields := int.from_bytes(data[at : at + 2], "big", signed=True)) >= 0:
+        at += 2
+        row: list[bytes] = []
+        for _ in range(fields):
+            end = at + 4 + int.from_bytes(data[at : at + 4], "big")
+            row.append(data[at + 4 : end])
+            at = end
+        yield row

@@ -18,7 +18,8 @@ from ..event import Event, parse_event
 from ..evidence import CertificateId, Step
 from ..identity import HEAD
 from ..lifecycle import Transition
-from .rows import CHUNK, unpack_lines
+from .copying import read_rows
+from .rows import CHUNK, unpack_some
 from .statements import sql
 
 _AT_ONCE = 128  # chunks
@@ -49,15 +50,15 @@ def read_events(cursor: Cursor, places: Iterable[int]) -> Iterator[tuple[int, Lo
         wanted.setdefault(chunk_of(place), []).append(place)
     chunks = iter(sorted(wanted))
     while some := list(islice(chunks, _AT_ONCE)):
-        cursor.execute(
-            sql("read_chunks"),
-            {"indexes": [index for index, _ in some], "chunks": [chunk for _, chunk in some]},
-        )
-        for index, chunk, department, key_id, data in cursor.fetchall():
-            lines = _unpack(index, bytes(data))
-            for place in wanted.pop((index, chunk)):
-                at = staterow.placed(place)[1] % CHUNK
-                yield place, Logged(_parse(place, lines[at : at + 1]), department, key_id)
+        numbers = {"indexes": [i for i, _ in some], "chunks": [c for _, c in some]}
+        for fields in read_rows(cursor, sql("read_chunks"), numbers):
+            index, chunk, department, key_id, data = fields
+            which = int.from_bytes(index, "big"), int.from_bytes(chunk, "big")
+            by, key = department.decode(), key_id.hex()
+            at = {place: staterow.placed(place)[1] % CHUNK for place in wanted.pop(which)}
+            lines = _unpack(which[0], data, at.values())
+            for place, position in at.items():
+                yield place, Logged(_parse(place, lines.get(position, b"")), by, key)
         for gone in some:
             if gone in wanted:
                 raise ProofError(
@@ -96,17 +97,17 @@ def sample_certificates(cursor: Cursor, limit: int) -> list[CertificateId]:
     return list(read_identities(cursor, [bytes(key) for (key,) in cursor.fetchall()]).values())
 
 
-def _unpack(index: int, data: bytes) -> list[bytes]:
+def _unpack(index: int, data: bytes, positions: Collection[int]) -> dict[int, bytes]:
     try:
-        return unpack_lines(data)
+        return unpack_some(data, positions)
     except Exception as err:  # cramjam raises a class of its own for damaged data
         raise ProofError("stored-bytes-damaged", f"lines of entry {index} do not unpack") from err
 
 
-def _parse(place: int, line: list[bytes]) -> Event:
+def _parse(place: int, line: bytes) -> Event:
     try:
-        return parse_event(line[0], merkle.leaf_hash(line[0]))
-    except (LedgerError, IndexError) as err:
+        return parse_event(line, merkle.leaf_hash(line))
+    except LedgerError as err:
         index, position = staterow.placed(place)
         raise ProofError(
             "stored-bytes-damaged", f"line {position} of entry {index} is no event"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import cramjam
 from psycopg2.extensions import cursor as Cursor
@@ -100,6 +100,23 @@ def pack_lines(lines: tuple[bytes, ...]) -> list[bytes]:
 def unpack_lines(chunk: bytes) -> list[bytes]:
     """The lines of one stored chunk."""
     return bytes(cramjam.zstd.decompress(chunk)).split(b"\n")
+
+
+def unpack_some(chunk: bytes, wanted: Collection[int]) -> dict[int, bytes]:
+    """The lines at some positions of a stored chunk; positions that it lacks are left out. Cheaper
+    than all of them.
+    """
+    data = bytes(cramjam.zstd.decompress(chunk))
+    found: dict[int, bytes] = {}
+    begin = 0
+    for position in range(max(wanted) + 1):
+        end = data.find(b"\n", begin)
+        if position in wanted:
+            found[position] = data[begin : end if end >= 0 else None]
+        if end < 0:
+            break
+        begin = end + 1
+    return found
 
 
 def read_blinding_secret(cursor: Cursor) -> bytes:

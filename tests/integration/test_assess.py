@@ -15,19 +15,21 @@ import pytest
 
 from consumers import assess_commands, savings_commands
 from consumers.assessing import Catalogues, assess_proven, assess_stored
-from ledger import identity, merkle, times
+from ledger import identity, merkle, staterow, times
 from ledger.catalogue import Catalogue, parse_catalogue
-from ledger.checking import check_file
+from ledger.checking import check, check_file
 from ledger.errors import LedgerError
+from ledger.holder_checking import check_holder
 from ledger.note import sign
 from ledger.postgres.connection import connect
 from ledger.postgres.reader import Reader, View
 from ledger.postgres.store import read_genesis
+from ledger.question import Question
 from ledger.registry import NO_RECORD, note_text
 from ledger.trust import Trust, format_trust, parse_trust
 from tests import world
 from tests.http_serving import serving
-from tests.stored_ledger import StoredLedger
+from tests.stored_ledger import StoredLedger, damage
 from tests.unit.test_waiver import make_catalogue_file, need
 
 HOLDER, OTHER, NOBODY = (f"1:{who * 64}" for who in "abc")
@@ -90,6 +92,59 @@ def env(ledger: StoredLedger, tmp_path: Path) -> Env:
     return made
 
 
+WHO = f"1:{'d' * 64}"
+LATER: list[
+    list[tuple[str, dict[str, Any]]]
+] = [  # what is said of a certificate of `WHO` after it was issued
+    [],
+    [("suspended", {"reason_code": "x"})],
+    [("suspended", {"reason_code": "x"}), ("reinstated", {})],
+    [("revoked", {"revocation_kind": "penalty", "reason_code": "x"})],
+    [("expired", {})],
+    [("amended", {"reason_code": "x"}), ("amended", {"reason_code": "x"})],
+    [("renewed", {"valid_until": "2040-01-01+08:00"}), ("suspended", {"reason_code": "x"})],
+    [("transferred-out", {"transfer_to": "b", "reason_code": "x"})],
+    [("amended", {"reason_code": "x", "holder_pseudonym": OTHER})],
+    [
+        (
+            "corrected",
+            {
+                "corrects": f"{9:032x}",
+                "correction": "restate",
+                "reason_code": "x",
+                "valid_until": "2031-12-31+08:00",
+            },
+        )
+    ],
+    [
+        (
+            "corrected",
+            {"corrects": f"{10:032x}", "correction": "void", "reason_code": "x"},
+        )
+    ],
+]
+
+
+@pytest.fixture
+def every_state(ledger: StoredLedger) -> StoredLedger:
+    """Certificates in every state, all but those given away bound to `WHO`, in two bundles."""
+    numbers = [f"S-{n}" for n in range(len(LATER))]
+    issued = [
+        ledger.event("issued", number, event_id=f"{n:032x}", holder_pseudonym=WHO)
+        for n, number in enumerate(numbers)
+    ]
+    later = [
+        ledger.event(kind, number, **members)
+        for number, events in zip(numbers, LATER, strict=True)
+        for kind, members in events
+    ]
+    assert ledger.send(ledger.make(issued), ledger.make(later)) == {"logged": 2}
+    assert set(ledger.counts()) == {"admitted"}, ledger.counts()
+    ledger.registrar.change("pseudonyms", {"version": 1, "check": "0" * 64}, world.OPERATOR)
+    ledger.checkpoint()
+    return ledger
+
+
 @pytest.fixture
 def view(env: Env) -> Iterator[View]:
     connection = connect(env.postgres_url, "test")
@@ -129,6 +184,60 @@ def test_tables_and_evidence_say_the_same(env: Env, view: View, ledger: StoredLe
     assert (bad["reason"], bad["mend"], bad["office"]) == ("suspended", "reinstate", "a")
     assert mine["tree_size"] == env.size
     ledger.check()
+
+
+def test_every_state_is_told_as_evidence_has_it(every_state: StoredLedger) -> None:
+    connection = connect(every_state.url, "test")
+    now = every_state.now()
+    told = set()
+    with Reader(connection).open() as opened:
+        trusted = trust(merkle.leaf_hash(opened.entry(0)))
+        listed = check_holder(opened.holder_evidence([WHO], now), trusted, now)
+        for at in (now, times.parse_moment("2020-01-01T00:00:00Z"), now + 10**12):
+            held = opened.held([WHO], [world.TYPE], at)
+            assert sorted(name.key for name, _ in held) == sorted(
+                name.key for name in listed.certificates
+            )
+            for name, found in held:
+                proven = check(opened.evidence(name, Question(now, at)), trusted, now)
+                assert (proven.answer, proven.reason) == (found.answer, found.reason), name
+                assert proven.found is not None
+                for member in ("since", "valid_from", "valid_until", "responsible"):
+                    assert getattr(proven.found, member) == getattr(found, member), (name, member)
+                assert (proven.found.version or 0) == found.version, name
+                told.add(found.reason)
+        assert opened.held([WHO], [PERMIT], now) == [], "of other types nothing is read"
+    connection.close()
+    assert told >= {
+        "in-force", "suspended", "revoked-penalty", "expired", "transferred", "not-yet-valid",
+    }  # fmt: skip
+    every_state.check()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        # one bit: was bound instead of is no more; another place; a link; a place of a history
+        "UPDATE holder SET recent = set_byte(recent, 7, get_byte(recent, 7) # 1) WHERE acts = 12",
+        "UPDATE holder SET recent = set_byte(recent, 6, get_byte(recent, 6) # 1) WHERE acts = 12",
+        "UPDATE holder SET link = set_byte(link, 31, get_byte(link, 31) # 1) WHERE acts = 12",
+        "UPDATE certificate SET state = set_byte(state, 0, get_byte(state, 0) # 1) WHERE {}",
+        "UPDATE certificate SET history = set_byte(history, 7, get_byte(history, 7) # 1) WHERE {}",
+        "UPDATE certificate SET history = substring(history FOR 12) WHERE {}",
+        "DELETE FROM certificate WHERE {}",
+        "DELETE FROM lines WHERE {}",
+    ],
+)
+def test_a_flipped_bit_never_gives_an_assessment(every_state: StoredLedger, change: str) -> None:
+    one = "number_hash = " + str(staterow.number_hash("S-1"))
+    if "lines" in change:
+        one = "log_index = (SELECT max(log_index) FROM lines)"
+    damage(every_state.url, change.format(one))
+    connection = connect(every_state.url, "test")
+    with Reader(connection).open() as opened, pytest.raises(LedgerError) as caught:
+        opened.held([WHO], [world.TYPE], every_state.now())
+    connection.close()
+    assert caught.value.code == "stored-bytes-damaged"
 
 
 def test_the_past_is_asked_about_too(view: View, ledger: StoredLedger) -> None:
