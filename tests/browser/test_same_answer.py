@@ -98,5 +98,7 @@ def test_server_and_browser_say_the_same(
             if ours["grounds"]:
                 ours["grounds"][-1]["text"] = page.locator(".facts dd").last.inner_text()
             shapes = page.evaluate(SHAPES, [base, ours])
-            filled, served = (re.sub(r"\d+ s old|:\d\d\.\d+Z", "", shape) for shape in shapes)
+            filled, served = (
+                re.sub(r"\d+ s old|\d+ 秒|:\d\d\.\d+Z", "", shape) for shape in shapes
+            )
             assert filled == served, number

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from importlib.resources import files
 from typing import Any
 
 LANGUAGES = ("zh", "en")  # the first is for whom none is known of
+# What stands in a named place of a checker's sentence; one word, where nothing is said here.
+_PLACES = {
+    "moment": r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d:\d\d))",
+    "why": r"([^\n]+)",  # another sentence
+    "list": r"([^\n]+)",  # sentences
+}
+_WORD = r"([^ \n]+)"
+_NAMED = re.compile(r"\{(\w+)\}")
 
 
 class Texts:
@@ -28,6 +37,19 @@ class Texts:
     def optional(self, key: str) -> str:
         """The text of a key, empty where there is none."""
         return str(self.all.get(key, ""))
+
+    @cached_property
+    def sentences(self) -> list[tuple[re.Pattern[str], list[str], str]]:
+        """The checkers' sentences in this language, first fit first: pattern, the names of its
+        places, and the text.
+        """
+        found = []
+        for given, said in self.all["sentences"].items():
+            parts = _NAMED.split(given)
+            for n, part in enumerate(parts):
+                parts[n] = _PLACES.get(part, _WORD) if n % 2 else re.escape(part)
+            found.append((re.compile("".join(parts), re.ASCII), _NAMED.findall(given), said))
+        return found
 
     def forms(self, key: str) -> Mapping[str, str]:
         """The forms of a text with a number: `one`, where the language has it, and `other`."""

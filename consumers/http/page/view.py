@@ -16,6 +16,7 @@ from ledger import times
 from .texts import Texts
 
 MAX_SHOWN = 400  # characters of any text that comes from the ledger
+MAX_SENTENCE = 2_000  # characters of a checker's sentence, to be said in this language
 MAX_LINES = 100  # of a check's values
 _UNITS = (("days", 86_400), ("hours", 3_600), ("minutes", 60), ("seconds", 1))
 _JUST = 60  # seconds that are not worth a word
@@ -28,7 +29,9 @@ View = dict[str, Any]
 
 # A view without contents: what the browser's templates are made of.
 _BLANK_EVENT = dict.fromkeys(("tone", "title", "moment", "by", "remarks", "learned", "mark"), "")
-_BLANK_CHECK = dict.fromkeys(("result", "word", "label", "meaning", "name", "why", "values"), "")
+_BLANK_CHECK = dict.fromkeys(
+    ("result", "word", "label", "meaning", "name", "said", "why", "values"), ""
+)
 BLANK: View = {
     **dict.fromkeys(
         ("tone", "when", "moment", "verdict", "number", "reason", "dispute", "summary"), ""
@@ -64,6 +67,29 @@ class Wording:
             return plain(given)
         more = self.count("characters", len(given) - MAX_SHOWN)
         return plain(given[:MAX_SHOWN]) + self.say("cut", more=more)
+
+    def explain(self, why: str) -> str:
+        """A checker's English sentence in this language; empty where it has none for it."""
+        if len(why) > MAX_SENTENCE:
+            return ""
+        for pattern, places, said in self.texts.sentences:
+            fits = pattern.fullmatch(why)
+            if fits:
+                values = [self._place(*each) for each in zip(places, fits.groups(), strict=True)]
+                if all(values):
+                    return fill(said, dict(zip(places, values, strict=True)))
+        return ""
+
+    def _place(self, name: str, value: str) -> str:
+        """What stands in a place of a sentence; empty where it is a sentence without a text."""
+        if name == "moment":
+            return self.moment(value)
+        if name == "why":
+            return self.explain(value)
+        if name == "list":
+            parts = [self.explain(part) for part in value.split(", ")]
+            return self.say("decided.join").join(parts) if all(parts) else ""
+        return (name == "act" and self.texts.optional(f"event.{value}")) or self.foreign(value)
 
     def name(self, names: Mapping[str, str] | None, code: str | None) -> str:
         """What has names, in this language where it has one, with its code."""
@@ -341,13 +367,15 @@ def _event(wording: Wording, event: Members, names: Mapping[str, Any]) -> View:
 
 
 def _check(wording: Wording, check: Members) -> View:
+    said = wording.explain(check["why"])
     return {
         "result": check["result"],
         "word": wording.say(f"check.{check['result']}"),
         "label": wording.say(f"check.{check['name']}"),
         "meaning": wording.say(f"check.{check['name']}.meaning"),
         "name": check["name"],
-        "why": wording.foreign(check["why"]),
+        "said": said,
+        "why": "" if said else wording.foreign(check["why"]),
         "values": _values(wording, check.get("values")),
     }
 

@@ -2,10 +2,18 @@
 // against each other. The answer is the JSON of `verify --json`.
 
 const MAX_SHOWN = 400; // characters of any text that comes from the ledger
+const MAX_SENTENCE = 2000; // characters of a checker's sentence, to be said in this language
 const MAX_LINES = 100; // of a check's values
 const JUST = 60; // seconds that are not worth a word
 const UNITS = [["days", 86400], ["hours", 3600], ["minutes", 60], ["seconds", 1]];
 const ENDS = ["suspended", "revoked", "expired", "transferred-out"];
+// What stands in a named place of a checker's sentence: see texts.py.
+const PLACES = {
+  moment: String.raw`(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d:\d\d))`,
+  why: "([^\\n]+)",
+  list: "([^\\n]+)",
+};
+const WORD = "([^ \\n]+)";
 const HIDDEN = /[\p{C}\p{Zl}\p{Zp}]/gu;
 const grouped = new Intl.NumberFormat("en-US");
 
@@ -54,6 +62,37 @@ export class Wording {
     if (given.length <= MAX_SHOWN) return plain(given.join(""));
     const more = this.count("characters", given.length - MAX_SHOWN);
     return plain(given.slice(0, MAX_SHOWN).join("")) + this.say("cut", { more });
+  }
+
+  /** A checker's English sentence in this language; empty where it has none for it. */
+  explain(why) {
+    if ([...why].length > MAX_SENTENCE) return "";
+    for (const [pattern, places, said] of this.#sentences()) {
+      const fits = pattern.exec(why);
+      const values = fits && places.map((name, n) => [name, this.#place(name, fits[n + 1])]);
+      if (values?.every(([, value]) => value)) return fill(said, Object.fromEntries(values));
+    }
+    return "";
+  }
+
+  #sentences() {
+    this.sentences ??= Object.entries(this.texts.sentences).map(([given, said]) => {
+      const parts = given.split(/\{(\w+)\}/);
+      const made = parts.map((part, n) =>
+        n % 2 ? (PLACES[part] ?? WORD) : part.replace(/[.*+?^${}()|[\]\\]/g, "\\$&"));
+      return [new RegExp(`^${made.join("")}$`, "u"), parts.filter((_, n) => n % 2), said];
+    });
+    return this.sentences;
+  }
+
+  #place(name, value) {
+    if (name === "moment") return this.moment(value);
+    if (name === "why") return this.explain(value);
+    if (name === "list") {
+      const parts = value.split(", ").map((part) => this.explain(part));
+      return parts.every(Boolean) ? parts.join(this.say("decided.join")) : "";
+    }
+    return (name === "act" && this.optional(`event.${value}`)) || this.foreign(value);
   }
 
   /** What has names, in this language where it has one, with its code. */
@@ -281,12 +320,16 @@ function valuesText(wording, values) {
   return [...shown, ...(lines.length > MAX_LINES ? ["…"] : [])].join("\n");
 }
 
-const checkView = (wording, { name, result, why, values }) => ({
-  result,
-  word: wording.say(`check.${result}`),
-  label: wording.say(`check.${name}`),
-  meaning: wording.say(`check.${name}.meaning`),
-  name,
-  why: wording.foreign(why),
-  values: valuesText(wording, values),
-});
+function checkView(wording, { name, result, why, values }) {
+  const said = wording.explain(why);
+  return {
+    result,
+    word: wording.say(`check.${result}`),
+    label: wording.say(`check.${name}`),
+    meaning: wording.say(`check.${name}.meaning`),
+    name,
+    said,
+    why: said ? "" : wording.foreign(why),
+    values: valuesText(wording, values),
+  };
+}
