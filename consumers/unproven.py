@@ -1,6 +1,6 @@
 """Answers without evidence: the server's own word, by the rules and words of proven ones.
 
-What was read is held together: the history must fold to the record that the status map hashes.
+What was read is held together: the history must give the link that the certificate's row has.
 Whoever needs more than the server's word asks for the evidence.
 """
 
@@ -13,7 +13,7 @@ from typing import Any
 
 from consumers.asking import Asked, ambiguous, find, notes_on
 from ledger import entry as entries
-from ledger import identity, lifecycle
+from ledger import identity, staterow
 from ledger.checking import Examination
 from ledger.errors import LedgerError, ProofError
 from ledger.evidence import Beginning, CertificateId, Evidence, Shown, ShownEvent, Step
@@ -45,7 +45,7 @@ def answer_unproven(
         if not isinstance(each, LedgerError)
         for certificate in (each.matches or each.absent[:1])
     ]
-    stored = _Stored(view, view.histories(keys), view.current(keys))
+    stored = _Stored(view, view.histories(keys), view.ends(keys))
     return [
         each
         if isinstance(each, LedgerError)
@@ -67,7 +67,7 @@ class _Stored:
 
     view: View
     histories: Mapping[bytes, list[Step]]
-    records: Mapping[bytes, bytes]
+    ends: Mapping[bytes, tuple[int, bytes]]  # how many transitions, the last link
 
 
 def _numbered(view: View, questions: Sequence[Asked]) -> dict[str, list[CertificateId]]:
@@ -125,7 +125,7 @@ def _examine(
 ) -> Answer:
     view = stored.view
     steps = stored.histories.get(certificate.key, [])
-    _check_record(certificate, steps, stored.records.get(certificate.key))
+    _check_link(certificate, steps, stored.ends.get(certificate.key))
     then, known = None, len(steps)
     indexes: set[int] = set()
     shown = range(len(steps))
@@ -155,20 +155,19 @@ def _examine(
     return _Unproven(evidence, trust, now, relied_at, view.records(), is_one).answer()
 
 
-def _check_record(certificate: CertificateId, steps: Sequence[Step], record: bytes | None) -> None:
-    """None when a history folds to the record stored beside it, as far as both are of one moment:
-    the record may know more. ProofError `stored-bytes-damaged` otherwise.
+def _check_link(
+    certificate: CertificateId, steps: Sequence[Step], end: tuple[int, bytes] | None
+) -> None:
+    """None when a history gives the link stored beside it, as far as both are of one moment: the
+    row may know more. ProofError `stored-bytes-damaged` otherwise.
     """
     if not steps:
         return
-    link = certificate.key
-    for step in steps:
-        link = lifecycle.link(
-            link, step.index, step.position, step.line_hash, step.transition.format()
-        )
-    if record is not None:
-        standing, last = lifecycle.parse_record(record)
-        if standing.count > len(steps) or (standing.count == len(steps) and last == link):
+    if end is not None:
+        count, last = end
+        if count > len(steps):
+            return
+        if count == len(steps) and staterow.link_over(certificate.key, steps) == last:
             return
     raise ProofError("stored-bytes-damaged", f"the history of {certificate.number!r}")
 

@@ -123,6 +123,7 @@ class View:
         self._kept = kept or Kept()
         self.subtree = tiles.subtree_reader(tile_reader(cursor))
         self._maps: dict[bytes, tuple[MapHead, merkle.Subtree]] = {}
+        self._last_rows: tuple[set[bytes], dict[bytes, tuple[bytes, bytes]]] = (set(), {})
 
     # --- look-ups ---
 
@@ -278,6 +279,13 @@ class View:
         }
         return {key: [] for key in keys} | read_steps(self._cursor, places)
 
+    def ends(self, keys: Sequence[bytes]) -> dict[bytes, tuple[int, bytes]]:
+        """Of certificates by map key as they are now, published or not yet: how many transitions,
+        and the last link.
+        """
+        states = {key: staterow.unpack_state(state) for key, (state, _) in self._rows(keys).items()}
+        return {key: (standing.count, link) for key, (standing, link, _) in states.items()}
+
     def current(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
         """The records of certificates by map key as they are now, published or not yet."""
         found = {}
@@ -287,12 +295,18 @@ class View:
         return found
 
     def _rows(self, keys: Sequence[bytes]) -> dict[bytes, tuple[bytes, bytes]]:
-        """(state, history) of certificates by map key, as they are now."""
+        """(state, history) of certificates by map key, as they are now: in one transaction the same
+        rows again, so that those read last are kept.
+        """
+        wanted = set(keys)
+        if self._last_rows[0] == wanted:
+            return self._last_rows[1]
         heads = {"heads": b"".join(key[:HEAD] for key in keys), "count": len(keys)}
         self._cursor.execute(sql("read_certificates"), heads)
-        wanted = set(keys)
         rows = [tuple(map(bytes, row)) for row in self._cursor.fetchall()]
-        return {key: (state, history) for key, state, history in rows if key in wanted}
+        found = {key: (state, history) for key, state, history in rows if key in wanted}
+        self._last_rows = (wanted, found)
+        return found
 
     def entry(self, index: int) -> bytes:
         """The entry at a log index."""
