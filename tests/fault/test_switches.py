@@ -12,7 +12,6 @@ import sys
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
 from typing import Any
 
 import psycopg2
@@ -127,8 +126,12 @@ class Place:
     """A ledger, its topics, and a department that publishes."""
 
     def __init__(self, postgres: str, kafka: str) -> None:
-        self.settings = Settings(
-            kafka, postgres, *(Path("unused") for _ in range(4)), "unused", Path("unused"), ""
+        self.settings = Settings.from_environment(
+            {
+                "CERTLEDGER_KAFKA": kafka,
+                "CERTLEDGER_POSTGRES": postgres,
+                "CERTLEDGER_DATA": "unused",
+            }
         )
         make_ledger(postgres)
         create_topics(kafka, 1)
@@ -288,8 +291,9 @@ def place(module_database_url: str, kafka_bootstrap: str) -> Iterator[Place]:
         return real(*args, connection_factory=Breaking, **options)
 
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("EVENTS", "LOG", "RECEIPTS", "LANES", "DEAD_LETTERS", "EXPIRY", "RECALLS"):
-            patch.setattr(topics, name, f"{getattr(topics, name)}.{uuid.uuid4().hex}")
+        for name, value in vars(topics).items():
+            if name.isupper():
+                patch.setattr(topics, name, f"{value}.{uuid.uuid4().hex}")
         patch.setattr(connections.psycopg2, "connect", connect_breaking)
         patch.setattr(logwriter, "make_producer", BreakingProducer)
         made = Place(module_database_url, kafka_bootstrap)
@@ -317,7 +321,7 @@ def steps(place: Place) -> dict[str, list[Step]]:
 def test_every_program_has_its_steps(steps: dict[str, list[Step]]) -> None:
     """What the tests below go through, so that a step which is not watched any more is missed."""
     assert {name: {what for what, _ in found} for name, found in steps.items()} == {
-        "worker": {"Store.apply"},
+        "worker": {"Store._apply"},
         "sequencer": {
             "Sequencing._try_status",
             "Sequencing.advance",
