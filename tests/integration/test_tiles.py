@@ -274,7 +274,6 @@ HOSTILE = [
     "/log/tile/0/000;DROP TABLE tile".replace(" ", "%20"),
     "/tile/0/000.p/1",
     "/checkpoint",
-    "/",
     "//",
     "/%",
     "/healthz/",
