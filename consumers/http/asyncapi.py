@@ -1,7 +1,7 @@
 """`/asyncapi.json`: what passes on the Kafka topics, as an AsyncAPI 3.0 document.
 
 Some records are binary: their message says the framing, and `x-parts` has the schemas of the JSON
-inside. FORMATS.md, sections 5, 8, 11 and 16.
+inside. FORMATS.md, sections 5, 6, 8, 11, 16 and 18.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from ledger import logtopic, topics
 from ledger.entry import BUNDLE, EQUIVOCATION, GENESIS, REGISTRY, STATUS
 from ledger.errors import CODES
 from ledger.event import FIELDS
+from ledger.reliance import LASTS, NOTICE_TYPE
 
 _TEXT = {"type": "string"}
 _COUNT = {"type": "integer", "minimum": 0}
@@ -54,6 +55,16 @@ _SOURCE = _object(
         "offset": _COUNT,
     }
 )
+_CASE = {"office": _TEXT, "service": _TEXT, "case": _HASH}
+_MEETS = {"type": "array", "minItems": 1, "items": {"type": "array", "items": _TEXT}}
+_RELIED = _object({"map_key": _HASH, "version": _COUNT}, {"meets": _MEETS})
+_ANSWER = {
+    "certificates": {"type": "array", "minItems": 1, "items": _RELIED},
+    "tree_size": _COUNT,
+    "lasts": {"enum": list(LASTS)},
+    "use_for": _TEXT,
+    "clerk": _HASH,
+}
 _ENTRIES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     GENESIS: (
         {"origin": _TEXT, "checkpoint_vkey": _TEXT, "operator_vkey": _TEXT},
@@ -81,13 +92,22 @@ _ENTRIES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 }
 
 SCHEMAS: dict[str, Any] = {
-    "EventLine": _cloud_event(
-        {"type": "object"},
-        {"enum": [f"certledger.certificate.{kind}.v1" for kind in FIELDS]},
-        "subject",
-        "datacontenttype",
-        "recordedtime",
-    ),
+    "EventLine": {
+        "oneOf": [
+            _cloud_event(
+                {"type": "object"},
+                {"enum": [f"certledger.certificate.{kind}.v1" for kind in FIELDS]},
+                "subject",
+                "datacontenttype",
+                "recordedtime",
+            ),
+            _cloud_event(
+                _object({**_CASE, **_ANSWER}, {"catalogue": _HASH}),
+                {"const": "certledger.reliance.relied.v1"},
+            ),
+            _cloud_event(_object(_CASE), {"const": "certledger.reliance.ended.v1"}),
+        ]
+    },
     "Receipt": _object(
         {"format": {"const": "certledger receipt v1"}, "entry": _TEXT, "proof": _TEXT}
     ),
@@ -176,7 +196,19 @@ SCHEMAS: dict[str, Any] = {
         "subject",
         "datacontenttype",
     ),
-    "Recall": _cloud_event({"type": "object"}, {"type": "string"}, "datacontenttype"),
+    "Recall": _cloud_event(
+        _object(
+            {
+                "change": _object({"event": _TEXT}, {"revocation_kind": _TEXT, "reason": _TEXT}),
+                "hold": _ID,
+                "log_index": _COUNT,
+                "office": _TEXT,
+                "position": _COUNT,
+            }
+        ),
+        {"const": NOTICE_TYPE},
+        "datacontenttype",
+    ),
 }
 
 

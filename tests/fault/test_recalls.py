@@ -15,6 +15,7 @@ from ledger import topics
 from ledger.kafka_address import client_settings
 from ledger.reliance import hold_id, parse_reliance
 from tests import world
+from tests.promised import check
 from tests.running_stack import Department, RunningStack, wait_until
 from tests.world import SERVICE, make_reliance
 
@@ -110,6 +111,7 @@ def told(stack: RunningStack, *cases: str) -> Counter[tuple[str, str]]:
     by_id: dict[str, bytes] = {}
     for key, value in read_topic(stack):
         notice = json.loads(value)
+        check("Recall", notice)
         assert key == notice["data"]["office"].encode()
         assert by_id.setdefault(notice["id"], value) == value, "one id, two notices"
     data = [json.loads(value)["data"] for value in by_id.values()]
@@ -126,8 +128,11 @@ def test_recalls_are_counted_through_kills_of_relay_and_workers(
     for n, number in enumerate(numbers):
         lines.append(town.relied(f"d{n}", number, size))
         lines.append(town.relied(f"e{n}", number, size, "entitlement"))
+    ended = [make_reliance("ended", f"e{n}") for n in range(0, count, 2)]
+    for line in (*lines, *ended):
+        check("EventLine", json.loads(line))
     town.office.publish(lines)
-    town.office.publish([make_reliance("ended", f"e{n}") for n in range(0, count, 2)])
+    town.office.publish(ended)
     town.settle()
     kills = ["recalls sent", "before commit", "after commit"]
     for step, part in zip(kills, (numbers[:10], numbers[10:20], numbers[20:]), strict=True):

@@ -17,12 +17,8 @@ from ledger.bundle import parse_record
 from ledger.receipt import RECEIPT_FORM, parse_receipt
 from tests import world
 from tests.http_serving import Answer, Served, serving
+from tests.promised import check
 from tests.running_stack import Department, RunningStack, client_settings, wait_until
-
-
-def check(schema: str, value: Any) -> None:
-    reference = {"$ref": f"#/components/schemas/{schema}", "components": {"schemas": SCHEMAS}}
-    jsonschema.Draft202012Validator(reference).validate(value)
 
 
 def read(stack: RunningStack, topic: str) -> list[Any]:
@@ -124,7 +120,7 @@ def test_a_bundle_over_http_gets_its_receipt_and_all_topics_say_what_was_promise
     for record in read(stack, topics.EXPIRY):
         check("Expiry", json.loads(record.value))
         seen.add("Expiry")
-    assert seen == SCHEMAS.keys() - {"Recall"}
+    assert seen == SCHEMAS.keys() - {"Recall"}  # tests/fault/test_recalls.py has those
     assert DOCUMENT["channels"].keys() == {
         value for name, value in vars(topics).items() if name.isupper()
     }
