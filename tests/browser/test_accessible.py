@@ -48,7 +48,8 @@ def test_axe_has_nothing_to_say_of_the_other_pages(
     visit: Visit, axe: str, language: str, width: int
 ) -> None:
     with visit(language, width, bypass_csp=True) as page:
-        for path in ("/service", "/savings", "/operator"):
+        sheet = f"/sheet?number={quote(town.VALID)}"
+        for path in ("/many", sheet, "/service", "/savings", "/operator"):
             page.goto(path)
             page.wait_for_selector("h1")
             page.evaluate(axe)
