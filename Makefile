@@ -23,7 +23,7 @@ test: $(VENV)/.dev $(VENV)/.kafka
 	@$(BIN)/pytest $(ARGS)
 
 fault: $(VENV)/.dev $(VENV)/.kafka
-	@$(BIN)/pytest tests/fault $(ARGS)
+	@$(BIN)/pytest tests/fault $$($(BIN)/python -m tests.fault.table) $(ARGS)
 
 soak: $(VENV)/.dev $(VENV)/.kafka
 	@$(BIN)/pytest -m soak tests $(ARGS)
