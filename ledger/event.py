@@ -11,12 +11,13 @@ import re
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from hashlib import sha256
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from . import canonical, identity, times
 from .errors import LedgerError, Malformed
 
 MAX_LINE = 64 * 1024
+Read = TypeVar("Read")
 UNKNOWN = "unknown"
 OPEN = "open"
 TYPE_PREFIX = "certledger.certificate."
@@ -119,7 +120,18 @@ def parse_event(
     load: Callable[[bytes], Any] = canonical.loads,
     dump: canonical.Dump = canonical.encode,
 ) -> Event:
-    """The event in `line`; Malformed: `line-too-large`, `not-canonical`, `malformed-event`.
+    """The event in `line`; Malformed: `line-too-large`, `not-canonical`, `malformed-event`."""
+    return read_line(line, lambda value: _event(value, line_hash), load, dump)
+
+
+def read_line(
+    line: bytes,
+    read: Callable[[Any], Read],
+    load: Callable[[bytes], Any],
+    dump: canonical.Dump,
+) -> Read:
+    """What `read` makes of the value in a line; Malformed: `line-too-large`, `not-canonical`, and
+    what `read` raises.
 
     The code goes into the log, so it must not depend on who parses: whatever is not the canonical
     form of some value, for whichever reason `load` finds first, is `not-canonical`.
@@ -127,14 +139,14 @@ def parse_event(
     if len(line) > MAX_LINE:
         raise Malformed("line-too-large")
     try:
-        return _event(canonical.parse_typed(line, MAX_LINE, load, dump), line_hash)
+        return read(canonical.parse_typed(line, MAX_LINE, load, dump))
     except LedgerError:
         pass  # the code is found slowly, by one parser, with every limit of the profile
     try:
         value = canonical.parse(line, MAX_LINE)
     except LedgerError as err:
         raise Malformed("not-canonical", err.message) from err
-    return _event(value, line_hash)
+    return read(value)
 
 
 def _event(value: Any, line_hash: bytes) -> Event:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from . import canonical, identity, times
 from .errors import LedgerError, Malformed
-from .event import CORRECTED, ISSUED, MAX_LINE, REVOKED
+from .event import CORRECTED, ISSUED, REVOKED, read_line
 
 TYPE_PREFIX = "certledger.reliance."
 TYPE_SUFFIX = ".v1"
@@ -94,17 +94,7 @@ def parse_reliance(
 
     As with events the code does not depend on who parses.
     """
-    if len(line) > MAX_LINE:
-        raise Malformed("line-too-large")
-    try:
-        return _reliance(canonical.parse_typed(line, MAX_LINE, load, dump), line_hash)
-    except LedgerError:
-        pass  # the code is found slowly, by one parser, with every limit of the profile
-    try:
-        value = canonical.parse(line, MAX_LINE)
-    except LedgerError as err:
-        raise Malformed("not-canonical", err.message) from err
-    return _reliance(value, line_hash)
+    return read_line(line, lambda value: _reliance(value, line_hash), load, dump)
 
 
 def format_reliance(

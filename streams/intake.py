@@ -60,16 +60,20 @@ class Intake:
         self._next |= {partition: offset for partition, (offset, _) in offsets.items()}
         return {partition: self._next[partition] for partition in offsets}
 
+    def _make_consumer(self) -> KafkaConsumer:
+        """A consumer beside the worker's own, of another library, that moves no group's offsets."""
+        return KafkaConsumer(
+            **client_settings(self._kafka),
+            enable_auto_commit=False,
+            auto_offset_reset="none",
+            isolation_level="read_committed",
+            max_partition_fetch_bytes=2 * 1024 * 1024,
+        )
+
     def _check_positions(self, offsets: dict[int, tuple[int, bytes | None]]) -> None:
         places = {TopicPartition(topics.EVENTS, p): value for p, value in offsets.items()}
         try:
-            consumer = KafkaConsumer(
-                **client_settings(self._kafka),
-                enable_auto_commit=False,
-                auto_offset_reset="none",
-                isolation_level="read_committed",
-                max_partition_fetch_bytes=2 * 1024 * 1024,
-            )
+            consumer = self._make_consumer()
             try:
                 consumer.assign(list(places))
                 begins = consumer.beginning_offsets(list(places))
@@ -172,13 +176,7 @@ class Intake:
         place = TopicPartition(topics.EVENTS, partition)
         jump = Conflict("offset-jump", f"partition {partition}: want offset {begin}, got {end}")
         try:
-            consumer = KafkaConsumer(
-                **client_settings(self._kafka),
-                enable_auto_commit=False,
-                auto_offset_reset="none",
-                isolation_level="read_committed",
-                max_partition_fetch_bytes=2 * 1024 * 1024,
-            )
+            consumer = self._make_consumer()
             try:
                 consumer.assign([place])
                 if consumer.beginning_offsets([place])[place] > begin:
