@@ -3,6 +3,8 @@
 ONLY=bundles-1000,stages picks parts (bundles-1000, bundles-32, small, floor, storage, stages,
 stages-small, tessera, maps, audit, assess, evidence, recalls, sdk, lint), RUNS=3 the number of runs
 (5), WORKERS=2 the number of workers, SCALE=0.1 makes it smaller, JSON=file keeps all numbers.
+`growth`, only when named, fills one ledger to ten million certificates, or until MINUTES=60 are
+over or 15 GB of disk are left, and draws SVG=file.
 `small` sends bundles of one event by Faust's worker and by a plain loop over aiokafka; `tessera`
 measures Tessera's POSIX log. Every run has a ledger of its own in a fresh temporary folder,
 everything (Kafka, PostgreSQL, workers, sequencer, relay, load) on this machine.
@@ -29,6 +31,8 @@ from . import (
     audit,
     end_to_end,
     evidence,
+    growth,
+    growth_plot,
     lint,
     maps,
     recalls,
@@ -62,6 +66,9 @@ PARTS = (
     *("stages", "stages-small", "tessera"),
     *("maps", "audit", "assess", "evidence", "recalls", "sdk", "lint"),
 )
+NAMED_PARTS = ("growth",)  # take too long to be part of everything
+GROWTH = growth.Amount(bundles=150, questions=1000, files=300)
+GROWTH_MINUTES = 60
 MAP_CERTIFICATES, MAP_BUNDLES = 1_000_000, 200  # in the ledger; in one phase
 
 
@@ -73,9 +80,11 @@ class Bench:
         self.workers = int(environ.get("WORKERS") or 1)
         self.scale = float(environ.get("SCALE") or 1)
         self.parts = [p for p in (environ.get("ONLY") or ",".join(PARTS)).split(",") if p]
-        unknown = [p for p in self.parts if p not in PARTS]
+        unknown = [p for p in self.parts if p not in PARTS + NAMED_PARTS]
         if unknown:
-            sys.exit(f"ONLY={','.join(unknown)}: the parts are {', '.join(PARTS)}")
+            sys.exit(f"ONLY={','.join(unknown)}: the parts are {', '.join(PARTS + NAMED_PARTS)}")
+        self.minutes = float(environ.get("MINUTES") or GROWTH_MINUTES)
+        self.json, self.svg = environ.get("JSON"), environ.get("SVG")
         self.begin = time.monotonic()
         self.out: dict[str, Any] = {"machine": machine(), "workers": self.workers}
 
@@ -239,6 +248,27 @@ class Bench:
             "load_seconds": found.load_seconds,
             "bytes_per_record": found.bytes_per_record,
         }
+
+    def growth(self) -> None:
+        """Rates and answers of one ledger as it grows; kept and drawn after each milestone."""
+        scale = min(1.0, self.scale * 10)
+        amount = growth.Amount(*(max(16, int(n * scale)) for n in asdict(GROWTH).values()))
+        grown = growth.Growth(self.scale, amount, self.minutes, lambda t: self.say(f"growth: {t}"))
+
+        def keep() -> None:
+            self.out["growth"] = {"points": grown.points, "stopped": grown.stopped}
+            self.keep()
+            if self.svg:
+                Path(self.svg).write_text(growth_plot.plot(grown.points))
+
+        grown.run(self.workers, keep)
+        keep()
+
+    def keep(self) -> None:
+        """Write all numbers so far to the file that JSON names."""
+        self.out["seconds"] = time.monotonic() - self.begin
+        if self.json:
+            Path(self.json).write_text(json.dumps(self.out, indent=1, ensure_ascii=False))
 
     def audit(self) -> None:
         """Audits of one ledger, bundles of 1,000."""
@@ -434,6 +464,8 @@ def report(out: dict[str, Any]) -> str:
             f"takes {share:.1%} of the processor time. A start loads them in "
             f"{found['load_seconds']:.1f} s, {found['bytes_per_record']:.0f} bytes a record"
         )
+    if "growth" in out:
+        parts.append(growth_report(out["growth"]))
     if "audit" in out:
         found = out["audit"]
         parts.append(
@@ -474,6 +506,36 @@ def report(out: dict[str, Any]) -> str:
             f"events/s, {show(out['sdk']['us_per_event'], tenth)} µs of processor per event"
         )
     return "\n\n".join(parts)
+
+
+def growth_report(found: dict[str, Any]) -> str:
+    """A row for each milestone."""
+    heads = (
+        *("certificates", "events/s", "processor µs/event", "question ms", "99 % ms"),
+        *("evidence ms", "99 % ms", "evidence bytes", "99 %", "database bytes/event"),
+        *("Kafka bytes/event", "follower behind s", "sequencer MB", "worker MB", "HTTP MB"),
+    )
+    rows: list[tuple[str, ...]] = [heads]
+    for at in found["points"]:
+        peak, settled = at["peak_mb"], at["follower_seconds"]
+        times = [
+            f"{at[kind][name] * 1000:.1f}"
+            for kind in ("question", "evidence")
+            for name in ("p50", "p99")
+        ]
+        rows.append(
+            (
+                *(f"{at['certificates']:,}", f"{at['rate']:,.0f}"),
+                f"{sum(at['us_per_event'].values()):.1f}",
+                *times,
+                *(f"{at['evidence_bytes'][name]:,.0f}" for name in ("p50", "p99")),
+                *(f"{at[n] / at['events']:.0f}" for n in ("database_bytes", "kafka_bytes")),
+                "too long" if settled is None else f"{settled:.1f}",
+                *(f"{peak[name]:.0f}" for name in ("sequencer", "worker-1", "http")),
+            )
+        )
+    said = f"Growth {found['stopped']}. " if found["stopped"] else ""
+    return table(rows) + (f"\n\n{said}" if said else "")
 
 
 def tessera_report(out: dict[str, Any]) -> str:
@@ -544,14 +606,13 @@ def main() -> None:
         "assess": bench.assess,
         "evidence": bench.evidence,
         "recalls": bench.recalls,
+        "growth": bench.growth,
         "lint": bench.lint,
         "sdk": bench.sdk,
     }
     for part in bench.parts:
         parts[part]()
-    bench.out["seconds"] = time.monotonic() - bench.begin
-    if os.environ.get("JSON"):
-        Path(os.environ["JSON"]).write_text(json.dumps(bench.out, indent=1, ensure_ascii=False))
+    bench.keep()
     print(report(bench.out))
 
 

@@ -28,7 +28,7 @@ from streams.signing import KeyRing
 from .ledgers import Ledger, fresh_ledger, unwitnessed
 from .maps import DEPARTMENTS, LANES, SIZE, Way
 from .processes import costs, spent
-from .town import TYPES, bundles
+from .town import TYPES, Town
 
 OF_HOLDER = 5  # certificates, in the mean
 BACKEND = "certledger-assess"
@@ -82,7 +82,7 @@ def run(certificates: int, count: int, runs: int, say: Callable[[str], None]) ->
         sequencer = Sequencer(store, writer, ring, unwitnessed(), ledger.origin)
         sequencer.start()
         people = certificates // OF_HOLDER
-        way = Way(ledger, bundles(SIZE, names, LANES, people=people))
+        way = Way(ledger, Town(names, LANES, people=people).bundles(SIZE))
         for patient in (store.connection, way.store.connection):  # how long it takes is no matter
             with patient, patient.cursor() as cursor:
                 cursor.execute(

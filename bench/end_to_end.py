@@ -22,6 +22,7 @@ from ledger.kafka_address import client_settings
 from ledger.postgres.connection import transaction
 
 from .ledgers import Ledger, Signed, fresh_ledger
+from .loading import make_producer, send
 from .processes import Cost, costs, spent
 from .town import Plan
 
@@ -119,14 +120,7 @@ def run(plan: Plan, paces: Sequence[Paced], programs: Sequence[Program], say: Sa
             later.insert(0, measured[-paced.bundles :])
             del measured[-paced.bundles :]
         say("ledger is up, bundles are signed")
-        producer = KafkaProducer(
-            **client_settings(ledger.settings.kafka),
-            acks="all",
-            enable_idempotence=True,
-            compression_type="lz4",
-            max_request_size=2 * 1024 * 1024,
-            batch_size=256 * 1024,
-        )
+        producer = make_producer(ledger.settings.kafka)
         receipts = Receipts(ledger.settings.kafka)
         try:
             warm = max(1, len(measured) // 50)
@@ -150,18 +144,11 @@ def run(plan: Plan, paces: Sequence[Paced], programs: Sequence[Program], say: Sa
             latencies = []
             for paced, records in zip(paces, later, strict=True):
                 latencies.append(_pace(producer, receipts, records, paced))
-            _check_counts(ledger, plan)
+            check_counts(ledger, len(plan.bundles), plan.events, plan.certificates)
             return Result(events, end - begin, latencies, spent(before, after), _settings(ledger))
         finally:
             receipts.close()
             producer.close()
-
-
-def send(producer: KafkaProducer, records: Sequence[Signed]) -> None:
-    """All records to the intake topic, acknowledged."""
-    for record in records:
-        producer.send(topics.EVENTS, key=record.key, value=record.value)
-    producer.flush()
 
 
 def published(ledger: Ledger, bundles: int) -> float:
@@ -194,25 +181,25 @@ def _pace(
     return [receipts.at[place] - at for place, at in sent.items()]
 
 
-def _check_counts(ledger: Ledger, plan: Plan) -> None:
+def check_counts(ledger: Ledger, bundles: int, events: int, certificates: int) -> None:
     """AssertionError unless every bundle and event is accounted for exactly."""
     queries = {
         "accounting": (
             "SELECT outcome, count(*) FROM accounting GROUP BY outcome",
-            {"logged": len(plan.bundles)},
+            {"logged": bundles},
         ),
         "tally": (
             "SELECT name, count FROM tally",
-            {"admitted": plan.events, "certificates": plan.certificates},
+            {"admitted": events, "certificates": certificates},
         ),
-        "certificate": ("SELECT 'rows', count(*) FROM certificate", {"rows": plan.certificates}),
+        "certificate": ("SELECT 'rows', count(*) FROM certificate", {"rows": certificates}),
         "history": (
             "SELECT 'events', sum(length(history)) / 12 FROM certificate",
-            {"events": plan.events},
+            {"events": events},
         ),
         "intake": (
             "SELECT 'next', sum(next_offset)::bigint FROM intake",
-            {"next": len(plan.bundles)},
+            {"next": bundles},
         ),
     }
     with transaction(ledger.connection) as cursor:

@@ -28,7 +28,7 @@ from streams.signing import KeyRing
 
 from .ledgers import Ledger, fresh_ledger, unwitnessed
 from .processes import Cost, costs, spent
-from .town import bundles
+from .town import Town
 
 SIZE = 1000  # events of a bundle
 PER_TURN = 8  # bundles
@@ -122,7 +122,7 @@ def run(certificates: int, phase_bundles: int, phases: int, say: Callable[[str],
         keeping.start()
         bare: Any = Sequencer(store, writer, ring, unwitnessed(), ledger.origin)
         bare._loaded, bare._cadence = _NoMaps(), _Never()
-        way = Way(ledger, bundles(SIZE, names, LANES))
+        way = Way(ledger, Town(names, LANES).bundles(SIZE))
         begun = 0
         while begun < certificates:
             fetched, begins = way.ready(64)

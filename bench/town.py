@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import random
+from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import date, timedelta
-from functools import cache
+from functools import lru_cache
 from hashlib import sha256
 from itertools import islice
 from typing import Any
@@ -24,6 +25,8 @@ TYPES = {
     "hygiene-permit": ("公共场所卫生许可证", "Public hygiene permit"),
     "construction-permit": ("建筑工程施工许可证", "Construction permit"),
 }
+_CODES = tuple(TYPES)
+_BEGIN = date(2026, 1, 1)
 ACTS = sorted(events.FIELDS)
 UPDATES = 0.3  # share of events about certificates that exist already
 _CHANGES = (  # act, weight
@@ -52,85 +55,117 @@ class Written:
     begins: bool
 
 
-@dataclass(slots=True)
-class _Certificate:
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """What a certificate is found by, and the lane of its events."""
+
     department: str
     type_code: str
     number: str
     lane: int
-    suspended: bool = False
 
 
 @dataclass
 class Town:
-    """`departments` ids, each with `lanes`; `write` gives events for ever, the same per seed."""
+    """`departments` ids, each with `lanes`; `write` gives events for ever, the same per seed.
+
+    Of a certificate it keeps the number of the event that begins it, 4 bytes: the rest follows.
+    """
 
     departments: list[str]
     lanes: int
     seed: int = 1
     people: int = 60_000
-    updates: float = UPDATES
-    _certificates: list[_Certificate] = field(default_factory=list)
+    updates: float = UPDATES  # share of events about certificates that exist already
+    per_day: int = 3000  # events
+    written: int = 0
+    _changeable: array[int] = field(default_factory=lambda: array("I"))
+    _suspended: set[int] = field(default_factory=set)
 
     def write(self) -> Iterator[Written]:
         """Events in the order in which they happen."""
         draw = random.Random(self.seed)
-        day = date(2026, 1, 1)
-        number = 0
         while True:
-            number += 1
-            if number % 3000 == 0:
-                day += timedelta(days=1)
-            if self._certificates and draw.random() < self.updates:
-                yield self._change(draw, day)
+            self.written += 1
+            if self._changeable and draw.random() < self.updates:
+                yield self._change(draw)
             else:
-                yield self._issue(draw, day, number)
+                yield self._issue(draw)
 
-    def _issue(self, draw: random.Random, day: date, number: int) -> Written:
-        department = draw.choice(self.departments)
-        type_code = draw.choice(list(TYPES))
-        text = f"川{draw.choice(_PLACES)}{day.year}字第{number:08d}号"
-        if draw.random() < 0.5:
-            text = f"JY{draw.randrange(10**13):013d}{number % 10}"
+    def bundles(self, size: int) -> Iterator[tuple[str, int, list[bytes], int]]:
+        """For ever (department, lane, exactly `size` lines, how many of them begin one)."""
+        opened: dict[tuple[str, int], list[Written]] = {}
+        for written in self.write():
+            lines = opened.setdefault((written.department, written.lane), [])
+            lines.append(written)
+            if len(lines) == size:
+                del opened[written.department, written.lane]
+                begins = sum(w.begins for w in lines)
+                yield written.department, written.lane, [w.line for w in lines], begins
+
+    def certificate(self, at: int) -> Certificate:
+        """The certificate that the event of this number begins, if it begins one."""
+        drawn = sha256(b"%d %d" % (self.seed, at)).digest()
+        department = self.departments[drawn[0] % len(self.departments)]
+        type_code = _CODES[drawn[1] % len(_CODES)]
+        if drawn[2] % 2:
+            text = f"JY{int.from_bytes(drawn[3:10], 'big') % 10**13:013d}{at % 10}"
+        else:
+            place = _PLACES[drawn[3] % len(_PLACES)]
+            text = f"川{place}{self._day(at).year}字第{at:08d}号"
         key = identity.certificate_key(type_code, department, text)
-        certificate = _Certificate(department, type_code, text, identity.lane_of(key, self.lanes))
-        self._certificates.append(certificate)
+        return Certificate(department, type_code, text, identity.lane_of(key, self.lanes))
+
+    def choose(self, draw: random.Random, before: int) -> Certificate:
+        """A certificate that lives and was begun by an event with a number below `before`."""
+        while True:
+            at = self._changeable[draw.randrange(len(self._changeable))]
+            if at < before:
+                return self.certificate(at)
+
+    def _day(self, at: int) -> date:
+        return _BEGIN + timedelta(days=at // self.per_day)
+
+    def _issue(self, draw: random.Random) -> Written:
+        self._changeable.append(self.written)
+        day = self._day(self.written)
         first = day + timedelta(days=draw.randrange(5))
         return self._line(
             draw,
-            certificate,
+            self.certificate(self.written),
             events.ISSUED,
             day,
             {
                 "valid_from": f"{first}+08:00",
-                "valid_until": f"{first.replace(year=first.year + draw.choice((3, 4, 5)))}+08:00",
+                "valid_until": f"{_years_on(first, draw.choice((3, 4, 5)))}+08:00",
                 "holder_pseudonym": f"1:{_pseudonym(draw.randrange(self.people))}",
                 "claims": self._claims(draw),
             },
         )
 
-    def _change(self, draw: random.Random, day: date) -> Written:
-        at = draw.randrange(len(self._certificates))
-        certificate = self._certificates[at]
+    def _change(self, draw: random.Random) -> Written:
+        place = draw.randrange(len(self._changeable))
+        at, day = self._changeable[place], self._day(self.written)
         kind = draw.choices([k for k, _ in _CHANGES], [w for _, w in _CHANGES])[0]
         data: dict[str, Any] = {"claims": self._claims(draw)}
-        if certificate.suspended:
-            kind, certificate.suspended = events.REINSTATED, False
+        if at in self._suspended:
+            kind = events.REINSTATED
+            self._suspended.remove(at)
             data["reason_code"] = "put-right"
         elif kind == events.RENEWED:
-            data["valid_until"] = f"{day.replace(year=day.year + 6)}+08:00"
+            data["valid_until"] = f"{_years_on(day, 6)}+08:00"
         elif kind == events.AMENDED:
             data["reason_code"] = "address-changed"
         elif kind == events.SUSPENDED:
-            certificate.suspended = True
+            self._suspended.add(at)
             data |= {"valid_from": f"{day}+08:00", "reason_code": "inspection-failed"}
         else:
-            self._certificates[at] = self._certificates[-1]
-            self._certificates.pop()
+            self._changeable[place] = self._changeable[-1]
+            self._changeable.pop()
             data["reason_code"] = "closed"
             if kind == events.REVOKED:
                 data["revocation_kind"] = draw.choice(events.REVOCATION_KINDS)
-        return self._line(draw, certificate, kind, day, data)
+        return self._line(draw, self.certificate(at), kind, day, data)
 
     def _claims(self, draw: random.Random) -> dict[str, str]:
         place = draw.choice(_PLACES) + draw.choice(_PLACES)
@@ -145,7 +180,7 @@ class Town:
         }
 
     def _line(
-        self, draw: random.Random, of: _Certificate, kind: str, day: date, data: dict[str, Any]
+        self, draw: random.Random, of: Certificate, kind: str, day: date, data: dict[str, Any]
     ) -> Written:
         second = draw.randrange(8 * 3600, 18 * 3600)
         clock = f"{second // 3600:02d}:{second // 60 % 60:02d}:{second % 60:02d}"
@@ -166,7 +201,12 @@ class Town:
         return Written(of.department, of.lane, line, kind == events.ISSUED)
 
 
-@cache
+def _years_on(day: date, years: int) -> date:
+    """The day before, where a leap day has no such day."""
+    return (day - timedelta(days=(day.month, day.day) == (2, 29))).replace(year=day.year + years)
+
+
+@lru_cache(65_536)
 def _pseudonym(person: int) -> str:
     return sha256(b"%d" % person).hexdigest()
 
@@ -191,25 +231,6 @@ class Plan:
         return sum(len(n) for _, _, lines in self.bundles for n in lines) / self.events
 
 
-def bundles(
-    size: int,
-    departments: list[str],
-    lanes: int,
-    seed: int = 1,
-    people: int = 60_000,
-    updates: float = UPDATES,
-) -> Iterator[tuple[str, int, list[bytes], int]]:
-    """For ever (department, lane, exactly `size` lines, how many of them begin a certificate)."""
-    opened: dict[tuple[str, int], list[Written]] = {}
-    for written in Town(departments, lanes, seed, people, updates).write():
-        lines = opened.setdefault((written.department, written.lane), [])
-        lines.append(written)
-        if len(lines) == size:
-            del opened[written.department, written.lane]
-            begins = sum(w.begins for w in lines)
-            yield written.department, written.lane, [w.line for w in lines], begins
-
-
 def plan(
     size: int,
     count: int,
@@ -222,6 +243,6 @@ def plan(
     share of `updates` is about certificates that exist already.
     """
     names = [f"bench-{number:02d}" for number in range(1, departments + 1)]
-    made = list(islice(bundles(size, names, lanes, seed, updates=updates), count))
+    made = list(islice(Town(names, lanes, seed, updates=updates).bundles(size), count))
     begun = sum(begins for *_, begins in made)
     return Plan(size, names, lanes, [(d, lane, lines) for d, lane, lines, _ in made], begun)

@@ -1,0 +1,221 @@
+"""How ingest and answers change while one ledger grows: measured at 100,000 certificates, 300,000,
+a million, three, ten.
+
+Everything goes the whole way, by Kafka and the ledger's own programs. Between milestones the load
+is made and signed while it is sent; a measured window's bundles are made before. Then, when the
+follower has caught up, questions are asked over HTTP, one after the other, about random
+certificates of the whole ledger.
+"""
+
+from __future__ import annotations
+
+import http.client
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean, quantiles
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+import orjson
+
+from deploy.stack import worker_programs
+from ledger.postgres.connection import transaction
+from ledger.postgres.following import FOLLOWER
+from streams.disk import Reserve, find_full
+
+from .end_to_end import published
+from .ledgers import Ledger, fresh_ledger
+from .loading import Load
+from .processes import Cost, costs, spent
+from .town import UPDATES, Town
+
+SIZE = 1000  # events of a bundle
+DEPARTMENTS, LANES = 4, 2
+MILESTONES = (100_000, 300_000, 1_000_000, 3_000_000, 10_000_000)  # certificates
+OF_HOLDER = 5  # certificates of a person, in the mean
+DAYS = 300  # of the town's life: no licence ends meanwhile
+RESERVE = Reserve(0, 15 * 10**9)  # bytes of the disk that stay free
+SETTLE_SECONDS = 120  # at most, for the follower
+SAY_SECONDS = 10
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Amount:
+    """How much is measured at a milestone."""
+
+    bundles: int  # of a window
+    questions: int  # without evidence
+    files: int  # evidence
+
+
+class Enough(Exception):
+    """No time or no room is left."""
+
+
+def milestones(scale: float) -> list[int]:
+    """Those below `scale` times the last one, and that."""
+    most = max(1000, int(MILESTONES[-1] * scale))
+    return [*(at for at in MILESTONES if at < most), most]
+
+
+class Growth:
+    """One ledger that grows, and what was measured of it so far."""
+
+    def __init__(self, scale: float, amount: Amount, minutes: float, say: Say) -> None:
+        self.points: list[dict[str, Any]] = []  # see `_measure`
+        self.stopped: str | None = None  # why before the last milestone
+        self._wanted, self._amount, self._say = milestones(scale), amount, say
+        self._began = time.monotonic()
+        self._end = self._began + minutes * 60
+
+    def run(self, workers: int, keep: Callable[[], None]) -> None:
+        """Fill and measure; `keep` is called after each milestone."""
+        last = self._wanted[-1]
+        events = int(last / (1 - UPDATES)) + len(self._wanted) * self._amount.bundles * SIZE
+        names = [f"bench-{number:02d}" for number in range(1, DEPARTMENTS + 1)]
+        people, per_day = max(1000, last // OF_HOLDER), max(3000, events // DAYS)
+        town = Town(names, LANES, people=people, per_day=per_day)
+        with fresh_ledger(names, LANES, worker_programs(workers), http=True) as ledger:
+            load = Load(ledger, town, SIZE)
+            try:
+                for at in self._wanted:
+                    self._fill(ledger, load, at)
+                    self.points.append(self._measure(ledger, load, town))
+                    keep()
+            except Enough as why:
+                self.stopped = f"{why}, at {load.certificates:,} certificates"
+                self._say(self.stopped)
+            finally:
+                load.close()
+
+    def _fill(self, ledger: Ledger, load: Load, certificates: int) -> None:
+        begun, said = time.monotonic(), time.monotonic()
+        before = load.certificates
+        while load.certificates < certificates:
+            load.go_on()
+            now = time.monotonic()
+            if now - said > SAY_SECONDS:
+                said = now
+                rate = (load.certificates - before) / (now - begun)
+                left = (certificates - load.certificates) / rate
+                self._say(
+                    f"{load.certificates:,} of {certificates:,} certificates, "
+                    f"{rate:,.0f}/s, about {left:,.0f} s to go"
+                )
+            self._check_limits(ledger)
+        published(ledger, load.bundles)
+
+    def _check_limits(self, ledger: Ledger) -> None:
+        if time.monotonic() > self._end:
+            raise Enough("MINUTES are over")
+        full = find_full(ledger.settings.data_dir, RESERVE)
+        if full is not None:
+            raise Enough(full)
+
+    def _measure(self, ledger: Ledger, load: Load, town: Town) -> dict[str, Any]:
+        """Rates in events per second, times in seconds, sizes in bytes."""
+        window = load.take(self._amount.bundles)
+        self._settle(ledger)
+        at, begin, before = load.certificates, time.time(), _costs(ledger)
+        load.send(window)
+        seconds = published(ledger, load.bundles) - begin
+        used = spent(before, _costs(ledger))
+        events = sum(record.events for record, _ in window)
+        self._say(f"{at:,} certificates: {events / seconds:,.0f} events/s")
+        settled = self._settle(ledger)
+        answers, files = self._ask(ledger, town, load.known)
+        point: dict[str, Any] = {
+            "certificates": at,
+            "rate": events / seconds,
+            "us_per_event": {name: c.seconds / events * 1e6 for name, c in used.items()},
+            "peak_mb": {name: c.peak for name, c in used.items()},
+            "follower_seconds": settled,
+            "question": _percentiles([seconds for seconds, _ in answers]),
+            "evidence": _percentiles([seconds for seconds, _ in files]),
+            "evidence_bytes": {
+                "mean": mean(size for _, size in files),
+                **_percentiles([size for _, size in files]),
+                "max": max(size for _, size in files),
+            },
+            "events": load.events,
+            **_sizes(ledger),
+            "after_seconds": time.monotonic() - self._began,
+        }
+        self._say(
+            f"{at:,} certificates: question {point['question']['p50'] * 1000:.1f} ms, 99 % "
+            f"{point['question']['p99'] * 1000:.1f} ms"
+        )
+        return point
+
+    def _settle(self, ledger: Ledger) -> float | None:
+        """Seconds until the follower has caught up; None where that takes too long."""
+        begin = time.monotonic()
+        while time.monotonic() < begin + SETTLE_SECONDS:
+            with transaction(ledger.connection) as cursor:
+                cursor.execute(
+                    "SELECT position >= (SELECT max(log_index) FROM accounting) FROM relay"
+                    " WHERE name = %s",
+                    (FOLLOWER,),
+                )
+                if cursor.fetchone() == (True,):
+                    return time.monotonic() - begin
+            time.sleep(0.2)
+        return None
+
+    def _ask(
+        self, ledger: Ledger, town: Town, before: int
+    ) -> tuple[list[tuple[float, int]], list[tuple[float, int]]]:
+        """(seconds, bytes) of answers without evidence, and of evidence; of certificates that began
+        before an event's number.
+        """
+        draw = random.Random(before)
+        asking = http.client.HTTPConnection(urlsplit(ledger.stack.status()["url"]).netloc)
+        found: list[list[tuple[float, int]]] = []
+        for path, count in (
+            ("/v1/certificates", self._amount.questions),
+            ("/v1/evidence", self._amount.files),
+        ):
+            times = []
+            for _ in range(count + count // 10):
+                of = town.choose(draw, before)
+                begin = time.perf_counter()
+                asking.request("GET", f"{path}?number={quote(of.number)}")
+                answer = asking.getresponse()
+                body = answer.read()
+                times.append((time.perf_counter() - begin, len(body)))
+                if answer.status != 200 or orjson.loads(body).get("answer") == "not-found":
+                    raise AssertionError(f"{path} {of}: {answer.status} {body[:300]!r}")
+            found.append(times[count // 10 :])  # the first ones open connections and files
+        asking.close()
+        return found[0], found[1]
+
+
+def _percentiles(values: list[float] | list[int]) -> dict[str, float]:
+    cuts = quantiles(values, n=100)
+    return {"p50": cuts[49], "p99": cuts[98]}
+
+
+def _costs(ledger: Ledger) -> dict[str, Cost]:
+    programs = ledger.stack.status()["programs"]
+    pids = {name: program["pid"] for name, program in programs.items()}
+    return costs(pids, ledger.connection)
+
+
+def _sizes(ledger: Ledger) -> dict[str, float]:
+    """Bytes on disk: the database as it is, the WAL that is kept, Kafka's folder."""
+    with transaction(ledger.connection) as cursor:
+        cursor.execute("SELECT pg_database_size(current_database())")
+        (database,) = cursor.fetchone() or (0,)
+        cursor.execute("SELECT coalesce(sum(size), 0)::bigint FROM pg_ls_waldir()")
+        (wal,) = cursor.fetchone() or (0,)
+    kafka = sum(f.stat().st_blocks * 512 for f in _files(ledger.settings.data_dir / "kafka"))
+    return {"database_bytes": database, "wal_bytes": wal, "kafka_bytes": kafka}
+
+
+def _files(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file()]
