@@ -513,11 +513,11 @@ def growth_report(found: dict[str, Any]) -> str:
     heads = (
         *("certificates", "events/s", "processor µs/event", "question ms", "99 % ms"),
         *("evidence ms", "99 % ms", "evidence bytes", "99 %", "database bytes/event"),
-        *("Kafka bytes/event", "follower behind s", "sequencer MB", "worker MB", "HTTP MB"),
+        *("Kafka bytes/event", "follower behind, entries", "sequencer MB", "worker MB", "HTTP MB"),
     )
     rows: list[tuple[str, ...]] = [heads]
     for at in found["points"]:
-        peak, settled = at["peak_mb"], at["follower_seconds"]
+        peak = at["peak_mb"]
         times = [
             f"{at[kind][name] * 1000:.1f}"
             for kind in ("question", "evidence")
@@ -530,7 +530,7 @@ def growth_report(found: dict[str, Any]) -> str:
                 *times,
                 *(f"{at['evidence_bytes'][name]:,.0f}" for name in ("p50", "p99")),
                 *(f"{at[n] / at['events']:.0f}" for n in ("database_bytes", "kafka_bytes")),
-                "too long" if settled is None else f"{settled:.1f}",
+                f"{at['follower_behind']:,}",
                 *(f"{peak[name]:.0f}" for name in ("sequencer", "worker-1", "http")),
             )
         )

@@ -21,9 +21,9 @@ from ledger import topics
 from ledger.kafka_address import client_settings
 from ledger.postgres.connection import transaction
 
-from .ledgers import Ledger, Signed, fresh_ledger
+from .ledgers import Ledger, Signed, fresh_ledger, stack_costs
 from .loading import make_producer, send
-from .processes import Cost, costs, spent
+from .processes import Cost, spent
 from .town import Plan
 
 PATIENCE_SECONDS = 300
@@ -126,15 +126,12 @@ def run(plan: Plan, paces: Sequence[Paced], programs: Sequence[Program], say: Sa
             warm = max(1, len(measured) // 50)
             send(producer, measured[:warm])
             receipts.wait_for(measured[:warm])
-            pids = {
-                name: program["pid"] for name, program in ledger.stack.status()["programs"].items()
-            }
-            before = costs(pids, ledger.connection)
+            before = stack_costs(ledger)
             begin = time.time()
             send(producer, measured[warm:])
             sent = time.time()
             end = published(ledger, len(measured))
-            after = costs(pids, ledger.connection)
+            after = stack_costs(ledger)
             receipts.wait_for(measured)
             events = sum(r.events for r in measured[warm:])
             say(

@@ -94,7 +94,7 @@ def _panel(
 
 def _round_up(value: float) -> float:
     """The least of 1, 2, 4, 6, 8 times a power of ten that is at least `value`."""
-    power = 10 ** math.floor(math.log10(value))
+    power = float(10 ** math.floor(math.log10(value)))
     return next(n * power for n in (1, 2, 4, 6, 8, 10) if n * power >= value)
 
 

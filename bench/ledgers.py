@@ -26,6 +26,7 @@ from ledger.postgres.rows import read_lanes, read_origin
 from producers.config import load_publisher_config
 from streams.witnesses import Witnesses
 
+from .processes import Cost, costs
 from .town import ACTS, TYPES
 
 
@@ -117,6 +118,14 @@ def fresh_ledger(
         if not os.environ.get("KEEP"):
             postgres.remove(data)
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def stack_costs(ledger: Ledger, connection: Connection | None = None) -> dict[str, Cost]:
+    """What each process of a ledger, and this one, has cost so far."""
+    programs = ledger.stack.status()["programs"]
+    return costs(
+        {name: one["pid"] for name, one in programs.items()}, connection or ledger.connection
+    )
 
 
 def unwitnessed() -> Witnesses:

@@ -26,8 +26,8 @@ from streams.logwriter import LogWriter
 from streams.sequencer import Sequencer
 from streams.signing import KeyRing
 
-from .ledgers import Ledger, fresh_ledger, unwitnessed
-from .processes import Cost, costs, spent
+from .ledgers import Ledger, fresh_ledger, stack_costs, unwitnessed
+from .processes import spent
 from .town import Town
 
 SIZE = 1000  # events of a bundle
@@ -91,7 +91,7 @@ class Way:
 
     def go(self, fetched: list[Fetched], sequencer: Sequencer) -> Phase:
         """Take bundles through all steps."""
-        begin, before = time.perf_counter(), self._costs()
+        begin, before = time.perf_counter(), stack_costs(self._ledger)
         for first in range(0, len(fetched), PER_TURN):
             batch = [self.store.open(one) for one in fetched[first : first + PER_TURN]]
             done = self.store.apply(self._topic_id, batch)
@@ -99,13 +99,8 @@ class Way:
                 raise AssertionError(f"{done}")
             sequencer.round()
         seconds, events = time.perf_counter() - begin, len(fetched) * SIZE
-        own = sum(cost.seconds for cost in spent(before, self._costs()).values())
+        own = sum(cost.seconds for cost in spent(before, stack_costs(self._ledger)).values())
         return Phase(events / seconds, own / events * 1e6)
-
-    def _costs(self) -> dict[str, Cost]:
-        programs = self._ledger.stack.status()["programs"]
-        pids = {name: program["pid"] for name, program in programs.items()}
-        return costs(pids, self._ledger.connection)
 
 
 def run(certificates: int, phase_bundles: int, phases: int, say: Callable[[str], None]) -> Result:

@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from psycopg2.extensions import connection as Connection
 
 _TICK = os.sysconf("SC_CLK_TCK")
+_SIZES = ("VmHWM", "RssAnon", "RssFile")
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Processor seconds (user and system, ended children included), peak resident megabytes."""
+    """Processor seconds (user and system, ended children included), peak resident megabytes, and
+    what it holds now of its own: without memory that processes share.
+    """
 
     seconds: float
     peak: float
+    own: float = 0.0
+
+
+_NONE = Cost(0.0, 0.0)
 
 
 def cost(pid: int) -> Cost:
@@ -25,10 +32,11 @@ def cost(pid: int) -> Cost:
         with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:
             fields = file.read().rpartition(")")[2].split()
         with open(f"/proc/{pid}/status", encoding="utf-8", errors="replace") as file:
-            peak = next((line for line in file if line.startswith("VmHWM")), "VmHWM: 0 kB")
+            sizes = dict(line.split(":", 1) for line in file if line.startswith(_SIZES))
     except (FileNotFoundError, ProcessLookupError):
-        return Cost(0.0, 0.0)
-    return Cost(sum(map(int, fields[11:15])) / _TICK, int(peak.split()[1]) / 1024)
+        return _NONE
+    peak, anonymous, of_files = (int(sizes.get(name, "0 kB").split()[0]) / 1024 for name in _SIZES)
+    return Cost(sum(map(int, fields[11:15])) / _TICK, peak, anonymous + of_files)
 
 
 def _children(pid: int) -> list[int]:
@@ -60,14 +68,16 @@ def costs(programs: Mapping[str, int], connection: Connection) -> dict[str, Cost
         out["postgres: server"] = cost(server)
         for pid in _children(server):
             name = f"postgres: {names.get(pid, 'other')}"
-            one, known = cost(pid), out.get(name, Cost(0.0, 0.0))
-            out[name] = Cost(known.seconds + one.seconds, max(known.peak, one.peak))
+            one, known = cost(pid), out.get(name, _NONE)
+            out[name] = Cost(
+                known.seconds + one.seconds, max(known.peak, one.peak), known.own + one.own
+            )
     return out
 
 
 def spent(before: Mapping[str, Cost], after: Mapping[str, Cost]) -> dict[str, Cost]:
     """What was spent in between; peaks as they are."""
     return {
-        name: Cost(max(0.0, cost.seconds - before.get(name, Cost(0.0, 0.0)).seconds), cost.peak)
+        name: replace(cost, seconds=max(0.0, cost.seconds - before.get(name, _NONE).seconds))
         for name, cost in after.items()
     }

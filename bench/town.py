@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 from array import array
 from collections.abc import Iterator
@@ -119,9 +120,10 @@ class Town:
     def choose(self, draw: random.Random, before: int) -> Certificate:
         """A certificate that lives and was begun by an event with a number below `before`."""
         while True:
-            at = self._changeable[draw.randrange(len(self._changeable))]
-            if at < before:
-                return self.certificate(at)
+            with contextlib.suppress(IndexError):  # one may be taken away meanwhile
+                at = self._changeable[draw.randrange(len(self._changeable))]
+                if at < before:
+                    return self.certificate(at)
 
     def _day(self, at: int) -> date:
         return _BEGIN + timedelta(days=at // self.per_day)
