@@ -72,6 +72,7 @@ class _Kept(NamedTuple):
     record: bytes  # its hash
     names: tuple[str, str]  # type and issuer
     number_hash: int
+    deciders: bytes  # as its row has them
 
 
 class Fold:
@@ -613,6 +614,7 @@ class Fold:
                 record,
                 names,
                 number_hash,
+                staterow.pack_kept(after.kept, after.standing),
             )
         for act in logged.acts:
             stored = staterow.place(logged.index, act.position) << 1 | act.bound
@@ -879,6 +881,7 @@ class Fold:
                 data[at : at + 16].hex(): data[at + 16 : at + 48]
                 for at in range(0, len(data), _EVENT)
             },
+            staterow.unpack_kept(kept.deciders, kept.standing, _items(data)),
         )
 
     def history(self, key: bytes) -> Sequence[Transition]:
@@ -950,15 +953,11 @@ class Fold:
             wrong = []
             if (kinds.get(kind), number_hash) != (kept.names, kept.number_hash):
                 wrong.append("it would not be found by its number")
-            holder = staterow.NO_HOLDER if kept.holder is None else kept.holder[:HEAD]
-            if state != staterow.pack_state(kept.standing, kept.link, holder):
-                wrong.append(_difference(state, kept, holder))
+            items = _items(kept.events)
+            if state not in _states(kept, items):
+                wrong.append(_difference(state, kept))
             for said in wrong:
                 self._report.add("certificate", self._name(key), said)
-            items = b"".join(
-                kept.events[at + 48 : at + _EVENT] + kept.events[at : at + 4]
-                for at in range(0, len(kept.events), _EVENT)
-            )
             self._report.count("transitions", len(items) // staterow.ITEM)
             if history != items:
                 said = "the places of its events are not the log's"
@@ -1059,13 +1058,35 @@ def _record_hash(state: bytes) -> bytes | None:
     return lifecycle.record_hash(standing.record(link))
 
 
-def _difference(state: bytes, kept: _Kept, holder: bytes) -> str:
+def _items(events: bytes) -> bytes:
+    """The history that a certificate's row has of these events."""
+    return b"".join(
+        events[at + 48 : at + _EVENT] + events[at : at + 4] for at in range(0, len(events), _EVENT)
+    )
+
+
+def _holder_head(kept: _Kept) -> bytes:
+    return staterow.NO_HOLDER if kept.holder is None else kept.holder[:HEAD]
+
+
+def _states(kept: _Kept, items: bytes) -> Iterator[bytes]:
+    """What a row may say; those that earlier versions wrote lack what decides, for ever."""
+    said = (kept.standing, kept.link, _holder_head(kept))
+    deciders = staterow.unpack_kept(kept.deciders, kept.standing, items)
+    yield staterow.pack_row(kept.key, *said, deciders, items)
+    yield staterow.pack_row(kept.key, *said, (), items)
+    yield staterow.pack_state(*said)
+
+
+def _difference(state: bytes, kept: _Kept) -> str:
     try:
         standing, link, held = staterow.unpack_state(state)
     except LedgerError as err:
         return err.message
-    if (standing, link) == (kept.standing, kept.link) and held != holder:
-        return "its holder is not what the log gives"
+    if (standing, link) == (kept.standing, kept.link):
+        if held != _holder_head(kept):
+            return "its holder is not what the log gives"
+        return "what decides is not what the log gives, or its checksum is wrong"
     return "its state is not what the log gives"
 
 

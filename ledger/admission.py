@@ -12,10 +12,11 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any, NamedTuple, Protocol
 
-from . import canonical, identity, lifecycle, merkle, times
+from . import canonical, deciders, identity, lifecycle, merkle, times
 from . import event as events
 from . import reliance as reliances
 from .bundle import AHEAD, Bundle, Header, bundle_key_name, parse_record
+from .deciders import Kept
 from .entry import (
     ADMITTED,
     Source,
@@ -177,13 +178,15 @@ class Lane:
 @dataclass(slots=True)
 class Certificate:
     """What admission knows of a certificate: standing, last link, the holder's map key, ids of its
-    events (of a view's at least those that are asked for) with their line hashes.
+    events (of a view's at least those that are asked for) with their line hashes, and which of its
+    acts decide.
     """
 
     standing: Standing
     link: bytes
     holder: bytes | None = None
     event_ids: dict[str, bytes] = field(default_factory=dict)
+    kept: Kept = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -535,7 +538,8 @@ class Turn:
             holder = item.holder_key
         if before is None:
             self._heads[key[: identity.HEAD]] = key
-        self.certificates[key] = (item, Certificate(after, link, holder, event_ids))
+        kept = deciders.follow(() if before is None else before.kept, count, transition)
+        self.certificates[key] = (item, Certificate(after, link, holder, event_ids, kept))
         if kind != events.ISSUED:
             self.relying.changed(key, index, position, transition)
         return _make_tuple(Admitted, (key, count, position, item, data))

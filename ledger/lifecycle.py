@@ -64,7 +64,7 @@ _HOLDER_TAG = b"certledger holder v1\n"
 HOLDER_RECORD_TAG = _HOLDER_TAG + b"record"
 MAX_HISTORY = 1024  # transitions, but for a revocation: evidence and turns carry all of them
 MAX_CORRECTABLE = 256  # transitions; a correction folds them all while every writer waits
-_STATE_ACTS = {  # the state that each act leads to
+STATE_ACTS = {  # the state that each act leads to
     ISSUED: VALID,
     RENEWED: VALID,
     SUSPENDED: SUSPENDED_STATE,
@@ -75,7 +75,7 @@ _STATE_ACTS = {  # the state that each act leads to
     TRANSFERRED_IN: VALID,
 }
 _ENDS = frozenset({SUSPENDED, REVOKED, EXPIRED, TRANSFERRED_OUT})  # make nothing valid
-_ENDED = frozenset(_STATE_ACTS[kind] for kind in _ENDS)
+_ENDED = frozenset(STATE_ACTS[kind] for kind in _ENDS)
 
 # A transition's members in JSON, in the order of the fields of `Transition`, the needed ones first.
 _NEEDED = ("event", "id", "by", "key", "time", "version")
@@ -582,7 +582,7 @@ def _state_at(acts: Sequence[_Act], at: int) -> tuple[list[_Act], str, int | Non
         return [*read, act], REVOKED_STATE, None if act.is_start_unknown else act.start
     lifted: int | None = None
     for act in reversed(acts):
-        if act.t.kind not in _STATE_ACTS:
+        if act.t.kind not in STATE_ACTS:
             continue
         read.append(act)
         if act.start > at:
@@ -591,7 +591,7 @@ def _state_at(acts: Sequence[_Act], at: int) -> tuple[list[_Act], str, int | Non
         if end is not None and end <= at:
             lifted = end if lifted is None else max(lifted, end)
             continue
-        state = _STATE_ACTS[act.t.kind]
+        state = STATE_ACTS[act.t.kind]
         since = None if act.is_start_unknown else act.start
         if state == VALID and lifted is not None:
             since = lifted if since is None else max(since, lifted)

@@ -1,10 +1,12 @@
 """The row that the store keeps of a certificate: its packed state, and where its history lies.
 
 *State* is the last link (32 bytes), the first 16 bytes of the holder's map key (zeros for none),
-then the standing. *History* is 12 bytes per transition in ledger order: the place of its line
-(u64, see `place`) and the first 4 bytes of the event's id, by which a repeated id is looked for.
-Everything else about a transition follows from its line. Only bytes that pack again to themselves
-are taken.
+the standing, the acts that decide (`deciders`) as far as the standing and the history do not say
+them, and a CRC-32 over map key, state and history: a changed bit, or another certificate's row, is
+found by whoever reads. Rows of earlier versions end with the standing (one bit says so). *History*
+is 12 bytes per transition in ledger order: the place of its line (u64, see `place`) and the first 4
+bytes of the event's id, by which a repeated id is looked for. Everything else about a transition
+follows from its line. Only bytes that pack again to themselves are taken.
 """
 
 from __future__ import annotations
@@ -15,18 +17,23 @@ from datetime import date
 from functools import lru_cache
 from hashlib import sha256
 from itertools import pairwise
+from typing import NamedTuple
+from zlib import crc32
 
+from .deciders import Kept
 from .errors import ProofError
-from .event import OPEN, REVOCATION_KINDS, UNKNOWN
+from .event import AMENDED, ISSUED, OPEN, REVOCATION_KINDS, REVOKED, UNKNOWN
 from .evidence import Step
 from .identity import HEAD
 from .lifecycle import (
     EXPIRED_STATE,
     NONE,
     REVOKED_STATE,
+    STATE_ACTS,
     SUSPENDED_STATE,
     TRANSFERRED,
     VALID,
+    VERSION_ACTS,
     VOID,
     Standing,
     Transition,
@@ -41,11 +48,20 @@ POSITION_BITS = 12  # a bundle has at most 4,096 lines
 
 _STATES = (NONE, VALID, SUSPENDED_STATE, REVOKED_STATE, EXPIRED_STATE, TRANSFERRED, VOID)
 _STATE_NUMBERS = {state: number for number, state in enumerate(_STATES)}
+_ACTS = (*STATE_ACTS, AMENDED)  # in the order that rows have
+_ACT_NUMBERS = {kind: number for number, kind in enumerate(_ACTS)}
 _KIND_NUMBERS = {kind: number for number, kind in enumerate(REVOCATION_KINDS)}
 # link, holder, flags, state, version, highest, count, first and last day, day and second of `since`
 _fixed = struct.Struct(">32s16sBBHHH5s5s5sI")
 _item = struct.Struct(">Q4s")
-_MICROS, _REASON, _REVOCATION, _SUSPENDED, _TRANSFER, _BEGIN = (1 << n for n in range(6))
+_MICROS, _REASON, _REVOCATION, _SUSPENDED, _TRANSFER, _BEGIN, _SEALED = (1 << n for n in range(7))
+_FLAGS, _SEAL = 48, 4  # where the flags are; bytes of a checksum
+# an act: ordinal and kind, what it has in common with the standing, the id's other bytes
+_act = struct.Struct(">HB12s")
+_SINCE, _FRACTION, _BY, _WHY, _NO_FIRST, _FIRST, _NO_LAST, _LAST = (1 << n for n in range(8))
+_moment = struct.Struct(">5sI")
+_make_tuple = tuple.__new__  # what a named tuple's own constructor ends in
+_BROKEN = (ValueError, LookupError, TypeError, OverflowError, struct.error)
 _MINUTES = [f"T{m // 60:02d}:{m % 60:02d}:" for m in range(1440)]
 _MINUTE_NUMBERS = {text: number for number, text in enumerate(_MINUTES)}
 _WORD = b"\xff\xff\xff"  # in place of a day's number
@@ -129,14 +145,71 @@ def link_in(state: bytes) -> bytes:
     return state[:32]
 
 
+class Row(NamedTuple):
+    """What a row says of a certificate."""
+
+    standing: Standing
+    link: bytes
+    holder: bytes  # the first 16 bytes of the holder's map key
+    kept: Kept  # of their transitions only what answers read
+
+
+def pack_row(
+    key: bytes, standing: Standing, last_link: bytes, holder: bytes, kept: Kept, history: bytes
+) -> bytes:
+    """The state of the certificate `key` as a row keeps it beside `history`; `holder` is the first
+    16 bytes of the holder's map key.
+    """
+    data = _pack(standing, last_link, holder, _SEALED) + pack_kept(kept, standing)
+    return data + _seal(key, data, history)
+
+
 def pack_state(standing: Standing, last_link: bytes, holder: bytes) -> bytes:
-    """The state as a row keeps it; `holder` is the first 16 bytes of the holder's map key."""
-    flags, rest, since, fraction = 0, b"", standing.since, b""
-    if since[19:20] == ".":
-        offset = since[20:].lstrip("0123456789")
-        digits = since[20 : len(since) - len(offset)]
-        flags, fraction = _MICROS, int(digits.ljust(6, "0")).to_bytes(3, "big")
-        since = since[:19] + offset
+    """The state as earlier versions kept it, without what decides and without a checksum."""
+    return _pack(standing, last_link, holder, 0)
+
+
+def open_row(key: bytes, state: bytes, history: bytes) -> Row:
+    """What a certificate's row says; ProofError `stored-bytes-damaged` where it is not as the
+    ledger wrote it for this map key.
+    """
+    if len(state) <= _FLAGS or not state[_FLAGS] & _SEALED:
+        return Row(*unpack_state(state), ())
+    data = state[:-_SEAL]
+    try:
+        if _seal(key, data, history) == state[-_SEAL:]:
+            standing, last_link, holder, at = _unpack(data)
+            kept = unpack_kept(data[at:], standing, history)
+            return _make_tuple(Row, (standing, last_link, holder, kept))
+    except _BROKEN as err:
+        raise _damaged("a certificate's row") from err
+    raise _damaged("a certificate's row")
+
+
+def unpack_state(data: bytes) -> tuple[Standing, bytes, bytes]:
+    """(standing, last link, holder's first 16 bytes), what decides and the checksum not looked at;
+    ProofError `stored-bytes-damaged` for what the ledger cannot have written.
+    """
+    try:
+        standing, last_link, holder, at = _unpack(data)
+        sealed = data[_FLAGS] & _SEALED
+        same = _pack(standing, last_link, holder, sealed) == (data[:at] if sealed else data)
+    except _BROKEN as err:
+        raise _damaged("a certificate's state") from err
+    if not same or (sealed and len(data) < at + _SEAL):
+        raise _damaged("a certificate's state")
+    return standing, last_link, holder
+
+
+def _seal(key: bytes, data: bytes, history: bytes) -> bytes:
+    return crc32(history, crc32(data, crc32(key))).to_bytes(_SEAL, "big")
+
+
+def _pack(standing: Standing, last_link: bytes, holder: bytes, flags: int) -> bytes:
+    rest = b""
+    day, second, fraction = _pack_moment(standing.since)
+    if fraction:
+        flags |= _MICROS
     if standing.reason is not None:
         flags |= _REASON
         rest += _text(standing.reason)
@@ -162,34 +235,19 @@ def pack_state(standing: Standing, last_link: bytes, holder: bytes) -> bytes:
         standing.count,
         _pack_day(standing.valid_from),
         _pack_day(standing.valid_until),
-        _pack_day(since[:10] + since[19:]),
-        _MINUTE_NUMBERS[since[10:17]] * 60 + int(since[17:19]),
+        day,
+        second,
     )
     return fixed + fraction + _text(standing.responsible) + rest
 
 
-def unpack_state(data: bytes) -> tuple[Standing, bytes, bytes]:
-    """(standing, last link, holder's first 16 bytes); ProofError `stored-bytes-damaged` for what
-    the ledger cannot have written.
-    """
-    try:
-        found = _unpack(data)
-        same = pack_state(*found) == data
-    except (ValueError, LookupError, TypeError, OverflowError, struct.error) as err:
-        raise _damaged("a certificate's state") from err
-    if not same:
-        raise _damaged("a certificate's state")
-    return found
-
-
-def _unpack(data: bytes) -> tuple[Standing, bytes, bytes]:
-    last_link, holder, flags, state, *numbers, first, last, since, second = _fixed.unpack_from(data)
+def _unpack(data: bytes) -> tuple[Standing, bytes, bytes, int]:
+    last_link, holder, flags, state, *numbers, first, last, day, second = _fixed.unpack_from(data)
     version, highest, count = numbers
-    at, clock = _fixed.size, f"{_MINUTES[second // 60]}{second % 60:02d}"
+    at, fraction = _fixed.size, b""
     if flags & _MICROS:
-        clock += f".{int.from_bytes(data[at : at + 3], 'big'):06d}".rstrip("0")
-        at += 3
-    day = _unpack_day(since) or ""
+        fraction, at = data[at : at + 3], at + 3
+    since = _unpack_moment(day, second, fraction)
     responsible, at = _read_text(data, at)
     reason = revocation = suspended_until = transfer_to = begin = None
     if flags & _REASON:
@@ -201,23 +259,114 @@ def _unpack(data: bytes) -> tuple[Standing, bytes, bytes]:
     if flags & _TRANSFER:
         transfer_to, at = _read_text(data, at)
     if flags & _BEGIN:
-        begin = _unpack_day(data[at : at + 5])
-    standing = Standing(
-        _STATES[state],
-        version,
-        highest,
-        responsible,
-        _unpack_day(first),
-        _unpack_day(last),
-        day[:10] + clock + day[10:],
-        reason,
-        revocation,
-        suspended_until,
-        transfer_to,
-        begin,
-        count,
-    )
-    return standing, last_link, holder
+        begin, at = _unpack_day(data[at : at + 5]), at + 5
+    said = (
+        _STATES[state], version, highest, responsible, _unpack_day(first), _unpack_day(last), since,
+        reason, revocation, suspended_until, transfer_to, begin, count,
+    )  # fmt: skip
+    return _make_tuple(Standing, said), last_link, holder, at
+
+
+# --- what decides ---
+
+
+def pack_kept(kept: Kept, standing: Standing) -> bytes:
+    """What a row has of the acts that decide. Of an only event the id's other bytes: the standing
+    says everything else. Of several each act's ordinal and kind, which of its words the standing
+    has, those bytes, the words that it has not.
+    """
+    if not kept:
+        return b""
+    if standing.count == 1:
+        return bytes.fromhex(kept[0][1].id[8:])
+    _, _, _, responsible, first, last, since, reason, *_ = standing
+    parts: list[bytes] = []
+    for ordinal, (kind, event_id, by, _, time, _, begin, end, why, revocation, *_) in kept:
+        flags, words = 0, b""
+        if time == since:
+            flags = _SINCE
+        else:
+            day, second, fraction = _pack_moment(time)
+            words = _moment.pack(day, second) + fraction
+            flags = _FRACTION if fraction else 0
+        if by == responsible:
+            flags |= _BY
+        else:
+            words += _text(by)
+        if why == reason:
+            flags |= _WHY
+        else:
+            words += _text(why or "")
+        if begin is None:
+            flags |= _NO_FIRST
+        elif begin == first:
+            flags |= _FIRST
+        else:
+            words += _pack_day(begin)
+        if end is None:
+            flags |= _NO_LAST
+        elif end == last:
+            flags |= _LAST
+        else:
+            words += _pack_day(end)
+        if revocation is not None:
+            words += bytes([_KIND_NUMBERS[revocation]])
+        head = ordinal << 4 | _ACT_NUMBERS[kind]
+        parts += (_act.pack(head, flags, bytes.fromhex(event_id[8:])), words)
+    return b"".join(parts)
+
+
+def unpack_kept(data: bytes, standing: Standing, history: bytes) -> Kept:
+    """The acts; versions are right of those that follow each other up to the last."""
+    _, version, _, by, first, last, since, reason, *_, count = standing
+    if len(history) != ITEM * count:
+        raise ValueError("another history")
+    if not data:
+        return ()
+    if count == 1:
+        event_id = history[8:ITEM].hex() + data.hex()
+        return ((0, _transition(ISSUED, event_id, by, since, version, first, last, None, None)),)
+    found: list[tuple[int, str, tuple[str, str, str], tuple[str | None, ...]]] = []
+    at = 0
+    while at < len(data):
+        head, flags, rest = _act.unpack_from(data, at)
+        at += _act.size
+        ordinal, kind = head >> 4, _ACTS[head & 15]
+        time, who, why, begin, end, revocation = since, by, reason, first, last, None
+        if not flags & _SINCE:
+            day, second = _moment.unpack_from(data, at)
+            at += _moment.size
+            fraction = data[at : at + 3] if flags & _FRACTION else b""
+            time, at = _unpack_moment(day, second, fraction), at + len(fraction)
+        if not flags & _BY:
+            who, at = _read_text(data, at)
+        if not flags & _WHY:
+            text, at = _read_text(data, at)
+            why = text or None
+        if flags & _NO_FIRST:
+            begin = None
+        elif not flags & _FIRST:
+            begin, at = _unpack_day(data[at : at + 5]), at + 5
+        if flags & _NO_LAST:
+            end = None
+        elif not flags & _LAST:
+            end, at = _unpack_day(data[at : at + 5]), at + 5
+        if kind == REVOKED:
+            revocation, at = REVOCATION_KINDS[data[at]], at + 1
+        event_id = history[ITEM * ordinal + 8 : ITEM * ordinal + ITEM].hex() + rest.hex()
+        found.append((ordinal, kind, (event_id, who, time), (begin, end, why, revocation)))
+    kept = []
+    for ordinal, kind, words, said in reversed(found):
+        kept.append((ordinal, _transition(kind, *words, version, *said)))
+        version -= kind in VERSION_ACTS
+    return tuple(reversed(kept))
+
+
+def _transition(
+    kind: str, event_id: str, by: str, time: str, version: int, *said: str | None
+) -> Transition:
+    """`said`: first and last day, reason, revocation; what no answer reads is left out."""
+    return _make_tuple(Transition, (kind, event_id, by, "", time, version, *said, None, None, None))
 
 
 def _text(text: str) -> bytes:
@@ -228,6 +377,25 @@ def _text(text: str) -> bytes:
 def _read_text(data: bytes, at: int) -> tuple[str, int]:
     end = at + 1 + data[at]
     return data[at + 1 : end].decode(), end
+
+
+def _pack_moment(text: str) -> tuple[bytes, int, bytes]:
+    """A moment's day with offset, its second, and microseconds where it has some."""
+    fraction = b""
+    if text[19:20] == ".":
+        offset = text[20:].lstrip("0123456789")
+        digits = text[20 : len(text) - len(offset)]
+        fraction, text = int(digits.ljust(6, "0")).to_bytes(3, "big"), text[:19] + offset
+    day = _pack_day(text[:10] + text[19:])
+    return day, _MINUTE_NUMBERS[text[10:17]] * 60 + int(text[17:19]), fraction
+
+
+def _unpack_moment(day: bytes, second: int, fraction: bytes) -> str:
+    clock = f"{_MINUTES[second // 60]}{second % 60:02d}"
+    if fraction:
+        clock += f".{int.from_bytes(fraction, 'big'):06d}".rstrip("0")
+    text = _unpack_day(day) or ""
+    return text[:10] + clock + text[10:]
 
 
 @lru_cache(maxsize=8192)  # registers repeat their days

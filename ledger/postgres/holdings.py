@@ -1,8 +1,8 @@
 """What is bound to a holder and how it stands, for answers that need no evidence of their own.
 
-Each line is read once: that of a binding act is most often the certificate's first event, and of
-most certificates the only one. Rows say where to look and what the links come to, nothing else.
-Which certificates and transitions there are is read from the lines, and held against the links.
+Which certificates there are is read from the lines of the binding acts, and held against the link
+of the holder. How each stands its row says (`staterow.open_row`), or where that does not decide its
+events, each line read once, held against the link of the certificate.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from psycopg2.extensions import cursor as Cursor
 
-from .. import identity, lifecycle, staterow
+from .. import deciders, identity, lifecycle, staterow
 from ..errors import LedgerError, ProofError
 from ..evidence import CertificateId
 from ..identity import HEAD
@@ -53,8 +53,8 @@ def read_held(
 def _findings(
     cursor: Cursor, keys: Sequence[bytes], limit: int, at: int, logged: dict[int, Logged]
 ) -> dict[bytes, Finding]:
-    """How certificates stood at an instant by their events before the place `limit`, with those
-    given that were read already.
+    """How certificates stood at an instant by their events before the place `limit`: by their rows
+    where these decide, else by their histories, with the events given that were read already.
     """
     cursor.execute(
         sql("read_certificates"),
@@ -62,8 +62,17 @@ def _findings(
     )
     rows = {bytes(key): (bytes(state), bytes(history)) for key, state, history in cursor.fetchall()}
     found = {}
+    histories: dict[bytes, list[int]] = {}
     try:
-        histories = {key: staterow.places(rows[key][1]) for key in keys}
+        for key in keys:
+            row = staterow.open_row(key, *rows[key])
+            places = staterow.places(rows[key][1])
+            kept = row.kept if places[-1] < limit else ()
+            finding = deciders.answer(kept, row.standing, at, None)
+            if finding is None:
+                histories[key] = places
+            else:
+                found[key] = finding
         more = {place for places in histories.values() for place in places} - logged.keys()
         logged = logged | dict(read_events(cursor, more))
         for key, places in histories.items():

@@ -517,7 +517,7 @@ class _View:
         self._batch, self._may_let_go = batch, may_let_go
         self._chunks = 0  # read in this turn
         self._lanes: dict[tuple[str, int], Lane] = {}
-        self._histories: dict[bytes, bytes] = {}  # as rows have them
+        self.histories: dict[bytes, bytes] = {}  # as rows have them
         self._steps: dict[bytes, list[Step]] = {}  # of those that were asked for
         self._taken: set[bytes] = set()  # map keys whose head is another's
         self.holders: dict[bytes, tuple[int, bytes, bytes]] = {}  # acts, link, recent acts
@@ -548,9 +548,10 @@ class _View:
         self._cursor.execute(sql("read_certificates"), _joined(keys))
         for data, state, history in self._cursor.fetchall():
             key = bytes(data)
-            standing, link, holder = staterow.unpack_state(bytes(state))
-            found[key] = Certificate(standing, link, None if holder == NO_HOLDER else holder)
-            self._histories[key] = bytes(history)
+            self.histories[key] = bytes(history)
+            row = staterow.open_row(key, bytes(state), self.histories[key])
+            holder = None if row.holder == NO_HOLDER else row.holder
+            found[key] = Certificate(row.standing, row.link, holder, {}, row.kept)
         strangers = found.keys() - keys
         if strangers:
             heads = {key[: identity.HEAD] for key in strangers}
@@ -558,7 +559,7 @@ class _View:
         return found
 
     def _alike(self, event: Event) -> list[int]:
-        history = self._histories.get(event.key)
+        history = self.histories.get(event.key)
         return [] if history is None else staterow.alike(history, event.id)
 
     def _repeats(self, events: Iterable[Event]) -> set[int]:
@@ -581,13 +582,13 @@ class _View:
                 folded += known.standing.count
                 if folded > admission.MAX_FOLDED:
                     break
-                found.update(staterow.places(self._histories[event.key]))
+                found.update(staterow.places(self.histories[event.key]))
         return found
 
     def _relied(self, batch: Sequence[Opened]) -> set[int]:
         """The places of all events of the certificates that the batch relies on, likewise."""
         keys = self.relying.judged(batch)
-        return {p for key in keys for p in staterow.places(self._histories[key])}
+        return {p for key in keys for p in staterow.places(self.histories[key])}
 
     def _read_lines(
         self, places: Iterable[int], ahead: Callable[[list[int]], Sequence[int]]
@@ -615,7 +616,7 @@ class _View:
         asked.setdefault(key)
         keys, found = list(asked), list[int]()
         for other in keys[keys.index(key) :]:
-            history = self._histories.get(other)
+            history = self.histories.get(other)
             places = [] if history is None else staterow.places(history)
             found += [place for place in places if place not in self._known]
             if len(found) >= admission.MAX_FOLDED:
@@ -684,7 +685,7 @@ class _View:
         """A certificate's history with its places."""
         if key in self._steps:
             return self._steps[key]
-        data = self._histories.get(key)
+        data = self.histories.get(key)
         if data is None:
             return []
         places = staterow.places(data)
@@ -749,7 +750,14 @@ def _copy_certificates(cursor: Cursor, turn: Turn, view: _View, kinds: _Numbers)
     changed: list[bytes] = []
     for key, (item, certificate) in turn.certificates.items():
         holder = (certificate.holder or NO_HOLDER)[: identity.HEAD]
-        state = staterow.pack_state(certificate.standing, certificate.link, holder)
+        state = staterow.pack_row(
+            key,
+            certificate.standing,
+            certificate.link,
+            holder,
+            certificate.kept,
+            view.histories.get(key, b"") + added[key],
+        )
         rest = (state, _length(len(added[key])), added[key])
         if key in view.certificates:
             changed += (_changed_row(3, 16, key[:16], len(state)), *rest)

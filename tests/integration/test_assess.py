@@ -222,6 +222,14 @@ def test_every_state_is_told_as_evidence_has_it(every_state: StoredLedger) -> No
         "UPDATE holder SET recent = set_byte(recent, 6, get_byte(recent, 6) # 1) WHERE acts = 12",
         "UPDATE holder SET link = set_byte(link, 31, get_byte(link, 31) # 1) WHERE acts = 12",
         "UPDATE certificate SET state = set_byte(state, 0, get_byte(state, 0) # 1) WHERE {}",
+        # the standing, the flag that a row is of the new kind, the checksum, another row's state
+        "UPDATE certificate SET state = set_byte(state, 49, get_byte(state, 49) # 2) WHERE {}",
+        "UPDATE certificate SET state = set_byte(state, 58, get_byte(state, 58) # 1) WHERE {}",
+        "UPDATE certificate SET state = set_byte(state, 48, get_byte(state, 48) # 64) WHERE {}",
+        "UPDATE certificate SET state = set_byte(state, length(state) - 1, 7) WHERE {}",
+        "UPDATE certificate SET (state, history) = (SELECT other.state, other.history "
+        "FROM certificate other WHERE other.map_key <> certificate.map_key "
+        "AND length(other.history) = 12 LIMIT 1) WHERE {}",
         "UPDATE certificate SET history = set_byte(history, 7, get_byte(history, 7) # 1) WHERE {}",
         "UPDATE certificate SET history = substring(history FOR 12) WHERE {}",
         "DELETE FROM certificate WHERE {}",

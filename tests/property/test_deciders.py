@@ -1,0 +1,131 @@
+"""What a row keeps of a life answers as the whole history does, or says that it cannot."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+
+from ledger import deciders, lifecycle, staterow
+from ledger.deciders import Kept
+from ledger.errors import ProofError
+from ledger.lifecycle import Standing, Transition
+from tests import slow_life
+from tests.slow_life import Act, No
+
+from .test_two_times import HOUR, admit, draw_act, instants, transition
+
+KEY = bytes(range(32))
+VERSIONS = (None, None, None, 1, 2, 3, 9)
+
+
+def live(drawn: random.Random) -> list[tuple[list[Act], list[Transition], Standing, Kept]]:
+    """A life as admission lets it grow: after each act all of them, the standing, what is kept."""
+    acts: list[Act] = []
+    history: list[Transition] = []
+    standing, kept = Standing(), ()
+    grown = []
+    likely = drawn.choice((0.0, 0.3, 1.0))  # lives without corrections are most
+    for _ in range(drawn.randrange(3, 22)):
+        act = draw_act(drawn, acts)
+        if not acts:
+            act = Act("issued", act.id, act.by, act.time, 0, act.valid_from, act.valid_until)
+        if act.kind == "corrected" and drawn.random() >= likely:
+            continue
+        try:
+            act = slow_life.admit(acts, act)
+        except No:
+            continue
+        t, after = admit(history, standing, act)
+        assert t == transition(act)
+        kept = deciders.follow(kept, len(history), t)
+        standing = after._replace(count=len(history) + 1)
+        acts.append(act)
+        history.append(t)
+        grown.append((list(acts), list(history), standing, kept))
+    return grown
+
+
+def packed(history: list[Transition]) -> bytes:
+    return b"".join(staterow.pack_item(n + 7, n, t.id) for n, t in enumerate(history))
+
+
+def ask(drawn: random.Random, questions: int) -> Counter[str]:
+    seen: Counter[str] = Counter()
+    while seen["asked"] < questions:
+        for acts, history, standing, kept in live(drawn):
+            items = packed(history)
+            row = staterow.pack_row(KEY, standing, bytes(32), bytes(16), kept, items)
+            opened = staterow.open_row(KEY, row, items)
+            assert opened[:3] == (standing, bytes(32), bytes(16))
+            assert staterow.pack_row(KEY, *opened, items) == row
+            assert [n for n, _ in opened.kept] == [n for n, _ in kept]
+            edges = instants(acts)
+            for at in drawn.sample(edges, min(4, len(edges))):
+                at += drawn.choice((0, 0, HOUR, -HOUR, 9999 * HOUR))
+                version = drawn.choice(VERSIONS)
+                expected = lifecycle.answer(history, at, version)
+                seen["asked"] += 1
+                for each in (kept, opened.kept):
+                    found = deciders.answer(each, standing, at, version)
+                    if found is None:
+                        seen["by the history"] += 1
+                        continue
+                    assert set(found.deciding) == set(expected.deciding), (history, at, version)
+                    found = replace(found, deciding=expected.deciding)
+                    assert found == expected, (history, at, version)
+                    seen[expected.reason] += 1
+                    seen[f"{len(kept)} of {min(len(history), 4)}"] += 1
+    return seen
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_kept_acts_answer_as_the_history_does(seed: int) -> None:
+    seen = ask(random.Random(seed), 8_000)
+    reasons = {
+        *("in-force", "not-yet-valid", "expired", "suspended", "transferred", "superseded"),
+        *("revoked-annulled", "revoked-penalty", "start-unknown", "end-unknown"),
+        *("no-such-version", "by the history", "1 of 1", "2 of 2", "2 of 3", "3 of 3", "3 of 4"),
+    }
+    assert set(seen) >= reasons, seen
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("seed", range(100, 110))
+def test_a_million_questions_to_rows(seed: int) -> None:
+    ask(random.Random(seed), 100_000)
+
+
+def test_a_changed_bit_or_another_row_is_no_answer() -> None:
+    drawn = random.Random(4)
+    for _ in range(20):
+        _, history, standing, kept = live(drawn)[-1]
+        items = packed(history)
+        row = staterow.pack_row(KEY, standing, bytes(32), bytes(16), kept, items)
+        damaged = [
+            (bytes([1]) + KEY[1:], row, items),
+            (KEY, row, items[:-12]),
+            (KEY, row, items + items[-12:]),
+            (KEY, row[:-1], items),
+            (KEY, row + b"\x00", items),
+            *((KEY, flip(row, bit), items) for bit in range(len(row) * 8)),
+            *((KEY, row, flip(items, bit)) for bit in range(len(items) * 8)),
+        ]
+        for each in damaged:
+            with pytest.raises(ProofError, match="stored-bytes-damaged"):
+                staterow.open_row(*each)
+
+
+def test_rows_of_earlier_versions_are_read_and_decide_nothing() -> None:
+    _, history, standing, _ = live(random.Random(5))[-1]
+    row = staterow.pack_state(standing, bytes(32), bytes(16))
+    assert staterow.open_row(KEY, row, packed(history)) == (standing, bytes(32), bytes(16), ())
+    assert deciders.answer((), standing, 0, None) is None
+
+
+def flip(data: bytes, bit: int) -> bytes:
+    changed = bytearray(data)
+    changed[bit // 8] ^= 1 << bit % 8
+    return bytes(changed)
