@@ -1,7 +1,8 @@
 """Answers without evidence: the server's own word, by the rules and words of proven ones.
 
-What was read is held together: the history must give the link that the certificate's row has.
-Whoever needs more than the server's word asks for the evidence.
+Most are made of the certificate's row, whose checksum must be right (`staterow`). Where the row
+does not decide, the history is read, which must give the link that the row has. Whoever needs more
+than the server's word asks for the evidence.
 """
 
 from __future__ import annotations
@@ -12,18 +13,20 @@ from functools import cached_property, lru_cache
 from typing import Any
 
 from consumers.asking import Asked, ambiguous, find, notes_on
+from ledger import deciders, identity, staterow
 from ledger import entry as entries
-from ledger import identity, staterow
 from ledger.checking import Examination
 from ledger.errors import LedgerError, ProofError
 from ledger.evidence import Beginning, CertificateId, Evidence, Shown, ShownEvent, Step
 from ledger.finding import find as find_answer
+from ledger.finding import found_in
+from ledger.lifecycle import Transition
 from ledger.postgres.reader import Looked, View
 from ledger.proving import Records, needed_events
 from ledger.question import Question
 from ledger.statusmap import Membership
 from ledger.trust import Trust
-from ledger.verdict import FRESHNESS, NAMES, NOT_CHECKED, PASSED, Answer, Check, decide
+from ledger.verdict import FRESHNESS, NAMES, NOT_CHECKED, PASSED, Answer, Check, Found, decide
 
 WHY = "the server's own word: /v1/evidence has what proves it"
 _ANY_ZONE = "UTC"  # where no issuer is known
@@ -39,19 +42,18 @@ def answer_unproven(
     """
     numbered = _numbered(view, questions)
     looked = [_attempt(_look, view, asked, numbered) for asked in questions]
-    keys = [
-        certificate.key
-        for each in looked
-        if not isinstance(each, LedgerError)
-        for certificate in (each.matches or each.absent[:1])
-    ]
-    stored = _Stored(view, view.histories(keys), view.ends(keys))
-    return [
-        each
-        if isinstance(each, LedgerError)
-        else _attempt(_answer, stored, asked, each, trust, now)
+    rows = _Rows(view, trust, now)
+    answers = [
+        each if isinstance(each, LedgerError) else _attempt(rows.answer, asked, each)
         for asked, each in zip(questions, looked, strict=True)
     ]
+    left = [n for n, answer in enumerate(answers) if answer is None]
+    if left:
+        keys = [c.key for n in left for c in (looked[n].matches or looked[n].absent[:1])]
+        stored = _Stored(view, view.histories(keys), view.ends(keys))
+        for n in left:
+            answers[n] = _attempt(_answer, stored, questions[n], looked[n], trust, now)
+    return answers
 
 
 def _attempt(work: Any, *arguments: Any) -> Any:
@@ -128,7 +130,6 @@ def _examine(
     _check_link(certificate, steps, stored.ends.get(certificate.key))
     then, known = None, len(steps)
     indexes: set[int] = set()
-    shown = range(len(steps))
     if question.known_at is not None:
         state = view.status_at(question.known_at)
         known = sum(1 for step in steps if state is not None and step.index < state)
@@ -136,21 +137,14 @@ def _examine(
             then = Shown(state, view.entry(state), ())
         indexes = {steps[n].index for n in needed_events(steps, known, question)}
         indexes |= {step.index for step in steps[:1]}
-    evidence = Evidence(
-        origin=view.origin,
-        certificate=certificate,
-        question=question,
+    evidence = _evidence(
+        view,
+        certificate,
+        question,
         history=tuple(steps),
-        events=tuple(ShownEvent(n, b"", ()) for n in shown),
-        genesis=Beginning(b"", ()),
+        events=tuple(ShownEvent(n, b"", ()) for n in range(len(steps))),
         entries=tuple(Shown(index, view.entry(index), ()) for index in sorted(indexes)),
-        bucket=Membership(b"", ()),
-        registry_size=0,
-        records=(),
-        registrations=(),
-        status=Shown(view.size - 1, view.status, ()),
         status_then=then,
-        checkpoint=view.checkpoint,
     )
     return _Unproven(evidence, trust, now, relied_at, view.records(), is_one).answer()
 
@@ -177,6 +171,75 @@ def _parse_status(data: bytes) -> dict[str, Any]:
     return entries.parse_entry(data)
 
 
+class _Rows:
+    """Answers by certificates' rows, for many questions at one moment."""
+
+    def __init__(self, view: View, trust: Trust, now: int) -> None:
+        self._view = view
+        self._trust = trust
+        self._now = now
+        self._lanes: dict[str, int] = {}  # how many, by department
+        self._heard: dict[tuple[str, int, int | None], _Unproven] = {}
+
+    def answer(self, asked: Asked, looked: Looked) -> Answer | None:
+        """The answer; None where a row does not decide."""
+        if len(looked.matches) != 1 or asked.known_at is not None or asked.relied_at is not None:
+            return None
+        certificate, view = looked.matches[0], self._view
+        zone = None if asked.at is None else view.zone(certificate.issuer)
+        question, _ = asked.question(self._now, zone, looked.version)
+        row = view.stated(certificate.key)
+        at = self._now if question.at is None else question.at
+        finding = row and deciders.answer(row.kept, row.standing, at, question.version)
+        if row is None or finding is None:
+            return None
+        transitions = [t for _, t in row.kept]
+        indexes = view.indexes(certificate.key, [ordinal for ordinal, _ in row.kept])
+        found = found_in(finding, transitions, indexes, question.version)
+        heard = self._hear(certificate, question, row.standing.responsible, transitions)
+        answer = heard.word(found, certificate, question)
+        return replace(answer, looked_up=looked.number, notes=notes_on(view, asked, question, zone))
+
+    def _hear(
+        self,
+        certificate: CertificateId,
+        question: Question,
+        responsible: str,
+        history: list[Transition],
+    ) -> _Unproven:
+        """When the responsible department was last heard of on the certificate's lane."""
+        registry = self._view.records()
+        if responsible not in self._lanes:
+            record = registry.value(f"department/{responsible}") or {"lanes": 1}
+            self._lanes[responsible] = int(record["lanes"])
+        lane = identity.lane_of(certificate.key, self._lanes[responsible])
+        place = (responsible, lane, question.at)
+        if place not in self._heard:
+            evidence = _evidence(self._view, certificate, question)
+            made = _Unproven(evidence, self._trust, self._now, None, registry, True)
+            made.history, made.responsible = history, responsible
+            self._heard[place] = made
+        return self._heard[place]
+
+
+def _evidence(view: View, certificate: CertificateId, question: Question, **shown: Any) -> Evidence:
+    """What the view has, in the form of evidence that proves nothing."""
+    said: dict[str, Any] = {"history": (), "events": (), "entries": (), "status_then": None}
+    return Evidence(
+        origin=view.origin,
+        certificate=certificate,
+        question=question,
+        genesis=Beginning(b"", ()),
+        bucket=Membership(b"", ()),
+        registry_size=0,
+        records=(),
+        registrations=(),
+        status=Shown(view.size - 1, view.status, ()),
+        checkpoint=view.checkpoint,
+        **(said | shown),
+    )
+
+
 class _Unproven(Examination):
     """An examination of what was read from the store, not of what a file shows."""
 
@@ -192,6 +255,7 @@ class _Unproven(Examination):
         super().__init__(evidence, trust, now, relied_at)
         self._registry = registry
         self._is_one = is_one  # certificate that is meant, not one of several that could be
+        self.responsible: str | None = None  # where the history is not all there
 
     @cached_property
     def status_entry(self) -> dict[str, Any]:
@@ -204,30 +268,45 @@ class _Unproven(Examination):
     def _issuer_freshness(self) -> dict[str, Any] | None:
         return self._heard
 
+    def _responsible(self) -> str:
+        return super()._responsible() if self.responsible is None else self.responsible
+
     def _known_record(self, name: str) -> dict[str, Any] | None:
         return self._registry.value(name)
 
     def _is_unregistered(self) -> bool:
         return self._known_record(f"department/{self.evidence.certificate.issuer}") is None
 
+    @cached_property
+    def _judged(self) -> tuple[list[Check], tuple[Check, ...]]:
+        """The checks as the rules take them, and as they are told."""
+        freshness = self._freshness()
+        told = tuple({**_NOT_MADE, FRESHNESS: freshness}.values())
+        return [*{**_ASSUMED, FRESHNESS: freshness}.values()], told
+
     def answer(self) -> Answer:
         """What the history says, unless that is too old."""
-        freshness = self._freshness()
         found = find_answer(self.evidence, self.bundles, self.ledger_time, self.at)
-        answer, reason, why = decide([*{**_ASSUMED, FRESHNESS: freshness}.values()], found)
-        certificate = self.evidence.certificate
+        return self.word(found, self.evidence.certificate, self.evidence.question)
+
+    def word(self, found: Found, certificate: CertificateId, question: Question) -> Answer:
+        """What was found, unless that is too old: of this certificate, or of another of the same
+        department and lane.
+        """
+        assumed, told = self._judged
+        answer, reason, why = decide(assumed, found)
         return Answer(
             answer=answer,
             reason=reason,
-            checks=tuple({**_NOT_MADE, FRESHNESS: freshness}.values()),
+            checks=told,
             why=why,
             type_code=certificate.type_code,
             issuer=certificate.issuer,
             number=certificate.number,
             found=found,
-            question=replace(self.evidence.question, at=self.at),
+            question=replace(question, at=self.at),
             tree_size=self.evidence.status.index + 1,
             ledger_time=self.ledger_time,
-            names=self._names(found),
+            names=self._names(found, certificate),
             issuer_freshness=self._issuer_freshness() if self._is_one else None,
         )

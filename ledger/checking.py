@@ -168,7 +168,7 @@ class Examination:
             question=replace(evidence.question, at=self.at),
             tree_size=None if found is None else self.unchecked_checkpoint.size,
             ledger_time=None if found is None else self.ledger_time,
-            names={} if found is None else self._names(found),
+            names={} if found is None else self._names(found, certificate),
             issuer_freshness=None if found is None else self._issuer_freshness(),
         )
 
@@ -683,9 +683,8 @@ class Examination:
             "silence_limit_seconds": department["silence_limit_seconds"],
         }
 
-    def _names(self, found: Found) -> dict[str, Any]:
+    def _names(self, found: Found, certificate: CertificateId) -> dict[str, Any]:
         names: dict[str, Any] = {}
-        certificate = self.evidence.certificate
         for member, name in (
             ("type", f"type/{certificate.type_code}"),
             ("issuer", f"department/{certificate.issuer}"),

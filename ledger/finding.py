@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from . import lifecycle, times
@@ -54,21 +54,34 @@ def find(
     needed = {*finding.deciding, history[count - 1].id}
     if any(t.id in needed and ordinal not in shown for ordinal, t in enumerate(history)):
         return _incomplete("the events that decide this question", evidence)
+    return found_in(finding, history, [step.index for step in steps], question.version)
+
+
+def found_in(
+    finding: lifecycle.Finding,
+    history: Sequence[lifecycle.Transition],
+    indexes: Sequence[int],
+    version: int | None,
+) -> Found:
+    """The finding about a history with the events that it rests on; `indexes` are where they are
+    in the log, `version` is the one asked about.
+    """
+    deciding = tuple(
+        Deciding(t.id, t.kind, t.by, t.time, t.reason, index)
+        for t, index in zip(history, indexes, strict=True)
+        if t.id in finding.deciding
+    )
     return Found(
-        answer=finding.answer,
-        reason=finding.reason,
-        since=finding.since,
-        version=finding.version,
-        valid_from=finding.valid_from,
-        valid_until=finding.valid_until,
-        responsible=finding.responsible,
-        known_since=finding.known_since,
-        deciding=tuple(
-            Deciding(t.id, t.kind, t.by, t.time, t.reason, steps[ordinal].index)
-            for ordinal, t in enumerate(history)
-            if t.id in finding.deciding
-        ),
-        asked_version=question.version,
+        finding.answer,
+        finding.reason,
+        finding.since,
+        finding.version,
+        finding.valid_from,
+        finding.valid_until,
+        finding.responsible,
+        finding.known_since,
+        deciding,
+        asked_version=version,
     )
 
 

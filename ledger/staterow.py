@@ -106,6 +106,12 @@ def alike(history: bytes, event_id: str) -> list[int]:
     return [number for number, each in _item.iter_unpack(history) if each == begin]
 
 
+def index_at(history: bytes, ordinal: int) -> int:
+    """The log index of a transition by its number, or from the end by a negative one."""
+    at = ITEM * ordinal % len(history)
+    return int.from_bytes(history[at : at + 8], "big") >> POSITION_BITS
+
+
 def last_below(history: bytes, size: int) -> int | None:
     """The log index of the last transition in the first `size` entries, None where none is."""
     below = [number for number in places(history) if number < size << POSITION_BITS]

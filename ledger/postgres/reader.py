@@ -7,7 +7,7 @@ not seen.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -29,6 +29,7 @@ from ..lifecycle import Finding
 from ..proving import Records, prove, prove_holder, show_entry
 from ..question import Question
 from ..receipt import format_receipt
+from ..staterow import Row
 from ..statusmap import MapHead, Membership, group_range
 from .connection import transaction
 from .following import read_list, read_lists, read_places
@@ -123,7 +124,7 @@ class View:
         self._kept = kept or Kept()
         self.subtree = tiles.subtree_reader(tile_reader(cursor))
         self._maps: dict[bytes, tuple[MapHead, merkle.Subtree]] = {}
-        self._last_rows: tuple[set[bytes], dict[bytes, tuple[bytes, bytes]]] = (set(), {})
+        self._read: dict[bytes, tuple[bytes, bytes] | None] = {}  # rows by map key, None for none
 
     # --- look-ups ---
 
@@ -179,10 +180,12 @@ class View:
             {"hashes": list(hashes), "type_code": type_code, "issuer": issuer},
         )
         found = []
-        for number_hash, key, kind, by, history in self._cursor.fetchall():
-            if staterow.placed(staterow.places(bytes(history))[0])[0] < self.size:
+        for number_hash, data, kind, by, *row in self._cursor.fetchall():
+            key, state, history = bytes(data), *map(bytes, row)
+            self._read[key] = (state, history)
+            if staterow.index_at(history, 0) < self.size:
                 meant = (CertificateId(kind, by, number) for number in hashes[number_hash])
-                found += [each for each in meant if each.key == bytes(key)]
+                found += [each for each in meant if each.key == key]
         return sorted(found, key=lambda each: (each.number, *_parts(each)))[:limit]
 
     def _by_identifier(
@@ -283,30 +286,45 @@ class View:
         """Of certificates by map key as they are now, published or not yet: how many transitions,
         and the last link.
         """
-        states = {key: staterow.unpack_state(state) for key, (state, _) in self._rows(keys).items()}
-        return {key: (standing.count, link) for key, (standing, link, _) in states.items()}
+        rows = {key: staterow.open_row(key, *row) for key, row in self._rows(keys).items()}
+        return {key: (row.standing.count, row.link) for key, row in rows.items()}
+
+    def stated(self, key: bytes) -> Row | None:
+        """What the row of a certificate says, None where it has none; where that knows of events
+        after the checkpoint, none of those that decide.
+        """
+        stored = self._rows([key]).get(key)
+        if stored is None:
+            return None
+        row = staterow.open_row(key, *stored)
+        is_published = staterow.index_at(stored[1], -1) < self.size
+        return row if is_published else row._replace(kept=())
+
+    def indexes(self, key: bytes, ordinals: Iterable[int]) -> list[int]:
+        """The log indexes of some events of a certificate that has a row."""
+        _, history = self._rows([key])[key]
+        return [staterow.index_at(history, ordinal) for ordinal in ordinals]
 
     def current(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
         """The records of certificates by map key as they are now, published or not yet."""
         found = {}
-        for key, (state, _) in self._rows(keys).items():
-            standing, link, _ = staterow.unpack_state(state)
-            found[key] = lifecycle.format_record(standing, link)
+        for key, stored in self._rows(keys).items():
+            row = staterow.open_row(key, *stored)
+            found[key] = lifecycle.format_record(row.standing, row.link)
         return found
 
     def _rows(self, keys: Sequence[bytes]) -> dict[bytes, tuple[bytes, bytes]]:
-        """(state, history) of certificates by map key, as they are now: in one transaction the same
-        rows again, so that those read last are kept.
+        """(state, history) of certificates by map key, as they are now: in one transaction always
+        the same, so that each is read once.
         """
-        wanted = set(keys)
-        if self._last_rows[0] == wanted:
-            return self._last_rows[1]
-        heads = {"heads": b"".join(key[:HEAD] for key in keys), "count": len(keys)}
-        self._cursor.execute(sql("read_certificates"), heads)
-        rows = [tuple(map(bytes, row)) for row in self._cursor.fetchall()]
-        found = {key: (state, history) for key, state, history in rows if key in wanted}
-        self._last_rows = (wanted, found)
-        return found
+        unread = [key for key in dict.fromkeys(keys) if key not in self._read]
+        if unread:
+            heads = {"heads": b"".join(key[:HEAD] for key in unread), "count": len(unread)}
+            self._cursor.execute(sql("read_certificates"), heads)
+            self._read.update(dict.fromkeys(unread))
+            for key, state, history in self._cursor.fetchall():
+                self._read[bytes(key)] = (bytes(state), bytes(history))
+        return {key: row for key in keys if (row := self._read[key]) is not None}
 
     def entry(self, index: int) -> bytes:
         """The entry at a log index."""

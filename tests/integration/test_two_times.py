@@ -14,8 +14,10 @@ from typing import Any
 import pytest
 
 from consumers import commands
+from consumers.asking import Asked
+from consumers.unproven import answer_unproven
 from deploy.locating import find_targets
-from ledger import merkle, times
+from ledger import deciders, merkle, times
 from ledger.checking import check
 from ledger.errors import LedgerError
 from ledger.event import FIELDS
@@ -24,6 +26,7 @@ from ledger.postgres.connection import connect
 from ledger.postgres.reader import Reader
 from ledger.question import Question
 from ledger.trust import Trust, TrustedKey, format_trust, parse_trust
+from ledger.verdict import Answer
 from producers.correcting import Wanted
 from tests import slow_life, world
 from tests.property.test_two_times import draw_act, instants
@@ -354,6 +357,64 @@ def test_random_lives_are_answered_as_the_slow_model_does(told: Told) -> None:
         connection.close()
     assert set(seen) > {"in-force", "expired", "suspended", "not-known-then", "start-unknown"}
     ledger.check()
+
+
+def test_rows_answer_as_histories_do(told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Answers without evidence are the same words by a certificate's row and by its history, about
+    any instant and version, whether the last events are published or not.
+    """
+    ledger, drawn = told.ledger, random.Random(8)
+    ledger.registrar.set_type(("a", sorted(FIELDS), "any"), ("b", ["revoked"], "any"))
+    lives: dict[str, list[Act]] = {f"row {n}": [] for n in range(80)}
+    for part in range(6):
+        lines = []
+        for number, acts in lives.items():
+            made = replace(draw_act(drawn, acts), by="a")
+            if made.kind == "corrected" and drawn.random() < 0.8:
+                continue
+            if not acts:
+                made = Act("issued", made.id, "a", made.time, 0, made.valid_from, made.valid_until)
+            try:
+                acts.append(slow_life.admit(acts, replace(made, transfer_to=None)))
+            except No:
+                continue
+            if made.transfer_to:
+                made = replace(made, transfer_to="a")
+            lines.append(event_line(number, made))
+        assert ledger.send(ledger.make(lines)) == {"logged": 1}
+        if part < 5:
+            ledger.checkpoint()
+    questions = [Asked(name) for name in CASES]
+    for number, acts in lives.items():
+        questions += [Asked(number), Asked(number, version=drawn.choice((1, 2, 3)))]
+        for edge in instants(acts):
+            at = times.format_moment(edge + drawn.choice((0, 0, 3_600_000_000)))
+            questions.append(Asked(number, at=at, version=drawn.choice((None, None, 1, 2))))
+    trust = replace(parse_trust(told.trust.read_bytes()), max_checkpoint_age_seconds=3600)
+    now = ledger.now()
+    connection = connect(told.postgres_url, "test")
+    answered: list[list[dict[str, Any]]] = []
+    by_rows: Counter[bool] = Counter()
+    ask = deciders.answer
+
+    def counting(*asked: Any) -> Any:
+        found = ask(*asked)
+        by_rows[found is not None] += 1
+        return found
+
+    try:
+        for way in (counting, lambda *_: None):
+            monkeypatch.setattr(deciders, "answer", way)
+            with Reader(connection).open() as view:
+                found = answer_unproven(view, questions, trust, now)
+            assert not [each for each in found if isinstance(each, LedgerError)]
+            answered.append([each.members() for each in found if isinstance(each, Answer)])
+    finally:
+        connection.close()
+    assert answered[0] == answered[1]
+    assert min(by_rows[True], by_rows[False]) > len(questions) // 5, by_rows
+    reasons = {each["reason"] for each in answered[0]}
+    assert reasons > {"in-force", "expired", "suspended", "superseded", "start-unknown"}
 
 
 def event_line(number: str, made: Act) -> bytes:
