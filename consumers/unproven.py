@@ -186,22 +186,29 @@ class _Rows:
         if len(looked.matches) != 1 or asked.known_at is not None or asked.relied_at is not None:
             return None
         certificate, view = looked.matches[0], self._view
-        zone = None if asked.at is None else view.zone(certificate.issuer)
-        question, _ = asked.question(self._now, zone, looked.version)
-        row = view.stated(certificate.key)
+        key = certificate.key
+        notes: tuple[str, ...] = ()
+        if asked.at is None:
+            version = looked.version if asked.version is None else asked.version
+            question = Question(self._now, None, None, version)
+        else:
+            zone = view.zone(certificate.issuer)
+            question, _ = asked.question(self._now, zone, looked.version)
+            notes = notes_on(view, asked, question, zone)
+        row = view.stated(key)
         at = self._now if question.at is None else question.at
         finding = row and deciders.answer(row.kept, row.standing, at, question.version)
         if row is None or finding is None:
             return None
         transitions = [t for _, t in row.kept]
-        indexes = view.indexes(certificate.key, [ordinal for ordinal, _ in row.kept])
+        indexes = view.indexes(key, [ordinal for ordinal, _ in row.kept])
         found = found_in(finding, transitions, indexes, question.version)
-        heard = self._hear(certificate, question, row.standing.responsible, transitions)
-        answer = heard.word(found, certificate, question)
-        return replace(answer, looked_up=looked.number, notes=notes_on(view, asked, question, zone))
+        heard = self._hear(key, certificate, question, row.standing.responsible, transitions)
+        return heard.word(found, certificate, question, looked.number, notes)
 
     def _hear(
         self,
+        key: bytes,
         certificate: CertificateId,
         question: Question,
         responsible: str,
@@ -212,7 +219,7 @@ class _Rows:
         if responsible not in self._lanes:
             record = registry.value(f"department/{responsible}") or {"lanes": 1}
             self._lanes[responsible] = int(record["lanes"])
-        lane = identity.lane_of(certificate.key, self._lanes[responsible])
+        lane = identity.lane_of(key, self._lanes[responsible])
         place = (responsible, lane, question.at)
         if place not in self._heard:
             evidence = _evidence(self._view, certificate, question)
@@ -256,6 +263,7 @@ class _Unproven(Examination):
         self._registry = registry
         self._is_one = is_one  # certificate that is meant, not one of several that could be
         self.responsible: str | None = None  # where the history is not all there
+        self._named: dict[tuple[str, str, str | None], dict[str, Any]] = {}
 
     @cached_property
     def status_entry(self) -> dict[str, Any]:
@@ -289,11 +297,21 @@ class _Unproven(Examination):
         found = find_answer(self.evidence, self.bundles, self.ledger_time, self.at)
         return self.word(found, self.evidence.certificate, self.evidence.question)
 
-    def word(self, found: Found, certificate: CertificateId, question: Question) -> Answer:
+    def word(
+        self,
+        found: Found,
+        certificate: CertificateId,
+        question: Question,
+        looked_up: str | None = None,
+        notes: tuple[str, ...] = (),
+    ) -> Answer:
         """What was found, unless that is too old: of this certificate, or of another of the same
         department and lane.
         """
         assumed, told = self._judged
+        named = (certificate.type_code, certificate.issuer, found.responsible)
+        if named not in self._named:
+            self._named[named] = self._names(found, certificate)
         answer, reason, why = decide(assumed, found)
         return Answer(
             answer=answer,
@@ -304,9 +322,11 @@ class _Unproven(Examination):
             issuer=certificate.issuer,
             number=certificate.number,
             found=found,
-            question=replace(question, at=self.at),
+            question=Question(question.asked_at, self.at, question.known_at, question.version),
             tree_size=self.evidence.status.index + 1,
             ledger_time=self.ledger_time,
-            names=self._names(found, certificate),
+            names=self._named[named],
             issuer_freshness=self._issuer_freshness() if self._is_one else None,
+            looked_up=looked_up,
+            notes=notes,
         )

@@ -45,7 +45,9 @@ def answer(kept: Kept, standing: Standing, at: int, version: int | None) -> Find
     if not kept or version not in (None, standing.version) or at < max(map(_start, history)):
         return None
     found = lifecycle.answer(history, at)
-    return replace(found, responsible=standing.responsible)
+    if found.responsible != standing.responsible:  # who issued is not among the kept
+        found = replace(found, responsible=standing.responsible)
+    return found
 
 
 def _needed(history: Sequence[Transition]) -> set[int]:

@@ -499,6 +499,8 @@ def answer(history: Sequence[Transition], at: int, version: int | None = None) -
             known_since=min(a.start for a in hidden),
             deciding=(*found.deciding, *(a.t.id for a in hidden)),
         )
+    if len(acts) == len(history):
+        return found
     left = {a.t.id for a in acts}
     # Corrections, and what they leave out: that these are the acts which they name.
     corrected = (t.id for t in history if t.kind == CORRECTED or t.id not in left)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import lru_cache
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from . import times
@@ -49,6 +50,7 @@ def clamp(moment: int) -> int:
     return min(max(moment, _FIRST), _LAST)
 
 
+@lru_cache(maxsize=8192)  # days begin at the same instants
 def format_instant(moment: int) -> str:
     """The moment in UTC, whatever its year."""
     return times.format_moment(clamp(moment))

@@ -85,7 +85,14 @@ class Deciding:
     index: int
 
     def members(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in self.__slots__}
+        return {
+            "id": self.id,
+            "event": self.event,
+            "by": self.by,
+            "time": self.time,
+            "reason": self.reason,
+            "index": self.index,
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +160,7 @@ class Answer:
         found = self.found
         return found.since if found is not None and self.answer == found.answer else None
 
-    def members(self) -> dict[str, Any]:
+    def members(self, with_checks: bool = True) -> dict[str, Any]:
         """The JSON answer of the command line and the API."""
         found, question = self.found, self.question
         value: dict[str, Any] = {
@@ -162,7 +169,7 @@ class Answer:
             "why": self.why,
             "since": None if self.reason == NOT_YET_VALID else _instant(self.turn),
             "certificate": self._certificate(),
-            "checks": [check.members() for check in self.checks],
+            **({"checks": [check.members() for check in self.checks]} if with_checks else {}),
             "tree_size": self.tree_size,
             "ledger_time": _instant(self.ledger_time),
             "at": _instant(question.at if question else None),

@@ -103,8 +103,7 @@ class Batch:
             if isinstance(answer, LedgerError):
                 value["problem"] = line_problem(answer)
             elif answer is not None:
-                value |= answer.members()
-                del value["checks"]
+                value |= answer.members(with_checks=False)
             told.append(orjson.dumps(value, option=orjson.OPT_APPEND_NEWLINE))
         return b"".join(told)
 

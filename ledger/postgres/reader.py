@@ -293,7 +293,7 @@ class View:
         """What the row of a certificate says, None where it has none; where that knows of events
         after the checkpoint, none of those that decide.
         """
-        stored = self._rows([key]).get(key)
+        stored = self._read[key] if key in self._read else self._rows([key]).get(key)
         if stored is None:
             return None
         row = staterow.open_row(key, *stored)
@@ -302,7 +302,7 @@ class View:
 
     def indexes(self, key: bytes, ordinals: Iterable[int]) -> list[int]:
         """The log indexes of some events of a certificate that has a row."""
-        _, history = self._rows([key])[key]
+        _, history = self._read[key] or self._rows([key])[key]
         return [staterow.index_at(history, ordinal) for ordinal in ordinals]
 
     def current(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
