@@ -405,14 +405,7 @@ def report(out: dict[str, Any]) -> str:
     if "tessera" in out:
         parts.append(tessera_report(out))
     for name, found in measured.items():
-        rows = [(f"bundles of {name}", "processor µs/event", "peak MB")]
-        total = 0.0
-        for process, cost in found["processes"].items():
-            total += cost["us_per_event"]["median"]
-            if cost["us_per_event"]["max"] >= 0.05:
-                rows.append((process, show(cost["us_per_event"], tenth), whole(cost["peak_mb"])))
-        rows.append(("all", tenth(total), ""))
-        parts.append(table(rows))
+        parts.append(processes_report(name, found, on["cores"]))
     if "floor" in out:
         found = out["floor"]
         share = out["bundles"]["1000"]["rate"]["median"] / found["rate"]["median"]
@@ -508,20 +501,45 @@ def report(out: dict[str, Any]) -> str:
     return "\n\n".join(parts)
 
 
+def processes_report(name: str, found: dict[str, Any], cores: int) -> str:
+    """What each process takes, and how much of a core that is at the rate that was reached: what
+    has most of one is what limits.
+    """
+    rows: list[tuple[str, ...]] = [
+        (f"bundles of {name}", "processor µs/event", "of a core", "peak MB")
+    ]
+    per_second = found["rate"]["median"] / 1e6
+    costs = {
+        process: cost["us_per_event"]["median"] for process, cost in found["processes"].items()
+    }
+    for process, cost in found["processes"].items():
+        if cost["us_per_event"]["max"] >= 0.05:
+            share = f"{costs[process] * per_second:.0%}"
+            spent = show(cost["us_per_event"], "{:.1f}".format)
+            rows.append((process, spent, share, f"{cost['peak_mb']:,.0f}"))
+    total = sum(costs.values())
+    rows.append((f"all, on {cores} cores", f"{total:.1f}", f"{total * per_second:.0%}", ""))
+    return table(rows)
+
+
 def growth_report(found: dict[str, Any]) -> str:
     """A row for each milestone."""
     heads = (
         *("certificates", "events/s", "processor µs/event", "question ms", "99 % ms"),
-        *("evidence ms", "99 % ms", "evidence bytes", "99 %", "database bytes/event"),
-        *("Kafka bytes/event", "follower behind, entries", "sequencer MB", "worker MB", "HTTP MB"),
+        *("processor µs", "evidence ms", "99 % ms", "processor µs", "evidence bytes", "99 %"),
+        *("database bytes/event", "WAL", "Kafka", "follower behind, entries"),
+        *("sequencer MB", "worker MB", "HTTP MB"),
     )
     rows: list[tuple[str, ...]] = [heads]
     for at in found["points"]:
         peak = at["peak_mb"]
         times = [
-            f"{at[kind][name] * 1000:.1f}"
+            shown
             for kind in ("question", "evidence")
-            for name in ("p50", "p99")
+            for shown in (
+                *(f"{at[kind][name] * 1000:.1f}" for name in ("p50", "p99")),
+                f"{at[f'us_per_{kind}']:,.0f}",
+            )
         ]
         rows.append(
             (
@@ -529,7 +547,9 @@ def growth_report(found: dict[str, Any]) -> str:
                 f"{sum(at['us_per_event'].values()):.1f}",
                 *times,
                 *(f"{at['evidence_bytes'][name]:,.0f}" for name in ("p50", "p99")),
-                *(f"{at[n] / at['events']:.0f}" for n in ("database_bytes", "kafka_bytes")),
+                f"{at['database_bytes'] / at['events']:.0f}",
+                f"{at['wal_per_event']:.0f}",
+                f"{at['kafka_bytes'] / at['events']:.0f}",
                 f"{at['follower_behind']:,}",
                 *(f"{peak[name]:.0f}" for name in ("sequencer", "worker-1", "http")),
             )

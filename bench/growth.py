@@ -38,6 +38,7 @@ MILESTONES = (100_000, 300_000, 1_000_000, 3_000_000, 10_000_000)  # certificate
 OF_HOLDER = 5  # certificates of a person, in the mean
 DAYS = 300  # of the town's life: no licence ends meanwhile
 RESERVE = Reserve(0, 15 * 10**9)  # bytes of the disk that stay free
+_ANSWERING = ("http", "postgres: certledger-http")
 QUIET_SECONDS = 5  # before questions
 SAY_SECONDS = 10
 
@@ -120,14 +121,19 @@ class Growth:
     def _measure(self, ledger: Ledger, load: Load, town: Town) -> dict[str, Any]:
         """Rates in events per second, times in seconds, sizes in bytes."""
         window = load.take(self._amount.bundles)
-        at, begin, before = load.certificates, time.time(), stack_costs(ledger)
+        at, wal = load.certificates, _wal(ledger)
+        begin, before = time.time(), stack_costs(ledger)
         load.send(window)
         seconds = published(ledger, load.bundles) - begin
         used = spent(before, stack_costs(ledger))
         events = sum(record.events for record, _ in window)
         self._say(f"{at:,} certificates: {events / seconds:,.0f} events/s")
         time.sleep(QUIET_SECONDS)
-        answers, files = self._ask(ledger, town, load.known)
+        wal = _wal(ledger) - wal
+        answers, question_us = self._ask(
+            ledger, town, load.known, "/v1/certificates", self._amount.questions
+        )
+        files, evidence_us = self._ask(ledger, town, load.known, "/v1/evidence", self._amount.files)
         point: dict[str, Any] = {
             "certificates": at,
             "rate": events / seconds,
@@ -135,13 +141,16 @@ class Growth:
             "peak_mb": {name: c.peak for name, c in used.items()},
             "follower_behind": _follower_behind(ledger),
             "question": _percentiles([seconds for seconds, _ in answers]),
+            "us_per_question": question_us,
             "evidence": _percentiles([seconds for seconds, _ in files]),
+            "us_per_evidence": evidence_us,
             "evidence_bytes": {
                 "mean": mean(size for _, size in files),
                 **_percentiles([size for _, size in files]),
                 "max": max(size for _, size in files),
             },
             "events": load.events,
+            "wal_per_event": wal / events,
             **_sizes(ledger),
             "after_seconds": time.monotonic() - self._began,
         }
@@ -152,31 +161,28 @@ class Growth:
         return point
 
     def _ask(
-        self, ledger: Ledger, town: Town, before: int
-    ) -> tuple[list[tuple[float, int]], list[tuple[float, int]]]:
-        """(seconds, bytes) of answers without evidence, and of evidence; of certificates that began
-        before an event's number.
+        self, ledger: Ledger, town: Town, before: int, path: str, count: int
+    ) -> tuple[list[tuple[float, int]], float]:
+        """(seconds, bytes) of answers about certificates that began before an event's number, and
+        microseconds of processor for one: the HTTP server's and its database sessions'.
         """
-        draw = random.Random(before)
+        draw, times = random.Random(before), []
         asking = http.client.HTTPConnection(urlsplit(ledger.stack.status()["url"]).netloc)
-        found: list[list[tuple[float, int]]] = []
-        for path, count in (
-            ("/v1/certificates", self._amount.questions),
-            ("/v1/evidence", self._amount.files),
-        ):
-            times = []
-            for _ in range(count + count // 10):
-                of = town.choose(draw, before)
-                begin = time.perf_counter()
-                asking.request("GET", f"{path}?number={quote(of.number)}")
-                answer = asking.getresponse()
-                body = answer.read()
+        for number in range(-count // 10, count):  # the first ones open connections and files
+            if number == 0:
+                costs = stack_costs(ledger)
+            of = town.choose(draw, before)
+            begin = time.perf_counter()
+            asking.request("GET", f"{path}?number={quote(of.number)}")
+            answer = asking.getresponse()
+            body = answer.read()
+            if number >= 0:
                 times.append((time.perf_counter() - begin, len(body)))
-                if answer.status != 200 or orjson.loads(body).get("answer") == "not-found":
-                    raise AssertionError(f"{path} {of}: {answer.status} {body[:300]!r}")
-            found.append(times[count // 10 :])  # the first ones open connections and files
+            if answer.status != 200 or orjson.loads(body).get("answer") == "not-found":
+                raise AssertionError(f"{path} {of}: {answer.status} {body[:300]!r}")
+        used = spent(costs, stack_costs(ledger))
         asking.close()
-        return found[0], found[1]
+        return times, sum(used[name].seconds for name in _ANSWERING if name in used) / count * 1e6
 
 
 def _follower_behind(ledger: Ledger) -> int:
@@ -187,6 +193,13 @@ def _follower_behind(ledger: Ledger) -> int:
         )
         (behind,) = cursor.fetchone() or (0,)
     return int(behind)
+
+
+def _wal(ledger: Ledger) -> int:
+    """Bytes of WAL that were ever written."""
+    with transaction(ledger.connection) as cursor:
+        cursor.execute("SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')::bigint")
+        return int((cursor.fetchone() or (0,))[0])
 
 
 def _percentiles(values: list[float] | list[int]) -> dict[str, float]:

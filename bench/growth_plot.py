@@ -14,7 +14,7 @@ _TOP, _BOTTOM, _LEFT, _PANEL, _GAP = 52, 44, 56, 296, 72
 _STYLE = (
     "text{fill:#24292f;font:12px sans-serif}.note{fill:#57606a}.grid{stroke:#d0d7de}"
     ".a{stroke:#0969da;fill:#0969da}.b{stroke:#bc4c00;fill:#bc4c00}.c{stroke:#8250df;fill:#8250df}"
-    ".line{fill:none;stroke-width:2}"
+    "polyline.line{fill:none;stroke-width:2}"
     "@media(prefers-color-scheme:dark){text{fill:#e6edf3}.note{fill:#9198a1}.grid{stroke:#3d444d}"
     ".a{stroke:#4493f8;fill:#4493f8}.b{stroke:#f0883e;fill:#f0883e}"
     ".c{stroke:#ab7df8;fill:#ab7df8}}"

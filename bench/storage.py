@@ -13,6 +13,7 @@ from __future__ import annotations
 import io
 import os
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -43,6 +44,9 @@ PER_TURN = 8  # bundles
 _SIZES = (
     "SELECT relname, pg_total_relation_size(oid) FROM pg_class"
     " WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace"
+)
+_TABLES = (
+    "SELECT relname FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace"
 )
 _WHOLE = "SELECT pg_database_size(current_database())"
 _MOVED = ("allocation", "lane", "intake", "tally")  # rows that a bundle moves
@@ -159,6 +163,7 @@ def floor(plan: Plan, say: Say) -> Floor:
         topic_id, _ = describe_topic(settings.kafka, topics.EVENTS)
         store.offsets(topic_id, [0])
         target = _empty_copy(ledger)
+        empty = _count(ledger.connection), _count(target)
         turns = []
         for number, each in enumerate(ledger.sign(plan.bundles)):
             _Recorder.writes = []
@@ -179,8 +184,22 @@ def floor(plan: Plan, say: Say) -> Floor:
                         writing.copy_expert(statement.decode(), io.BytesIO(data), 1 << 20)
         seconds = time.perf_counter() - begun
         client, server = time.process_time() - ours, _since(theirs, cost(pid))
+        added = _count(target) - empty[1]
+        if added != _count(ledger.connection) - empty[0]:
+            raise AssertionError(f"the floor did not write the store's rows: {added}")
         target.close()
     return Floor(plan.events / seconds, client / plan.events * 1e6, server / plan.events * 1e6)
+
+
+def _count(connection: Connection) -> Counter[str]:
+    """The rows of every table."""
+    counted: Counter[str] = Counter()
+    with transaction(connection) as reading:
+        reading.execute(_TABLES)
+        for (name,) in reading.fetchall():
+            reading.execute(f"SELECT count(*) FROM {name}")
+            ((counted[name],),) = reading.fetchall()
+    return counted
 
 
 def _since(before: Cost, after: Cost) -> float:

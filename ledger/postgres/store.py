@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import struct
+import weakref
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
@@ -530,7 +531,11 @@ class _View:
             for key, _, _ in item.certificates
         }
         self.certificates = self._read_certificates({e.key for e in events} | relied)
-        self.relying = Reliances(cursor, registry, batch, self.certificates, self.steps)
+        # Weakly: in a cycle, all that the turn knew would stay until the next search for cycles.
+        view = weakref.proxy(self)
+        self.relying = Reliances(
+            cursor, registry, batch, self.certificates, lambda key: list(view.steps(key))
+        )
         self._read_lines(self._repeats(events) | self._corrected(batch) | self._relied(batch), list)
         for event in events:
             for place in self._alike(event):

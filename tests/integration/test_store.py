@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import io
 import json
 import random
@@ -835,3 +836,21 @@ def test_corrections_of_long_histories_end_within_a_turn(ledger: StoredLedger) -
     assert counts["history-too-long"] > 0
     assert counts["admitted"] > certificates * length + 250
     ledger.check()
+
+
+def test_a_turn_leaves_nothing_for_the_garbage_collector(ledger: StoredLedger) -> None:
+    """A worker looks for cycles rarely: what a turn leaves in one stays for thousands of turns."""
+    assert ledger.send(ledger.make(ledger.issued(NUMBER, "京A-2"))) == {"logged": 1}
+    gc.collect()
+    gc.disable()
+    gc.set_debug(gc.DEBUG_SAVEALL)
+    try:
+        lines = [ledger.event("renewed", NUMBER, valid_until="2030-01-01+08:00"), b"{}"]
+        assert ledger.send(ledger.make(lines + ledger.issued("京A-3"))) == {"logged": 1}
+        gc.collect()
+        left = {f"{type(item).__module__}.{type(item).__name__}" for item in gc.garbage}
+        assert {name for name in left if name.startswith("ledger.")} == set()
+    finally:
+        gc.set_debug(0)
+        gc.enable()
+        gc.garbage.clear()
