@@ -11,7 +11,6 @@ from functools import lru_cache
 from hashlib import sha256
 
 from kafka import KafkaConsumer, TopicPartition
-from kafka.admin import KafkaAdminClient
 from kafka.errors import KafkaError
 
 from ledger import admission, logtopic, merkle, tiles, topics
@@ -41,6 +40,7 @@ from .fsck_fold import Fold
 from .fsck_reliances import due_notices
 from .fsck_report import Report
 from .fsck_tree import Tree
+from .intake_ends import Admin
 
 STALL_SECONDS = 30
 
@@ -63,7 +63,7 @@ class Topics:
         self.ids: dict[str, str] = {}
         self.parts: dict[str, list[Part]] = {}
         try:
-            admin = KafkaAdminClient(**client_settings(bootstrap))
+            admin = Admin(**client_settings(bootstrap))
             try:
                 names = [topics.EVENTS, topics.LOG, topics.RECEIPTS, topics.EXPIRY, topics.RECALLS]
                 for found in admin.describe_topics(names):

@@ -29,7 +29,7 @@ class Ends:
     offsets: dict[int, int]
 
 
-class _Admin(KafkaAdminClient):  # type: ignore[misc]
+class Admin(KafkaAdminClient):  # type: ignore[misc]
     """Ends its thread when it cannot connect; kafka-python leaves one behind at every attempt."""
 
     _closed = False  # what `close` asks, and the constructor sets last
@@ -47,7 +47,7 @@ class IntakeEnds:
 
     def __init__(self, bootstrap: str) -> None:
         self._bootstrap = bootstrap
-        self._admin: _Admin | None = None
+        self._admin: Admin | None = None
         self._lock = threading.Lock()
 
     def read(self) -> Ends:
@@ -56,7 +56,7 @@ class IntakeEnds:
             try:
                 if self._admin is None:
                     _check_listening(servers(self._bootstrap))
-                    self._admin = _Admin(
+                    self._admin = Admin(
                         **client_settings(self._bootstrap),
                         client_id="certledger-lag",
                         request_timeout_ms=_MILLISECONDS,

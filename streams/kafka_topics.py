@@ -103,6 +103,19 @@ def describe_topic(bootstrap: str, name: str, wait_seconds: float = 10.0) -> tup
         admin.close()
 
 
+class Admin(KafkaAdminClient):  # type: ignore[misc]
+    """Ends its thread when it cannot connect; kafka-python leaves one behind at every attempt."""
+
+    _closed = False  # what `close` asks, and the constructor sets last
+
+    def __init__(self, **settings: Any) -> None:
+        try:
+            super().__init__(**settings)
+        except KafkaError:
+            self.close()
+            raise
+
+
 class TopicWatch:
     """Asks for one topic's id again and again, over one connection; not for several threads."""
 
@@ -129,8 +142,8 @@ def topic_id_text(topic_id: Any) -> str:
     return base64.urlsafe_b64encode(uuid.UUID(str(topic_id)).bytes).decode().rstrip("=")
 
 
-def _admin(bootstrap: str) -> KafkaAdminClient:
+def _admin(bootstrap: str) -> Admin:
     try:
-        return KafkaAdminClient(**client_settings(bootstrap))
+        return Admin(**client_settings(bootstrap))
     except KafkaError as err:
         raise Unavailable("unreachable", f"Kafka at {bootstrap}: {err}") from err
