@@ -20,6 +20,7 @@ import consumers.sheet_commands
 import consumers.status_commands
 import consumers.witness.commands
 import producers.commands
+import producers.outbox_commands
 from deploy import (
     backups,
     catalogue_commands,
@@ -70,6 +71,7 @@ def build_parser() -> argparse.ArgumentParser:
     relying_commands.add_commands(commands)
     dead_letter_commands.add_commands(commands)
     producers.commands.add_commands(commands)
+    producers.outbox_commands.add_commands(commands)
     consumers.commands.add_commands(commands)
     consumers.bulk_commands.add_commands(commands)
     consumers.assess_commands.add_commands(commands)

@@ -320,6 +320,17 @@ class Feed:
             self._refused_codes.append(self._code_names.index(code))
 
 
+class Counts(Protocol):
+    """What a line of progress says."""
+
+    @property
+    def answered(self) -> int: ...
+    @property
+    def admitted(self) -> int: ...
+
+    published: int
+
+
 class Progress:
     """One line on a terminal, rewritten a few times a second; elsewhere a line now and then."""
 
@@ -332,11 +343,11 @@ class Progress:
         self._next = 0.0 if self._terminal else self._begin + LOG_SECONDS
         self._shown = False
 
-    def show(self, feed: Feed) -> None:
-        """Rewrite the line when it is time to."""
+    def show(self, feed: Counts) -> bool:
+        """Rewrite the line when it is time to; whether it was."""
         now = time.monotonic()
         if now < self._next:
-            return
+            return False
         self._next = now + (0.2 if self._terminal else LOG_SECONDS)
         answered = feed.answered
         of = f" of {self._total:,}" if self._total is not None else ""
@@ -349,6 +360,7 @@ class Progress:
         self._out.write(f"\r\x1b[K{line}" if self._terminal else f"{line}\n")
         self._out.flush()
         self._shown = self._terminal
+        return True
 
     def end(self) -> None:
         """Leave the line as it stands."""
