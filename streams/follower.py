@@ -19,6 +19,7 @@ from ledger.keys import load_key, passphrase_in, unlock_with
 from ledger.note import Signer
 from ledger.postgres.connection import connect
 from ledger.postgres.following import Following, ListRow
+from ledger.postgres.migrate import check_schema
 
 from .ending import exit_with_reason, stop_on_signals
 from .sequencer import LEAD_WAIT_SECONDS
@@ -73,6 +74,7 @@ class Follower:
 def run(settings: Settings, stop: threading.Event, clock: Clock = system_clock) -> None:
     """Wait for the lead, and follow until `stop`."""
     connection = connect(settings.postgres, "follower", writes=True, idle_seconds=IDLE_SECONDS)
+    check_schema(connection)
     if settings.passphrase_file is not None:
         unlock_with(passphrase_in(settings.passphrase_file))
     signer = load_key(settings.statuslist_key)

@@ -20,6 +20,7 @@ from ledger.event import CORRECTED, Event
 from ledger.kafka_address import client_settings
 from ledger.lifecycle import MAX_CORRECTABLE
 from ledger.postgres.connection import connect
+from ledger.postgres.migrate import check_schema
 from ledger.postgres.store import Checked, Fetched, Store
 from ledger.reliance import Reliance
 
@@ -43,6 +44,7 @@ class Intake:
         self.topic_id, self.partitions = describe_topic(settings.kafka, topics.EVENTS)
         self._watch = TopicWatch(settings.kafka, topics.EVENTS)
         connection = connect(settings.postgres, "worker", writes=True)
+        check_schema(connection)
         self._store = Store(connection, fast_events.parse_lines)
         self._records = 1  # that the next turn takes at most
         self._next: dict[int, int] = {}  # offset per partition, of what `apply` takes

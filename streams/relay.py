@@ -21,6 +21,7 @@ from ledger.entry import BUNDLE, REGISTRY, parse_entry
 from ledger.errors import LedgerError, ProofError, Unavailable
 from ledger.note import parse_note
 from ledger.postgres.connection import connect, transaction
+from ledger.postgres.migrate import check_schema
 from ledger.postgres.recalling import read_changes, read_recalls
 from ledger.postgres.rows import read_lanes, read_origin
 from ledger.postgres.sequencing import Sequencing, tile_reader
@@ -224,6 +225,7 @@ def _department_of(value: dict[str, Any]) -> str:
 def run(settings: Settings, stop: threading.Event) -> None:
     """Relay until `stop`."""
     connection = connect(settings.postgres, "relay")
+    check_schema(connection)
     producer = make_producer(settings.kafka, "relay")
     relay = Relay(Sequencing(connection), producer)
     log.info("relaying")

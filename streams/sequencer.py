@@ -20,6 +20,7 @@ from ledger.keys import passphrase_in, unlock_with
 from ledger.policy import NONE, Policy, parse_policy
 from ledger.postgres.connection import connect, transaction
 from ledger.postgres.maps import Maps
+from ledger.postgres.migrate import check_schema
 from ledger.postgres.pool import Pool
 from ledger.postgres.rows import read_origin
 from ledger.postgres.sequencing import Head, Sequencing, read_head, tile_reader
@@ -186,6 +187,7 @@ def run(settings: Settings, stop: threading.Event, step: Step = no_step) -> None
     connection = connect(
         settings.postgres, "sequencer", writes=True, idle_seconds=LEAD_IDLE_SECONDS
     )
+    check_schema(connection)
     with transaction(connection) as cursor:
         origin = read_origin(cursor)
     store = Sequencing(connection)

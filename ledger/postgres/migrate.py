@@ -7,7 +7,7 @@ from importlib.resources import files
 
 from psycopg2.extensions import connection as Connection
 
-from ..errors import Conflict
+from ..errors import Conflict, Unavailable
 from .connection import transaction
 
 _LOCK = 0x6365727400000001  # "cert" and a number
@@ -42,11 +42,7 @@ def migrate(connection: Connection) -> list[str]:
         cursor.execute("SELECT number, name FROM migration ORDER BY number")
         later = [f"{number} {name}" for number, name in cursor if number not in known]
         if later:
-            raise Conflict(
-                "registry-conflict",
-                f"this database was migrated by another version of the program ({later[0]}), this "
-                f"one knows migrations up to {max(known)}: start that version, or a later one",
-            )
+            raise _migrated_by_another(later[0])
     for number, name, text in migrations():
         digest = sha256(text.encode()).hexdigest()
         with transaction(connection) as cursor:
@@ -67,6 +63,36 @@ def migrate(connection: Connection) -> list[str]:
             )
             applied.append(name)
     return applied
+
+
+def _migrated_by_another(later: str) -> Conflict:
+    known = max(number for number, _, _ in migrations())
+    return Conflict(
+        "registry-conflict",
+        f"this database was migrated by another version of the program ({later}), this one knows "
+        f"migrations up to {known}: start that version, or a later one",
+    )
+
+
+def check_schema(connection: Connection) -> None:
+    """None when the database has just the migrations that this program knows; for programs that
+    write, before they write anything.
+
+    Conflict `registry-conflict` otherwise, Unavailable `not-initialised` before any migration.
+    """
+    with transaction(connection) as cursor:
+        cursor.execute("SELECT to_regclass('migration')")
+        if cursor.fetchone() == (None,):
+            raise Unavailable("not-initialised")
+    lacking, unknown = schema_gap(connection)
+    if unknown:
+        raise _migrated_by_another(unknown[0])
+    if lacking:
+        raise Conflict(
+            "registry-conflict",
+            f"this database lacks the migration {lacking[0]}: `certledger up` of this version, or "
+            "its set-up, makes it, when no program of an earlier version runs any more",
+        )
 
 
 def schema_gap(connection: Connection) -> tuple[list[str], list[str]]:

@@ -28,7 +28,7 @@ from ledger.postgres import migrate as migrations_module
 from ledger.postgres import store as store_module
 from ledger.postgres.connection import connect, transaction
 from ledger.postgres.map_reading import acts_of
-from ledger.postgres.migrate import migrate, migrations
+from ledger.postgres.migrate import check_schema, migrate, migrations
 from ledger.postgres.statements import sql
 from ledger.postgres.store import Fetched, Store, create_ledger
 from ledger.staterow import unpack_state
@@ -123,6 +123,22 @@ def test_a_later_versions_database_is_left_alone(database_url: str) -> None:
         migrate(connection)
     connection.close()
     assert catalogue(database_url) == before
+
+
+def test_a_program_writes_only_to_the_schema_that_it_knows(database_url: str) -> None:
+    connection = connect(database_url, "test")
+    with pytest.raises(Unavailable, match="no ledger yet"):
+        check_schema(connection)
+    migrate(connection)
+    check_schema(connection)
+    last, name, _ = migrations()[-1]
+    query(connection, "DELETE FROM migration WHERE number = %s", last)
+    with pytest.raises(Conflict, match=f"lacks the migration {last} {name}"):
+        check_schema(connection)
+    query(connection, "INSERT INTO migration (number, name, hash) VALUES (999, 'to_come', 'x')")
+    with pytest.raises(Conflict, match=r"another version of the program \(999 to_come\)"):
+        check_schema(connection)
+    connection.close()
 
 
 def test_two_migrate_at_once(database_url: str) -> None:

@@ -354,6 +354,20 @@ class Databases:
             return cursor.fetchone() == (0,)
 
 
+def test_a_later_versions_database_is_written_to_by_none_of_ours(
+    stack: RunningStack, department: Department
+) -> None:
+    stack.rows("INSERT INTO migration (number, name, hash) VALUES (999, 'to_come', '') RETURNING 1")
+    for program in ("worker-1", "sequencer", "relay", "follower"):
+        begin = len(stack.log(program))
+        stack.kill(program)
+        stack.wait_for_log(program, "another version of the program (999 to_come)", begin)
+    department.publish_issued(5)
+    stack.rows("DELETE FROM migration WHERE number = 999 RETURNING 1")
+    department.settle()
+    stack.check()
+
+
 def test_an_older_database_is_not_signed_for(stack: RunningStack, department: Department) -> None:
     databases = Databases(stack)
     databases.do("CREATE DATABASE older TEMPLATE {ledger}")
