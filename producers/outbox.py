@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import Self
 
 from ledger.entry import ADMITTED
-from ledger.errors import LedgerError, Unavailable
+from ledger.errors import Conflict, LedgerError, Unavailable
 
 from .config import PublisherConfig
 from .feeding import Progress
@@ -156,8 +156,9 @@ class OutboxRun:
                     begun, pause = True, 1.0
                     if self._work(session, once):
                         return
-            except Unavailable as err:
-                if not begun:
+            except (Unavailable, Conflict) as err:
+                # The outbox is in use: by our own lost session, which the server will end.
+                if not begun or (isinstance(err, Conflict) and err.code != "relay-moved"):
                     raise
                 self._say(f"outbox: {err.message}; trying again in {pause:.0f} s")
                 time.sleep(pause)

@@ -9,6 +9,7 @@ it (and sets its outcome to NULL) or deletes it.
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -32,9 +33,12 @@ from .publisher import REPEAT, EventReceipt
 
 _BATCH = 500  # rows in one transaction
 _MOST_ROW = 256 * 1024  # characters of a row as JSON
+_LOCK_SECONDS = 3.0
+# The server ends sessions that nobody is behind any more, and with them their locks.
 _OPTIONS = (
     "-c timezone=UTC -c lock_timeout=5s -c idle_in_transaction_session_timeout=10s "
-    "-c synchronous_commit=on"
+    "-c synchronous_commit=on -c tcp_keepalives_idle=5 -c tcp_keepalives_interval=2 "
+    "-c tcp_keepalives_count=3"
 )
 _NO_TABLE = (
     "this database has no table certledger.outbox as this version needs it (%s): "
@@ -86,6 +90,7 @@ class OutboxTable:
         try:
             self._rows.set_session(isolation_level=ISOLATION_LEVEL_REPEATABLE_READ)
             self._check()
+            self._lock()
             self._answers = _connect(url)
         except BaseException:
             self.close()
@@ -101,14 +106,24 @@ class OutboxTable:
         with _transaction(self._rows) as cursor:
             cursor.execute(sql("check_outbox"))
             numbered, encoding = cursor.fetchone() or (False, "")
-            cursor.execute(sql("lock_outbox"))
-            (free,) = cursor.fetchone() or (False,)
         if not numbered:
             raise Malformed("usage", _NO_TABLE % "trigger number_at_commit is missing or disabled")
         if encoding == "SQL_ASCII":
             raise Malformed("usage", "this database's encoding, SQL_ASCII, does not say characters")
-        if not free:
-            raise Conflict("relay-moved", "another `certledger outbox run` works on this outbox")
+
+    def _lock(self) -> None:
+        """Take the outbox; waits a moment for the session of one that has just ended."""
+        end = time.monotonic() + _LOCK_SECONDS
+        while True:
+            with _transaction(self._rows) as cursor:
+                cursor.execute(sql("lock_outbox"))
+                if cursor.fetchone() == (True,):
+                    return
+            if time.monotonic() > end:
+                raise Conflict(
+                    "relay-moved", "another `certledger outbox run` works on this outbox"
+                )
+            time.sleep(0.1)
 
     def forget_taken(self) -> None:
         """Let rows without an outcome be taken again: for when the spool has nothing of theirs."""

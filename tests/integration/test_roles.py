@@ -91,7 +91,7 @@ HIDDEN = {
 }
 RELAY_READS = {
     *("allocation", "head", "entry", "checkpoint", "tile", "lane", "outbox"),
-    *("expiry_notice", "relay", "registry_record"),
+    *("expiry_notice", "relay", "registry_record", "migration"),
     *("reliance", "reliance_hold", "recall"),
 }
 APPEND_ONLY = {
