@@ -138,6 +138,8 @@ class Bench:
             "events": results[0].events,
             "mean_line": made.mean_line,
             "rate": spread([r.rate for r in results]),
+            "turn_held": spread([r.turn[0] for r in results]),
+            "turn_waited": spread([r.turn[1] for r in results]),
             "paced": [
                 {
                     "pace": paced.per_second * size,
@@ -519,7 +521,8 @@ def processes_report(name: str, found: dict[str, Any], cores: int) -> str:
             rows.append((process, spent, share, f"{cost['peak_mb']:,.0f}"))
     total = sum(costs.values())
     rows.append((f"all, on {cores} cores", f"{total:.1f}", f"{total * per_second:.0%}", ""))
-    return table(rows)
+    held, waited = (show(found[name], "{:.0%}".format) for name in ("turn_held", "turn_waited"))
+    return f"{table(rows)}\n\nA worker held the turn {held} of the time, others waited {waited}."
 
 
 def growth_report(found: dict[str, Any]) -> str:

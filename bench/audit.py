@@ -10,13 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kafka import KafkaProducer
-
 from deploy.stack import worker_programs
-from ledger.kafka_address import client_settings
 
-from .end_to_end import published, send
+from .end_to_end import published
 from .ledgers import fresh_ledger
+from .loading import make_producer, send
 from .town import Plan
 
 
@@ -33,9 +31,7 @@ def run(plan: Plan, runs: int, say: Callable[[str], None]) -> list[Result]:
     """Fill one ledger through Kafka, audit it from nothing again and again."""
     with fresh_ledger(plan.departments, plan.lanes, worker_programs(1), http=True) as ledger:
         records = ledger.sign(plan.bundles)
-        producer = KafkaProducer(
-            **client_settings(ledger.settings.kafka), max_request_size=2 * 1024 * 1024
-        )
+        producer = make_producer(ledger.settings.kafka)
         send(producer, records)
         producer.close()
         published(ledger, len(records))

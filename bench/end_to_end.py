@@ -25,6 +25,7 @@ from .ledgers import Ledger, Signed, fresh_ledger, stack_costs
 from .loading import make_producer, send
 from .processes import Cost, spent
 from .town import Plan
+from .turns import Turns
 
 PATIENCE_SECONDS = 300
 _BUNDLE = re.compile(rb"/bundle/([^/]+)/([0-9]+)/[0-9]+/([0-9]+)")
@@ -55,6 +56,7 @@ class Result:
     latencies: list[list[float]]  # seconds, by pace
     costs: dict[str, Cost]
     settings: dict[str, str]
+    turn: tuple[float, float]  # shares of the time, see `turns`
 
     @property
     def rate(self) -> float:
@@ -126,12 +128,13 @@ def run(plan: Plan, paces: Sequence[Paced], programs: Sequence[Program], say: Sa
             warm = max(1, len(measured) // 50)
             send(producer, measured[:warm])
             receipts.wait_for(measured[:warm])
+            turns = Turns(ledger.settings.postgres)
             before = stack_costs(ledger)
             begin = time.time()
             send(producer, measured[warm:])
             sent = time.time()
             end = published(ledger, len(measured))
-            after = stack_costs(ledger)
+            after, turn = stack_costs(ledger), turns.close()
             receipts.wait_for(measured)
             events = sum(r.events for r in measured[warm:])
             say(
@@ -142,7 +145,8 @@ def run(plan: Plan, paces: Sequence[Paced], programs: Sequence[Program], say: Sa
             for paced, records in zip(paces, later, strict=True):
                 latencies.append(_pace(producer, receipts, records, paced))
             check_counts(ledger, len(plan.bundles), plan.events, plan.certificates)
-            return Result(events, end - begin, latencies, spent(before, after), _settings(ledger))
+            used = spent(before, after)
+            return Result(events, end - begin, latencies, used, _settings(ledger), turn)
         finally:
             receipts.close()
             producer.close()
