@@ -16,6 +16,7 @@ from consumers.asking import Asked, ambiguous, find, notes_on
 from ledger import deciders, identity, staterow
 from ledger import entry as entries
 from ledger.checking import Examination
+from ledger.doubt import Doubts
 from ledger.errors import LedgerError, ProofError
 from ledger.evidence import Beginning, CertificateId, Evidence, Shown, ShownEvent, Step
 from ledger.finding import find as find_answer
@@ -135,7 +136,8 @@ def _examine(
         known = sum(1 for step in steps if state is not None and step.index < state)
         if state is not None and state != view.size - 1:
             then = Shown(state, view.entry(state), ())
-        indexes = {steps[n].index for n in needed_events(steps, known, question)}
+        needed = needed_events(steps, known, question, view.records().doubts)
+        indexes = {steps[n].index for n in needed}
         indexes |= {step.index for step in steps[:1]}
     evidence = _evidence(
         view,
@@ -279,6 +281,10 @@ class _Unproven(Examination):
     def _responsible(self) -> str:
         return super()._responsible() if self.responsible is None else self.responsible
 
+    @property
+    def doubts(self) -> Doubts:
+        return self._registry.doubts
+
     def _known_record(self, name: str) -> dict[str, Any] | None:
         return self._registry.value(name)
 
@@ -294,7 +300,7 @@ class _Unproven(Examination):
 
     def answer(self) -> Answer:
         """What the history says, unless that is too old."""
-        found = find_answer(self.evidence, self.bundles, self.ledger_time, self.at)
+        found = find_answer(self.evidence, self.bundles, self.ledger_time, self.at, self.doubts)
         return self.word(found, self.evidence.certificate, self.evidence.question)
 
     def word(

@@ -57,6 +57,10 @@ REASONS = {
     REFUSED: ("this file proves nothing", "此文件不能证明任何事"),
     "evidence-incomplete": ("the evidence lacks what this question needs", "证据不足"),
     "known-at-unclear": ("what the ledger knew then is not shown", "当时所知不明"),
+    "key-compromised": (
+        "signed with a key that was declared compromised, and not confirmed yet",
+        "签名密钥已声明泄露，该记录尚未经发证机关确认",
+    ),
     "checkpoint-stale": ("the evidence is not from the present", "证据已过时"),
     "issuer-silent": ("the issuer has been silent for too long", "发证机关久未报送"),
     "another-certificate": ("the file is about another certificate", "所查并非此证"),

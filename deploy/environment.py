@@ -114,6 +114,18 @@ class Environment:
         finally:
             connection.close()
 
+    def find_doubtful(self, department: str) -> list[tuple[tuple[str, str, str], str, str]]:
+        """(type, issuer and number, event id, kind) of a department's doubtful events."""
+        connection = connect(self.postgres_url, "doubtful")
+        try:
+            with Reader(connection).open() as view:
+                return [
+                    ((name.type_code, name.issuer, name.number), t.id, t.kind)
+                    for name, t in view.doubtful_events(department)
+                ]
+        finally:
+            connection.close()
+
     def publisher_config(self, department: str) -> PublisherConfig:
         """The publishing side's folder of a department on this machine."""
         try:

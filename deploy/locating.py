@@ -7,12 +7,15 @@ from dataclasses import dataclass
 
 from ledger import event as events
 from ledger import identity, lifecycle, merkle
+from ledger.doubt import Doubts, check_confirms
 from ledger.errors import LedgerError, Malformed, Refused
 from ledger.evidence import CertificateId
 from ledger.lifecycle import Transition
 from ledger.postgres.reader import View
 from ledger.registry import granted
-from producers.correcting import VOID, Target, Wanted
+from producers.correcting import CONFIRM, VOID, Target, Wanted
+
+NEXT = 2**62  # the log index of what is only tried: of a key that is not doubted
 
 
 @dataclass(slots=True)
@@ -23,6 +26,7 @@ class _Life:
     correctors: Callable[[str], str | None]  # a department's scope for corrections
     places: list[tuple[int, int]]
     history: list[Transition]
+    doubts: Doubts
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +78,10 @@ class _Located:
         if tried.correction == VOID and self.event_id in lifecycle.voided_ids(history):
             raise Refused("unknown-event", f"event {self.event_id} is voided already")
         after = lifecycle.correct(history, tried)
+        if tried.correction == CONFIRM:
+            indexes = [index for index, _ in self.life.places]
+            indexes += [NEXT] * (len(history) - len(indexes))
+            check_confirms(list(zip(indexes, history, strict=True)), tried, self.life.doubts)
         history.append(tried._replace(version=after.version))
 
 
@@ -93,6 +101,7 @@ def find_targets(view: View, wanted: Sequence[Wanted]) -> list[Target | LedgerEr
                 lambda by: granted(value, by, events.CORRECTED, view.size),
                 places,
                 [step.transition for step in steps],
+                view.records().doubts,
             )
         return lives[certificate]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,9 @@ from ledger.identity import pseudonym_check
 from ledger.kafka_address import SCRAM, client_settings, credentials_file, format_credentials
 from ledger.note import Signer, sign
 from ledger.postgres.connection import connect, transaction
-from ledger.postgres.rows import read_origin, read_registry
+from ledger.postgres.rows import read_origin, read_registry, read_time
 from ledger.postgres.sequencing import read_published
+from ledger.postgres.statements import sql
 from ledger.postgres.store import Store
 from ledger.registry import BUNDLE_ROLE, PSEUDONYMS, REGISTRY_ROLE, Registry
 from producers.config import (
@@ -201,12 +203,19 @@ class Registration:
         return index, new.key.key_id, old.key.key_id
 
     def revoke_key(self, department: str, key_id: str, since: int | None = None) -> int:
-        """Revoke a key from now on; `since`, an earlier log index, is not yet supported."""
+        """Revoke a key from now on, or with effect from `since`, an earlier log index."""
         value = self.read().value(f"key/{key_id}")
         if value is None or value["department"] != department:
             raise Refused("registry-refused", f"{department} has no key {key_id[:64]}")
         signer = keys.load_key(department_folder(self._data, department) / "registry.key")
         return self._revoke(department, value["role"], key_id, value["vkey"], signer, since)
+
+    def index_at(self, moment: int) -> int:
+        """The log index of the first entry with a ledger time from `moment` on."""
+        with transaction(self._connection) as cursor:
+            cursor.execute(sql("read_allocation"))
+            ((_, end, *_),) = cursor.fetchall()
+            return bisect_left(range(end), moment, key=lambda index: read_time(cursor, index))
 
     def change_ledger_keys(self, old: Signer, new: Signer, cosigner_vkey: str) -> int:
         """Have other keys sign the checkpoints that hold this change; its log index."""

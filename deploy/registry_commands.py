@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import csv
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from ledger.identity import pseudonym_check
 from ledger.keys import encrypt_file, load_key
 from ledger.note import parse_vkey
 from ledger.registry import BUNDLE_ROLE, PSEUDONYMS, REGISTRY_ROLE, Registry
+from ledger.times import parse_moment
 from producers.config import (
     load_secret,
     pseudonym_path,
@@ -24,6 +27,7 @@ from producers.config import (
     set_checkpoint_keys,
     use_pseudonym_version,
 )
+from producers.correcting import CERTIFICATE, CONFIRM, DAYS
 
 ROLES = (BUNDLE_ROLE, REGISTRY_ROLE)
 
@@ -171,18 +175,35 @@ def _add_key(commands: Any) -> None:
     encrypt.set_defaults(run=run_key_encrypt)
     revoke = verbs.add_parser(
         "revoke",
-        help="revoke a key from the next log index on",
-        description="Revoke a key: nothing that it signs is admitted from the next log index on.",
-        epilog="example:\n  certledger key revoke transport "
-        "2f11bec89e1f12a00e4fee249001e508db16422caa3f6de99fd98d7d040cdee8",
+        help="revoke a key from the next log index on, or from earlier",
+        description="Revoke a key: nothing that it signs is admitted from the next log index on.\n"
+        "With --since what it signed from then on is doubted: it stays logged, and answers that\n"
+        "rest on it decide nothing until the department confirms or corrects each event\n"
+        "(`key doubtful` lists them for `correct`). A doubt can begin earlier later, never later.",
+        epilog="examples:\n  certledger key revoke transport "
+        "2f11bec89e1f12a00e4fee249001e508db16422caa3f6de99fd98d7d040cdee8\n"
+        "  certledger key revoke transport 2f11…dee8 --since 2026-03-01T08:00:00+08:00",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     revoke.add_argument("department")
     revoke.add_argument("key_id", help="64 hex digits, as `department list` shows")
     revoke.add_argument(
-        "--since", type=int, metavar="INDEX", help="an earlier log index (not yet supported)"
+        "--since", metavar="INDEX|MOMENT", help="an earlier log index, or the moment it was logged"
     )
     revoke.set_defaults(run=run_key_revoke)
+    doubtful = verbs.add_parser(
+        "doubtful",
+        help="list what keys signed that are revoked from earlier, as a sheet for `correct`",
+        description="List the events of a department that are doubtful and neither confirmed nor\n"
+        "corrected, as a CSV file for `certledger correct --file`: each row confirms its event.\n"
+        "Write void, or restate with its days, where it was not the department's word.",
+        epilog="example:\n  certledger key doubtful transport > doubtful.csv\n"
+        "  certledger correct --file doubtful.csv",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    doubtful.add_argument("department")
+    doubtful.add_argument("--reason", default="key-compromised", help="the rows' reason code")
+    doubtful.set_defaults(run=run_key_doubtful)
 
 
 def _add_type(commands: Any) -> None:
@@ -379,8 +400,28 @@ def run_key_rotate_ledger(args: argparse.Namespace, env: Environment) -> int:
 
 def run_key_revoke(args: argparse.Namespace, env: Environment) -> int:
     """certledger key revoke"""
-    index = env.registration().revoke_key(args.department, args.key_id, args.since)
+    registration, since = env.registration(), None
+    if args.since is not None and args.since.isascii() and args.since.isdigit():
+        since = int(args.since)
+    elif args.since is not None:
+        since = registration.index_at(parse_moment(args.since))
+    index = registration.revoke_key(args.department, args.key_id, since)
     print(f"key {args.key_id} is revoked from log index {index}")
+    if since is not None:
+        print(
+            f"what it signed from log index {since} on is doubted: `certledger key doubtful "
+            f"{args.department}` lists it"
+        )
+    return 0
+
+
+def run_key_doubtful(args: argparse.Namespace, env: Environment) -> int:
+    """certledger key doubtful"""
+    rows = csv.writer(sys.stdout, lineterminator="\n")
+    rows.writerow(["event_id", "event", *CERTIFICATE, "correction", *DAYS, "reason_code"])
+    for (type_code, issuer, number), event_id, kind in env.find_doubtful(args.department):
+        parts = (type_code, issuer, number)
+        rows.writerow([event_id, kind, *parts, CONFIRM, *("" for _ in DAYS), args.reason])
     return 0
 
 

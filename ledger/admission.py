@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any, NamedTuple, Protocol
 
-from . import canonical, deciders, identity, lifecycle, merkle, times
+from . import canonical, deciders, doubt, identity, lifecycle, merkle, times
 from . import event as events
 from . import reliance as reliances
 from .bundle import AHEAD, Bundle, Header, bundle_key_name, parse_record
@@ -515,6 +515,8 @@ class Turn:
             history = [*self.view.history(key), *self._transitions.get(key, ())]
             _check_may_correct(history, transition, standing, scope)
             after = lifecycle.correct(history, transition)
+            if transition.correction == doubt.CONFIRM:
+                self._check_confirms(key, transition)
             transition = transition._replace(version=after.version)
             after = after._replace(count=count + 1)
         elif count >= lifecycle.MAX_HISTORY and kind != events.REVOKED:
@@ -544,6 +546,14 @@ class Turn:
             self.relying.changed(key, index, position, transition)
         return _make_tuple(Admitted, (key, count, position, item, data))
 
+    def _check_confirms(self, key: bytes, t: Transition) -> None:
+        """None when `t` confirms a doubtful event: of an earlier turn, as this one's keys are not
+        doubted.
+        """
+        before = [(index, each) for index, _, each in self.view.relying.steps(key)]
+        now = [(self.next_index, each) for each in self._transitions.get(key, ())]
+        doubt.check_confirms([*before, *now], t, self.registry.doubts)
+
     def _rely(self, opened: Opened, index: int, position: int, item: Reliance) -> None:
         """Record one line about a reliance or raise with the code of its refusal."""
         header = opened.bundle.header
@@ -557,6 +567,7 @@ class Turn:
             lambda service: self.registry.value(f"service/{service}"),
             self.registry.catalogue_roots.__contains__,
             self._count_folded,
+            self.registry.doubts,
         )
 
     def _count_folded(self, transitions: int) -> None:

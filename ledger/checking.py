@@ -18,6 +18,7 @@ from . import identity, lifecycle, merkle, times
 from .bundle import Header, bundle_key_name, parse_header
 from .checkpoint import Checkpoint, parse_checkpoint
 from .cosignature import short_name
+from .doubt import Doubts
 from .entry import format_registry, parse_entry
 from .errors import LedgerError, Malformed, ProofError, Unavailable
 from .event import CORRECTED, ISSUED, TRANSFERRED_IN, parse_event
@@ -31,6 +32,7 @@ from .records import parse_record
 from .registry import (
     BUNDLE_ROLE,
     REGISTRY_ROLE,
+    doubts_of,
     granted,
     is_signed_by,
     key_active,
@@ -153,7 +155,7 @@ class Examination:
         found: Found | None = None
         trusted = any(c.name == CHECKPOINT and c.result == PASSED for c in checks)
         if trusted and all(c.result != FAILED for c in checks if c.name != FRESHNESS):
-            found = find(evidence, self.bundles, self.ledger_time, self.at)
+            found = find(evidence, self.bundles, self.ledger_time, self.at, self.doubts)
         answer, reason, why = decide(checks, found)
         certificate = evidence.certificate
         return Answer(
@@ -211,6 +213,11 @@ class Examination:
             record = parse_record(shown.data)
             parsed[record["name"]] = record["value"]
         return parsed
+
+    @property
+    def doubts(self) -> Doubts:
+        """The doubted keys among those shown."""
+        return doubts_of({"name": name, "value": v} for name, v in self.records.items())
 
     @cached_property
     def standings(self) -> list[Standing]:
@@ -351,6 +358,12 @@ class Examination:
                 "each key was vouched for by a registry key before it, the first by the operator "
                 f"alone: {', '.join(alone)}"
             )
+            why += "".join(
+                f"; {key['department']} declared key {key['key'][:16]}… compromised from log index "
+                f"{key['doubted_from']} on"
+                for key in keys
+                if "doubted_from" in key
+            )
         return passed(
             AUTHORITY,
             why,
@@ -375,6 +388,8 @@ class Examination:
                     "entry": value["from"],
                     "vouched_by": voucher.removeprefix("key/"),
                 }
+                if "doubted_from" in value:
+                    found[name]["doubted_from"] = value["doubted_from"]
                 if voucher != OPERATOR:
                     todo.append(voucher)
         return sorted(found.values(), key=lambda each: int(each["entry"]))

@@ -130,6 +130,9 @@ CODES: dict[str, Code] = {
     "correction-breaks-history": _row(
         "What remains after the correction is no possible life cycle.", Refused, 422
     ),
+    "nothing-to-confirm": _row(
+        "No doubted key signed the event, or it is confirmed or corrected already.", Refused, 409
+    ),
     "history-too-long": _row(
         "The certificate's history is too long for this, or a bundle's corrections are together.",
         Refused,
@@ -170,6 +173,12 @@ CODES: dict[str, Code] = {
     ),
     "checkpoint-refused": _row("The checkpoint is not signed as required.", ProofError, 422, 4),
     "evidence-refused": _row("This file proves nothing.", ProofError, 422, 4),
+    "key-compromised": _row(
+        "An event was signed with a key that was declared compromised, and is not confirmed yet.",
+        ProofError,
+        422,
+        4,
+    ),
     "evidence-incomplete": _row("The evidence lacks what this question needs.", ProofError, 422, 4),
     "status-list-refused": _row("The status list is not signed as it must be.", ProofError, 422, 4),
     # witnesses: what ours say no to, and what we do not take from others

@@ -29,7 +29,7 @@ EXPIRED, CORRECTED = "expired", "corrected"
 TRANSFERRED_OUT, TRANSFERRED_IN = "transferred-out", "transferred-in"
 
 REVOCATION_KINDS = ("annulled", "penalty", "deregistered")
-CORRECTIONS = ("void", "restate")
+CORRECTIONS = ("void", "restate", "confirm")
 
 _ALWAYS = frozenset(
     {
@@ -217,8 +217,9 @@ def check_data(kind: str, data: dict[str, Any]) -> None:
         raise Malformed("malformed-event", "commitments need salt_key_version")
     if data.get("valid_from") == OPEN or (kind == SUSPENDED and data.get("valid_from") == UNKNOWN):
         raise Malformed("malformed-event", "valid_from is a day here")
-    if kind == CORRECTED and data["correction"] == "void" and names & {"valid_from", "valid_until"}:
-        raise Malformed("malformed-event", "a void correction states no dates")
+    correction = data.get("correction")
+    if correction in ("void", "confirm") and names & {"valid_from", "valid_until"}:
+        raise Malformed("malformed-event", f"a {correction} correction states no dates")
 
 
 def format_event(

@@ -261,6 +261,9 @@ class _Keys:
         }
         if key.revoked is not None:
             value["revoked"] = key.revoked
+        if key.doubted is not None:
+            begin, changed, note = key.doubted
+            value["doubted"] = [begin, changed, encode(bytes.fromhex(note))]
         registration = self._registrations.get(key.since)
         if registration is not None:
             value["time"] = registration.time
@@ -407,6 +410,7 @@ class _Key:
 
 _BUNDLE = "index note outcome source time deltas path"
 _STATUS = "registry_root time", "maps"
+_LATER = "revoked doubted"  # what became of a key
 
 
 def _bundle(value: Any, origin: str) -> _Bundle:
@@ -418,18 +422,19 @@ def _bundle(value: Any, origin: str) -> _Bundle:
 def _key(value: Any, origin: str) -> _Key:
     if type(value) is str:
         return _Key(decode(value, merkle.HASH_SIZE).hex())
-    parse_members(value, "public department role place from", "revoked time signatures")
+    parse_members(value, "public department role place from", f"{_LATER} time signatures")
     key = RegisteredKey(
         decode(value["public"], 32),
         parse_text(value["department"]),
         parse_text(value["role"]),
         parse_count(value["from"]),
         parse_count(value["revoked"]) if "revoked" in value else None,
+        _doubted(value["doubted"]) if "doubted" in value else None,
     )
     time: str | None = None
     signed: tuple[str, ...] = ()
     if "time" in value or "signatures" in value:
-        parse_members(value, "public department role place from time signatures", "revoked")
+        parse_members(value, "public department role place from time signatures", _LATER)
         time = parse_text(value["time"])
         if type(value["signatures"]) is not list:
             raise Malformed("malformed-evidence", "signatures are strings")
@@ -438,6 +443,14 @@ def _key(value: Any, origin: str) -> _Key:
         signed = tuple(value["signatures"])
     made = _expand_key(key, time, signed, origin)
     return replace(made, place=parse_count(value["place"]))
+
+
+def _doubted(value: Any) -> tuple[int, int, str]:
+    found = list(parse_list(value))
+    if len(found) != 3:
+        raise Malformed("malformed-evidence", "doubted is two log indexes and a hash")
+    note = decode(found[2], merkle.HASH_SIZE).hex()
+    return parse_count(found[0]), parse_count(found[1]), note
 
 
 @lru_cache(maxsize=1024)

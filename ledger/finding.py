@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from . import lifecycle, times
+from .doubt import COMPROMISED, Doubts, explain, needed_corrections, settle
 from .entry import parse_entry
 from .errors import LedgerError
 from .evidence import Evidence
@@ -16,11 +17,16 @@ INCOMPLETE, UNCLEAR = "evidence-incomplete", "known-at-unclear"
 
 
 def find(
-    evidence: Evidence, bundles: Mapping[int, Mapping[str, Any]], ledger_time: int, at: int
+    evidence: Evidence,
+    bundles: Mapping[int, Mapping[str, Any]],
+    ledger_time: int,
+    at: int,
+    doubts: Doubts,
 ) -> Found:
     """What the part of the history known at the question's `known_at` says about the instant `at`.
 
-    `bundles` are the shown entries by log index, `ledger_time` is the status entry's.
+    `bundles` are the shown entries by log index, `ledger_time` is the status entry's, `doubts` are
+    those of the keys of the events shown.
     """
     steps = evidence.history
     history = [step.transition for step in steps]
@@ -51,10 +57,17 @@ def find(
         finding = lifecycle.answer(history[:count], at, question.version)
     except LedgerError as err:
         return Found(CANNOT_DECIDE, INCOMPLETE, why=err.message)
-    needed = {*finding.deciding, history[count - 1].id}
-    if any(t.id in needed and ordinal not in shown for ordinal, t in enumerate(history)):
+    told = [(step.index, step.transition) for step in steps]
+    needed = {n for n, t in enumerate(history[:count]) if t.id in finding.deciding} | {count - 1}
+    needed |= needed_corrections(told, count, finding.deciding, doubts)
+    if not needed <= shown:
         return _incomplete("the events that decide this question", evidence)
-    return found_in(finding, history, [step.index for step in steps], question.version)
+    finding = settle(finding, told, count, doubts)
+    why = ""
+    if finding.reason == COMPROMISED:
+        why = explain(finding.deciding, told, count, doubts)
+    indexes = [step.index for step in steps]
+    return found_in(finding, history, indexes, question.version, why)
 
 
 def found_in(
@@ -62,6 +75,7 @@ def found_in(
     history: Sequence[lifecycle.Transition],
     indexes: Sequence[int],
     version: int | None,
+    why: str = "",
 ) -> Found:
     """The finding about a history with the events that it rests on; `indexes` are where they are
     in the log, `version` is the one asked about.
@@ -81,7 +95,8 @@ def found_in(
         finding.responsible,
         finding.known_since,
         deciding,
-        asked_version=version,
+        why,
+        version,
     )
 
 

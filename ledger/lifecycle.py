@@ -430,8 +430,8 @@ def correct(history: Sequence[Transition], t: Transition) -> Standing:
     target = next((h for h in history if h.id == t.corrects), None)
     if target is None:
         raise Refused("unknown-event", f"no event {t.corrects} in this history")
-    if target.kind == CORRECTED and t.correction != "void":
-        raise Refused("unknown-event", "a correction can be voided, not restated")
+    if target.kind == CORRECTED and t.correction == "restate":
+        raise Refused("unknown-event", "a correction can be voided or confirmed, not restated")
     if len(history) > MAX_CORRECTABLE:
         raise Refused("history-too-long", f"{len(history)} events, at most {MAX_CORRECTABLE}")
     if t.valid_until is not None and target.kind not in VERSION_ACTS | {SUSPENDED}:

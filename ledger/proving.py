@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from . import canonical, identity, lifecycle, merkle
+from .doubt import Doubts, needed_corrections
 from .entry import REGISTRY, parse_entry
 from .errors import Malformed, ProofError, Refused
 from .evidence import (
@@ -25,7 +26,7 @@ from .holder_evidence import Act, Held, HolderEvidence
 from .identity import holder_key, parse_pseudonym
 from .note import parse_note
 from .question import Question
-from .registry import PSEUDONYMS, REGISTRY_ROLE, key_active, tree_place
+from .registry import PSEUDONYMS, REGISTRY_ROLE, doubts_of, key_active, tree_place
 from .statusmap import CERTIFICATES, HOLDERS, Membership
 
 
@@ -87,6 +88,7 @@ class Records:
     registry_keys: dict[
         str, list[str]
     ]  # names of their records, by NAME+HASH as signatures have it
+    doubts: Doubts
     _values: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @classmethod
@@ -94,15 +96,17 @@ class Records:
         places: dict[str, int] = {}
         order: list[bytes] = []
         registry_keys: dict[str, list[str]] = {}
+        doubts: dict[str, range] = {}
         for place, leaf in enumerate(leaves):
             record = canonical.loads(leaf)
             places[str(record["name"])] = place
             order.append(tree_place(record))
+            doubts |= doubts_of([record])
             if record["name"].startswith("key/") and record["value"]["role"] == REGISTRY_ROLE:
                 signs_as = "+".join(str(record["value"]["vkey"]).split("+", 2)[:2])
                 registry_keys.setdefault(signs_as, []).append(str(record["name"]))
         subtree = merkle.in_memory([merkle.leaf_hash(leaf) for leaf in leaves])
-        return cls(leaves, places, order, subtree, registry_keys)
+        return cls(leaves, places, order, subtree, registry_keys, doubts)
 
     def value(self, name: str) -> dict[str, Any] | None:
         """What a record says, None where there is none."""
@@ -148,10 +152,10 @@ def prove(source: Source, certificate: CertificateId, question: Question) -> Evi
         known = sum(1 for step in steps if state is not None and step.index < state)
         if state is not None and state != last:
             then = show_entry(source, state)
-    shown = needed_events(steps, known, question)
+    records = source.records()
+    shown = needed_events(steps, known, question, records.doubts)
     if len(shown) > MAX_EVENTS:
         raise Malformed("too-large", f"{len(shown)} events decide this, {MAX_EVENTS} can be shown")
-    records = source.records()
     keys, registrations = _register(source, records, {steps[n].transition.key for n in shown})
     bundles: dict[int, Sequence[bytes]] = {}
     return Evidence(
@@ -267,9 +271,11 @@ def show_beginning(source: Source) -> Beginning:
     return Beginning(source.subtree(0, 0), tuple(path))
 
 
-def needed_events(steps: Sequence[Step], known: int, question: Question) -> list[int]:
+def needed_events(
+    steps: Sequence[Step], known: int, question: Question, doubts: Doubts
+) -> list[int]:
     """Ordinals of the events that evidence shows in full: those that decide, the last one known and
-    the first one after it.
+    the first one after it, and what was corrected later where one that decides is doubted.
     """
     history = [step.transition for step in steps]
     needed = {known - 1} if known else set()
@@ -279,6 +285,8 @@ def needed_events(steps: Sequence[Step], known: int, question: Question) -> list
         at = question.asked_at if question.at is None else question.at
         deciding = set(lifecycle.answer(history[:known], at, question.version).deciding)
         needed |= {n for n, t in enumerate(history[:known]) if t.id in deciding}
+        told = [(step.index, step.transition) for step in steps]
+        needed |= needed_corrections(told, known, deciding, doubts)
     return sorted(needed)
 
 

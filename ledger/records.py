@@ -14,6 +14,7 @@ from .registry import RECORD_FORM, SCOPES
 MAX_RECORD = 256 * 1024
 _ROOT = re.compile(r"[0-9a-f]{64}")
 _SMALL = 4 * 1024  # bytes of a record that is worth remembering
+OPTIONAL = frozenset({"doubted_from"})  # members left out where they say nothing
 
 
 def parse_record(data: bytes) -> dict[str, Any]:
@@ -34,7 +35,8 @@ def _parse(data: bytes) -> dict[str, Any]:
     if form is None:
         raise Malformed("malformed-evidence", f"evidence shows no record {name[:100]!r}")
     for member, is_good in form.items():
-        if member not in value or not is_good(value[member]):
+        is_left_out = member not in value and member in OPTIONAL
+        if not is_left_out and not (member in value and is_good(value[member])):
             raise Malformed("malformed-evidence", f"{member} of {name[:100]!r} is not of its form")
     return dict(record)
 
@@ -103,6 +105,7 @@ _RECORDS: dict[str, dict[str, Callable[[Any], bool]]] = {
         "role": _is_text,
         "from": _is_count,
         "revoked": _is_count_or_null,
+        "doubted_from": _is_count,
     },
     "type": {"names": _is_names, "grants": _is_grants},
     "department": {

@@ -92,6 +92,11 @@ class Registry:
         return self._keys.get((department, role), [])
 
     @cached_property
+    def doubts(self) -> dict[str, range]:
+        """Ids of doubted keys, each with the log indexes at which it signed what is doubted."""
+        return doubts_of(self.records.values())
+
+    @cached_property
     def pseudonym_versions(self) -> frozenset[int] | None:
         """The versions of the pseudonym secret; None while the registry names none."""
         value = self.value(PSEUDONYMS)
@@ -125,6 +130,17 @@ def key_active(key_value: Mapping[str, Any], index: int) -> bool:
     """Whether a key's record makes it valid at a log index."""
     revoked = key_value["revoked"]
     return bool(key_value["from"] <= index and (revoked is None or index < revoked))
+
+
+def doubts_of(records: Iterable[Mapping[str, Any]]) -> dict[str, range]:
+    """`Registry.doubts` out of records."""
+    found = {}
+    for record in records:
+        name, value = record["name"], record["value"]
+        if name.startswith("key/") and "doubted_from" in value:
+            end = canonical.MAX_INTEGER if value["revoked"] is None else value["revoked"]
+            found[name.removeprefix("key/")] = range(value["doubted_from"], end)
+    return found
 
 
 def format_record(record: Mapping[str, Any]) -> bytes:
@@ -340,9 +356,6 @@ def _need_department(registry: Registry, note: Note, department: str, index: int
     keys = registry.keys(department, REGISTRY_ROLE)
     if any(key_active(value, index) and is_signed_by(note, key) for key, value in keys):
         return
-    operator = registry.value("operator")
-    if operator is not None and is_signed_by(note, parse_vkey(operator["vkey"])):
-        raise Refused("not-yet-supported", "recovery by the operator alone is not yet supported")
     raise Refused("registry-signature", f"a registry key of {department} must sign")
 
 
@@ -428,7 +441,8 @@ def _revoke(
     registry: Registry, note: Note, before: dict[str, Any], revoked: Any, index: int
 ) -> dict[str, Any]:
     if type(revoked) is int and 0 <= revoked < index:
-        raise Refused("not-yet-supported", "back-dated revocation is not yet supported")
+        _need_department(registry, note, before["department"], index)
+        return _doubt(before, revoked, index)
     if revoked is not True:
         raise Malformed("malformed-note", "revoked is true (from now) or an earlier log index")
     if before["revoked"] is not None:
@@ -442,6 +456,29 @@ def _revoke(
     if before["role"] == REGISTRY_ROLE and not others:
         raise Refused("registry-refused", "the last registry key cannot be revoked: rotate it")
     return {**before, "revoked": index}
+
+
+def _doubt(before: dict[str, Any], since: int, index: int) -> dict[str, Any]:
+    """The key revoked with effect from entry `since`, which is before `index`."""
+    if before["role"] != BUNDLE_ROLE:
+        raise Refused(
+            "registry-refused",
+            "a registry key signs no events: revoke it from now on, and the bundle keys that it "
+            "brought from earlier",
+        )
+    if since < before["from"]:
+        raise Refused(
+            "registry-refused", f"the key is there from entry {before['from']} on, not {since}"
+        )
+    last = before.get("doubted_from", before["revoked"])
+    if last is not None and since >= last:
+        raise Refused(
+            "registry-refused",
+            f"the key is {'doubted' if 'doubted_from' in before else 'revoked'} from entry {last} "
+            f"on already: only an earlier one can be named, not {since}",
+        )
+    revoked = index if before["revoked"] is None else before["revoked"]
+    return {**before, "revoked": revoked, "doubted_from": since}
 
 
 def _type(

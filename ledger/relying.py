@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
 from . import identity, lifecycle
+from .doubt import Doubts, settle
 from .errors import Refused
 from .lifecycle import Transition
 from .reliance import ENDED, RELIED, Reliance, is_recalled
@@ -134,11 +135,12 @@ class Relying:
         service: Callable[[str], Mapping[str, Any] | None],
         is_catalogue: Callable[[str], bool],
         fold: Callable[[int], None],
+        doubts: Doubts,
     ) -> Act:
         """Take one line or raise with the code of its refusal, leaving nothing behind.
 
         `service` gives a service's registry record, `is_catalogue` knows the roots of published
-        catalogues, `fold` counts transitions that are read.
+        catalogues, `fold` counts transitions that are read, `doubts` are the registry's.
         """
         if item.office != department:
             raise Refused("act-not-authorised", f"{department} speaks for {item.office}")
@@ -162,7 +164,7 @@ class Relying:
             raise Refused("reliance-ended")
         if item.kind == RELIED and before.acts >= MAX_ACTS:
             raise Refused("history-too-long", f"the case has {before.acts} acts")
-        causes = self._check(item, before, fold) if item.kind == RELIED else []
+        causes = self._check(item, before, fold, doubts) if item.kind == RELIED else []
         case = before if known is not None else before.copy()
         self._apply(case, item, index, position)
         self.marks += [Mark(index, position, *cause, item.key) for cause in causes]
@@ -172,7 +174,7 @@ class Relying:
         return act
 
     def _check(
-        self, item: Reliance, before: Case, fold: Callable[[int], None]
+        self, item: Reliance, before: Case, fold: Callable[[int], None], doubts: Doubts
     ) -> list[tuple[bytes, int, int, str, str | None, str | None]]:
         """(certificate, place, what is said) of the changes since the checkpoint that are told at
         once; Refused unless each certificate was valid then.
@@ -191,7 +193,9 @@ class Relying:
             then = [t for index, _, t in steps if index < item.tree_size]
             if not then:
                 raise Refused("not-issued")
-            if lifecycle.answer(then, known_at, version).answer != "valid":
+            found = lifecycle.answer(then, known_at, version)
+            told = [(index, t) for index, _, t in steps]
+            if settle(found, told, len(then), doubts).answer != "valid":
                 raise Refused("not-valid-then")
             causes += [
                 (key, index, position, t.kind, t.revocation, t.reason)

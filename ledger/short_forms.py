@@ -216,7 +216,8 @@ def expand_record(value: Mapping[str, Any]) -> bytes:
 @dataclass(frozen=True, slots=True)
 class RegisteredKey:
     """What a key's record holds that does not follow from the rest: `since` is the index at which
-    it was registered, `revoked` the one at which it was revoked.
+    it was registered, `revoked` the one at which it was revoked. `doubted` of a doubted key is
+    (index from which on, index of the entry that said so last, hex leaf hash of its note's text).
     """
 
     public: bytes
@@ -224,6 +225,7 @@ class RegisteredKey:
     role: str
     since: int
     revoked: int | None = None
+    doubted: tuple[int, int, str] | None = None
 
     def key(self, origin: str) -> VerifierKey:
         """The key under its name."""
@@ -254,7 +256,11 @@ class RegisteredKey:
             "note": merkle.leaf_hash(self.text(origin)).hex(),
             "value": value,
         }
-        if self.revoked is not None:
+        if self.doubted is not None:
+            begin, changed, note = self.doubted
+            doubted = {**value, "revoked": self.revoked, "doubted_from": begin}
+            record = {**record, "since": changed, "note": note, "value": doubted}
+        elif self.revoked is not None:
             change = {name: value[name] for name in ("vkey", "role", "department")}
             text = note_text(origin, name, record_hash(record), {**change, "revoked": True})
             record = {
@@ -279,8 +285,11 @@ def registered_key(data: bytes, origin: str) -> RegisteredKey | None:
         value = record["value"]
         parts = str(value["vkey"]).split("+", 2)
         public = base64.b64decode(parts[2])[1:]
+        doubted = None
+        if "doubted_from" in value:
+            doubted = (value["doubted_from"], record["since"], record["note"])
         found = RegisteredKey(
-            public, value["department"], value["role"], value["from"], value["revoked"]
+            public, value["department"], value["role"], value["from"], value["revoked"], doubted
         )
         return found if found.record(origin) == data else None
     except (LedgerError, KeyError, IndexError, TypeError, ValueError):

@@ -36,6 +36,7 @@ MENDS: dict[str, str] = {
     "voided": "apply-anew",
     "start-unknown": "ask-issuer",
     "end-unknown": "ask-issuer",
+    "key-compromised": "ask-issuer",
     WRONG_ISSUER: "bring-from-issuer",
 }
 

@@ -33,16 +33,17 @@ from .importing import (
 )
 from .lines import LineMaker
 
-VOID, RESTATE = "void", "restate"
-_CERTIFICATE = ("certificate_type_code", "issuing_authority_code", "certificate_number")
-_DAYS = ("valid_from", "valid_until")
+VOID, RESTATE, CONFIRM = "void", "restate", "confirm"
+CERTIFICATE = ("certificate_type_code", "issuing_authority_code", "certificate_number")
+DAYS = ("valid_from", "valid_until")
 COLUMNS = {
     "event_id": "the event, 32 hex digits; or",
     "event": "its kind (issued, revoked, …), where the certificate has one such event, with",
     "certificate_type_code": "the certificate's type,",
     "issuing_authority_code": "its issuer,",
     "certificate_number": "and its number",
-    "correction": "void, or restate with the days as they should have been",
+    "correction": "void, restate with the days as they should have been, or confirm where a key is "
+    "doubted",
     "valid_from": "of restate: first day, 2016-12-01 or unknown; empty: as it was",
     "valid_until": "of restate: last day, unknown or open; empty: as it was",
     "reason_code": "why: a-z, 0-9 and hyphens",
@@ -153,20 +154,23 @@ def _wanted(row: Row, header: Sequence[str]) -> Wanted:
         raise Malformed("usage", f"{len(row.cells)} cells, but the header has {len(header)}")
     cells = {name: cell.strip() for name, cell in zip(header, row.cells, strict=True)}
     event_id, kind = cells.get("event_id", ""), cells.get("event", "")
-    parts = [cells.get(name, "") for name in _CERTIFICATE]
+    parts = [cells.get(name, "") for name in CERTIFICATE]
     if not (event_id or (kind and all(parts))):
         raise Malformed(
-            "usage", f"name the event: event_id, or event with {', '.join(_CERTIFICATE)}"
+            "usage", f"name the event: event_id, or event with {', '.join(CERTIFICATE)}"
         )
     if any(parts) and not all(parts):
-        raise Malformed("usage", f"a certificate is named by {', '.join(_CERTIFICATE)} together")
+        raise Malformed("usage", f"a certificate is named by {', '.join(CERTIFICATE)} together")
     if kind and kind not in events.FIELDS:
         raise Malformed("usage", f"event is one of {', '.join(events.FIELDS)}, not {kind[:60]!r}")
-    if cells["correction"] not in (VOID, RESTATE):
-        raise Malformed("usage", f"correction is void or restate, not {cells['correction'][:60]!r}")
-    days = {name: cells[name] for name in _DAYS if cells.get(name)}
+    if cells["correction"] not in (VOID, RESTATE, CONFIRM):
+        said = cells["correction"][:60]
+        raise Malformed("usage", f"correction is void or restate or confirm, not {said!r}")
+    days = {name: cells[name] for name in DAYS if cells.get(name)}
     if bool(days) != (cells["correction"] == RESTATE):
-        raise Malformed("usage", "restate says valid_from, valid_until or both; void says neither")
+        raise Malformed(
+            "usage", "restate says valid_from, valid_until or both; void says neither, nor confirm"
+        )
     certificate = (parts[0], parts[1], parts[2]) if all(parts) else None
     return Wanted(
         row.line, event_id, kind, certificate, cells["correction"], days, cells["reason_code"]

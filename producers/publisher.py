@@ -361,13 +361,15 @@ class Publisher:
         type_code: str,
         number: str,
         corrects: str,
-        correction: Literal["void", "restate"],
+        correction: Literal["void", "restate", "confirm"],
         *,
         valid_from: Day | None = None,
         valid_until: Day | None = None,
         **common: Unpack[Common],
     ) -> Future[EventReceipt]:
-        """Puts event `corrects` right, with a `reason`: as if never said, or with other dates."""
+        """Puts event `corrects` right, with a `reason`: as if never said, or with other dates; or
+        confirms it, where the key that signed it is doubted.
+        """
         return self._say(
             "corrected",
             type_code,

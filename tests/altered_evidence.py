@@ -89,14 +89,34 @@ def make_town() -> LedgerBuilder:
             ledger.admit("issued", number, **dates)
         members = {"corrects": corrected, "correction": kind, "reason_code": "clerical", **dated}
         ledger.admit("corrected", number, change=str(n), time=time, **members)
+    _doubt(ledger)
     ledger.publish([])
     ledger.status()
     return ledger
 
 
+def _doubt(ledger: LedgerBuilder) -> None:
+    """The key of a's bundles turns out to have been stolen before its last events."""
+    since = len(ledger.entries)
+    for number in ("doubted", "confirmed"):
+        ledger.admit("issued", number, valid_from="2026-02-01+08:00")
+    ledger.status()
+    owner = world.registry_signer("a")
+    stolen, new = world.bundle_signer("a"), world.bundle_signer("a", "2")
+    for key, signers, revoked in ((new, (owner, new, stolen), False), (stolen, (owner,), since)):
+        change = world.key_change(key, "bundle", "a", revoked)
+        ledger.change(f"key/{key.key.key_id}", change, *signers)
+    ledger.keys["a"] = new
+    ledger.advance(60)
+    members = {"correction": "confirm", "reason_code": "ours"}
+    confirmed = str(canonical.loads(ledger.event("issued", "confirmed"))["id"])
+    time = times.format_moment(ledger.now)
+    ledger.admit("corrected", "confirmed", corrects=confirmed, time=time, **members)
+
+
 NUMBERS = (
     *("plain", "湘长市监许 2023-0403/7", "suspended", "paused", "penalty", "moved", "renewed"),
-    *("amended", "unknown", "future", "wrong", "restated", "nobody has it"),
+    *("amended", "unknown", "future", "wrong", "restated", "doubted", "confirmed", "nobody has it"),
 )
 
 

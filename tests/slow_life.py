@@ -114,6 +114,30 @@ def corrected(history: list[Act]) -> list[Act]:
     return out
 
 
+def doubtful(history: list[Act], known: int, doubted: set[int]) -> set[str]:
+    """The ids of acts at places in `doubted` that no later act settles; `known` acts are known."""
+
+    def stands(n: int) -> bool:
+        return not any(
+            act.correction == "void" and act.corrects == history[n].id and stands(m)
+            for m, act in enumerate(history)
+            if m > n
+        )
+
+    def is_open(n: int) -> bool:
+        return n in doubted and not any(
+            act.corrects == history[n].id
+            and act.kind == "corrected"
+            and stands(m)
+            and not is_open(m)
+            and (act.correction != "void" or m < known)
+            for m, act in enumerate(history)
+            if m > n
+        )
+
+    return {act.id for n, act in enumerate(history) if is_open(n)}
+
+
 def spans(acts: list[Act]) -> list[Span]:
     out: list[Span] = []
     before: Span | None = None  # the version that a version follows

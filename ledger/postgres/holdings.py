@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from psycopg2.extensions import cursor as Cursor
 
 from .. import deciders, identity, lifecycle, staterow
+from ..doubt import Doubts, is_clear, settle
 from ..errors import LedgerError, ProofError
 from ..evidence import CertificateId
 from ..identity import HEAD
@@ -22,11 +23,17 @@ from .statements import sql
 
 
 def read_held(
-    cursor: Cursor, pseudonyms: Sequence[str], types: Sequence[str], size: int, at: int
+    cursor: Cursor,
+    pseudonyms: Sequence[str],
+    types: Sequence[str],
+    size: int,
+    at: int,
+    doubts: Doubts,
 ) -> list[tuple[CertificateId, Finding]]:
     """The certificates of some types that are bound to a holder in the log of `size` entries, and
-    how each stood at the instant `at`. ProofError `stored-bytes-damaged` where lines and rows do
-    not give the link of the holder or of a certificate.
+    how each stood at the instant `at`; `doubts` are the registry's. ProofError
+    `stored-bytes-damaged` where lines and rows do not give the link of the holder or of a
+    certificate.
     """
     holders = {key: acts_and_link(cursor, key) for key in map(identity.holder_key, pseudonyms)}
     places = {staterow.place(*act[:2]) for acts, _ in holders.values() for act in acts}
@@ -46,12 +53,17 @@ def read_held(
         if link != last:
             raise ProofError("stored-bytes-damaged", f"the acts of holder {holder.hex()}")
     held = sorted(key for key, count in bound.items() if count > 0)
-    found = _findings(cursor, held, limit, at, logged)
+    found = _findings(cursor, held, limit, at, logged, doubts)
     return [(names[key], found[key]) for key in held]
 
 
 def _findings(
-    cursor: Cursor, keys: Sequence[bytes], limit: int, at: int, logged: dict[int, Logged]
+    cursor: Cursor,
+    keys: Sequence[bytes],
+    limit: int,
+    at: int,
+    logged: dict[int, Logged],
+    doubts: Doubts,
 ) -> dict[bytes, Finding]:
     """How certificates stood at an instant by their events before the place `limit`: by their rows
     where these decide, else by their histories, with the events given that were read already.
@@ -67,7 +79,8 @@ def _findings(
         for key in keys:
             row = staterow.open_row(key, *rows[key])
             places = staterow.places(rows[key][1])
-            kept = row.kept if places[-1] < limit else ()
+            is_sure = places[-1] < limit and is_clear(rows[key][1], doubts)
+            kept = row.kept if is_sure else ()
             finding = deciders.answer(kept, row.standing, at, None)
             if finding is None:
                 histories[key] = places
@@ -80,8 +93,13 @@ def _findings(
             steps = staterow.steps((p, e.event.line_hash, e.transition()) for p, e in events)
             if staterow.link_over(key, steps) != staterow.link_in(rows[key][0]):
                 raise ProofError("stored-bytes-damaged", f"the history of certificate {key.hex()}")
-            known = [s.transition for s, place in zip(steps, places, strict=True) if place < limit]
-            found[key] = lifecycle.answer(known, at)
+            told = [
+                (s.index, s.transition)
+                for s, place in zip(steps, places, strict=True)
+                if place < limit
+            ]
+            finding = lifecycle.answer([t for _, t in told], at)
+            found[key] = settle(finding, told, len(told), doubts)
     except ProofError:
         raise
     except (LedgerError, LookupError) as err:

@@ -8,7 +8,7 @@ not seen.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,16 +19,18 @@ from psycopg2.extensions import cursor as Cursor
 from .. import canonical, identity, lifecycle, merkle, registry, staterow, statusmap, tiles
 from ..catalogue import Catalogue, parse_catalogue
 from ..checkpoint import format_proof
+from ..doubt import find_doubtful, is_clear
 from ..entry import map_heads, parse_entry
 from ..errors import LedgerError, Malformed, ProofError, Refused, Unavailable
-from ..event import ISSUED, Event
+from ..event import ISSUED, Event, parse_event
 from ..evidence import CertificateId, Evidence, Step
 from ..holder_evidence import Act, HolderEvidence
 from ..identity import HEAD
-from ..lifecycle import Finding
+from ..lifecycle import Finding, Transition
 from ..proving import Records, prove, prove_holder, show_entry
 from ..question import Question
 from ..receipt import format_receipt
+from ..reliance import is_reliance
 from ..staterow import Row
 from ..statusmap import MapHead, Membership, group_range
 from .connection import transaction
@@ -291,14 +293,15 @@ class View:
 
     def stated(self, key: bytes) -> Row | None:
         """What the row of a certificate says, None where it has none; where that knows of events
-        after the checkpoint, none of those that decide.
+        after the checkpoint, or some may be doubtful, none of those that decide.
         """
         stored = self._read[key] if key in self._read else self._rows([key]).get(key)
         if stored is None:
             return None
         row = staterow.open_row(key, *stored)
         is_published = staterow.index_at(stored[1], -1) < self.size
-        return row if is_published else row._replace(kept=())
+        is_sure = is_published and is_clear(stored[1], self.records().doubts)
+        return row if is_sure else row._replace(kept=())
 
     def indexes(self, key: bytes, ordinals: Iterable[int]) -> list[int]:
         """The log indexes of some events of a certificate that has a row."""
@@ -427,7 +430,7 @@ class View:
         self, pseudonyms: Sequence[str], types: Sequence[str], at: int
     ) -> list[tuple[CertificateId, Finding]]:
         """What is bound to a holder's pseudonyms of these types, and how it stood at `at`."""
-        return read_held(self._cursor, pseudonyms, types, self.size, at)
+        return read_held(self._cursor, pseudonyms, types, self.size, at, self.records().doubts)
 
     def reliance_lines(self) -> list[bytes]:
         """The admitted lines about reliances in the log's order, each as it was admitted."""
@@ -551,6 +554,34 @@ class View:
         for place, _ in self._find_events([event_id]):
             return staterow.placed(place)[0]
         raise Refused("not-found", f"no admitted event {event_id} is in the ledger")
+
+    def doubtful_events(self, department: str) -> list[tuple[CertificateId, Transition]]:
+        """The events by doubted keys of a department that nothing has settled yet, later ones of a
+        certificate first. Reads all that these keys signed since.
+        """
+        records = self.records()
+        own = {
+            key_id: span
+            for key_id, span in records.doubts.items()
+            if (records.value(f"key/{key_id}") or {}).get("department") == department
+        }
+        names: set[CertificateId] = set()
+        for key_id, span in own.items():
+            where = {"begin": span.start, "end": span.stop, "department": department}
+            where["key_id"] = key_id
+            self._cursor.execute(sql("read_signed_lines"), where)
+            for _, _, data in self._cursor.fetchall():
+                events = (line for line in unpack_lines(bytes(data)) if not is_reliance(line))
+                for line in events:
+                    with suppress(LedgerError):  # it was refused
+                        event = parse_event(line, b"")
+                        names.add(CertificateId(event.type_code, event.issuer, event.number))
+        found = []
+        for name in sorted(names, key=_parts):
+            steps = [(step.index, step.transition) for step in self.history(name.key)]
+            doubtful = find_doubtful(steps, len(steps), records.doubts)
+            found += [(name, t) for _, t in reversed(steps) if t.id in doubtful and t.key in own]
+        return found
 
     def certificates_of_events(self, event_ids: Sequence[str]) -> dict[str, list[CertificateId]]:
         """The certificates that have published events with these ids. Reads the whole table."""

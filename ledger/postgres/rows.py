@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 import cramjam
 from psycopg2.extensions import cursor as Cursor
 
-from .. import canonical
+from .. import canonical, times
 from ..admission import Lane
 from ..bundle import Bundle
 from ..entry import Source, parse_entry
@@ -126,6 +126,13 @@ def read_blinding_secret(cursor: Cursor) -> bytes:
     if row is None:
         raise Unavailable("not-initialised", "the ledger's blinding secret is missing")
     return bytes(row[0])
+
+
+def read_time(cursor: Cursor, index: int) -> int:
+    """The ledger time of the entry at a log index, in microseconds."""
+    cursor.execute(sql("read_entries"), {"begin": index, "end": index + 1})
+    ((_, data),) = cursor.fetchall()
+    return times.parse_moment(parse_entry(bytes(data))["time"])
 
 
 def read_origin(cursor: Cursor) -> str:

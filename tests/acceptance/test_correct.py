@@ -8,7 +8,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -243,6 +244,46 @@ def test_a_kill_loses_and_doubles_nothing(stack: Stack, number: signal.Signals) 
     assert report["made_before"] + report["admitted"] == count
     assert stack.events() == before + count
     assert stack.says(f"{number.value}-7") == "voided"
+
+
+def test_a_stolen_key_s_events_are_confirmed_or_corrected(stack: Stack) -> None:
+    stack.bring("before.csv", "S-1,north,2022-01-01,,")
+    time.sleep(1)
+    moment = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    time.sleep(1)
+    stack.bring("since.csv", "S-2,north,2022-01-01,,", "S-3,north,2022-01-01,,")
+    keys = json.loads(stack.run("department", "list", "--json")[1])
+    (north,) = (each for each in keys if each["id"] == "north")
+    (old,) = (key["id"] for key in north["keys"] if key["role"] == "bundle")
+    assert stack.run("key", "rotate", "north")[0] == 0
+    code, out, err = stack.run("key", "revoke", "north", old, "--since", moment)
+    assert code == 0, err
+    assert "is doubted" in out
+    wait_for(lambda: stack.says("S-2") == "key-compromised")
+    assert stack.says("S-1") == "in-force"
+    code, out, _ = stack.run("key", "doubtful", "north")
+    rows = out.splitlines()
+    assert [row.split(",")[1:5] for row in rows[1:]] == [
+        ["issued", "pharmacy", "north", "S-2"],
+        ["issued", "pharmacy", "north", "S-3"],
+    ]
+    sheet = stack.write("doubtful.csv", rows[0], rows[1], rows[2].replace("confirm", "void"))
+    code, report = stack.ask("correct", "--file", sheet)
+    assert (code, report["admitted"]) == (0, 2), report
+    assert (stack.says("S-2"), stack.says("S-3")) == ("in-force", "voided")
+    assert stack.run("key", "doubtful", "north")[1].splitlines() == rows[:1]
+    code, report = stack.ask("correct", "--file", stack.write("again.csv", *rows[:2]))
+    assert (code, report["made_before"]) == (0, 1), report
+    code, _, err = stack.run("key", "revoke", "north", old, "--since", "1")
+    assert (code, "is there from entry" in err) == (2, True), err
+    assert stack.run("fsck")[0] == 0
+
+
+def wait_for(is_so: Callable[[], bool], seconds: float = 15) -> None:
+    end = time.monotonic() + seconds
+    while not is_so():
+        assert time.monotonic() < end
+        time.sleep(0.2)
 
 
 def test_an_office_that_relied_hears_of_a_correction(stack: Stack) -> None:

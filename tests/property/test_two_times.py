@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from ledger import lifecycle
+from ledger import doubt, lifecycle
 from ledger.errors import LedgerError
 from ledger.lifecycle import Standing, Transition
 from tests import slow_life
@@ -51,6 +51,8 @@ def draw_act(drawn: random.Random, history: list[Act]) -> Act:
                 members["valid_from"] = drawn.choice((draw_day(drawn), "unknown"))
             if drawn.random() < 0.5:
                 members["valid_until"] = drawn.choice((draw_day(drawn), "unknown", "open"))
+        elif drawn.random() < 0.5:
+            members["correction"] = "confirm"
     moment = f"{drawn.choice(DAYS)}T{drawn.choice(('00:00:00', '12:30:00.000001'))}+08:00"
     return Act(kind, f"{drawn.getrandbits(128):032x}", drawn.choice("ab"), moment, **members)
 
@@ -139,11 +141,36 @@ def compare(seed: int, questions: int) -> Counter[str]:
             expected = slow_life.what_held(acts[:known], at)
             assert said(history[:known], at) == expected, (seed, acts[:known], at)
             seen[f"{expected.answer} {expected.reason}"] += 1
+            check_doubt(drawn, acts, history, known, at, seen)
             asked += 1
     return seen
 
 
+def check_doubt(
+    drawn: random.Random,
+    acts: list[Act],
+    history: list[Transition],
+    known: int,
+    at: int,
+    seen: Counter[str],
+) -> None:
+    """Some events are by a key that is doubted from one of them on."""
+    since = drawn.randrange(len(acts))
+    by = {n for n in range(len(acts)) if drawn.random() < 0.5}
+    steps = [(n, t._replace(key="1" * 64) if n in by else t) for n, t in enumerate(history)]
+    doubts = {"1" * 64: range(since, len(acts))}
+    expected = slow_life.doubtful(acts, known, {n for n in by if n >= since})
+    assert doubt.find_doubtful(steps, known, doubts).keys() == expected, (acts, known, by, since)
+    finding = lifecycle.answer(history[:known], at)
+    settled = doubt.settle(finding, steps, known, doubts)
+    rests = expected & set(finding.deciding)
+    assert (settled.reason == doubt.COMPROMISED) == bool(rests)
+    assert rests or settled == finding
+    seen[settled.reason] += 1
+
+
 ALL_REASONS = {
+    doubt.COMPROMISED,
     *("valid in-force", "not-valid not-yet-valid", "not-valid expired", "not-valid suspended"),
     *("not-valid revoked-annulled", "not-valid revoked-penalty", "not-valid revoked-deregistered"),
     *("not-valid transferred", "not-valid voided"),

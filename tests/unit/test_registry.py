@@ -265,7 +265,7 @@ REFUSED: dict[str, tuple[str, Callable[[Book], bytes]]] = {
         lambda b: b.note("department/a", department_change("a", 2), BUNDLER),
     ),
     "department changed by the operator": (
-        "not-yet-supported",
+        "registry-signature",
         lambda b: b.note("department/a", department_change("a", 2), OPERATOR),
     ),
     "lanes changed": (
@@ -327,7 +327,7 @@ REFUSED: dict[str, tuple[str, Callable[[Book], bytes]]] = {
         lambda b: key_note(b, NEW, OTHER, NEW, BUNDLER),
     ),
     "new key by the operator": (
-        "not-yet-supported",
+        "registry-signature",
         lambda b: key_note(b, NEW, OPERATOR, NEW, BUNDLER),
     ),
     "new key without the previous": ("not-yet-supported", lambda b: key_note(b, NEW, OWNER, NEW)),
@@ -343,7 +343,30 @@ REFUSED: dict[str, tuple[str, Callable[[Book], bytes]]] = {
         "registry-signature",
         lambda b: key_note(b, BUNDLER, OTHER, revoked=True),
     ),
-    "revoked from earlier": ("not-yet-supported", lambda b: key_note(b, BUNDLER, OWNER, revoked=1)),
+    "doubted from before it was": (
+        "registry-refused",
+        lambda b: key_note(b, BUNDLER, OWNER, revoked=2),
+    ),
+    "doubted by another": (
+        "registry-signature",
+        lambda b: key_note(b, BUNDLER, OTHER, revoked=4),
+    ),
+    "doubted by itself": ("registry-signature", lambda b: key_note(b, BUNDLER, BUNDLER, revoked=4)),
+    "doubted by the operator": (
+        "registry-signature",
+        lambda b: key_note(b, BUNDLER, OPERATOR, revoked=4),
+    ),
+    "doubted from below zero": (
+        "malformed-note",
+        lambda b: key_note(b, BUNDLER, OWNER, revoked=-1),
+    ),
+    "a registry key doubted": (
+        "registry-refused",
+        lambda b: key_note(b, OWNER, OWNER, role=REGISTRY_ROLE, revoked=4),
+    ),
+    "doubted from the same entry": ("registry-refused", lambda b: _doubted(b, 5, 5)),
+    "doubted from a later entry": ("registry-refused", lambda b: _doubted(b, 5, 6)),
+    "doubted from after it was revoked": ("registry-refused", lambda b: _doubted(b, True, 11)),
     "revoked from later": ("malformed-note", lambda b: key_note(b, BUNDLER, OWNER, revoked=999)),
     "not revoked": ("malformed-note", lambda b: key_note(b, BUNDLER, OWNER, revoked=False)),
     "the last registry key revoked": (
@@ -403,6 +426,17 @@ def _revoked_twice(book: Book) -> bytes:
     change = key_change(BUNDLER, BUNDLE_ROLE, "a", True)
     book.change(f"key/{BUNDLER.key.key_id}", change, OWNER)
     return key_note(book, BUNDLER, OWNER, revoked=True)
+
+
+def _doubted(book: Book, *revoked: Any) -> bytes:
+    """The last of several notes, one after the other, that say since when a key is no more."""
+    book.add_department("c")
+    for since in revoked[:-1]:
+        book.change(
+            f"key/{BUNDLER.key.key_id}", key_change(BUNDLER, BUNDLE_ROLE, "a", since), OWNER
+        )
+    book.add_department("d")
+    return key_note(book, BUNDLER, OWNER, revoked=revoked[-1])
 
 
 @pytest.mark.parametrize("name", REFUSED)

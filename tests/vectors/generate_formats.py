@@ -89,6 +89,7 @@ from tests.world import (
     Book,
     Producer,
     bundle_signer,
+    key_change,
     make_header,
     make_record,
     registry_signer,
@@ -130,6 +131,7 @@ def make_examples() -> dict[str, str]:
     entries = [format_genesis(ORIGIN, str(CHECKPOINT.key), str(OPERATOR.key), _time(0))]
     entries += [format_registry(note, _time(n + 1)) for n, note in enumerate(book.notes)]
     _registry(out, book)
+    _doubted(out)
     view = MemoryView(book.registry, book.index, merkle.leaf_hash(entries[1]))
     logged = _bundle(out, view, entries)
     _status(out, book, view, entries, logged)
@@ -203,6 +205,18 @@ def _registry(out: dict[str, str], book: Book) -> None:
         f"{format_record(record).decode()}" for _, record in sorted(book.registry.records.items())
     )
     out["registry-hash"] = record_hash(book.registry.records[f"department/{DEPARTMENT}"]).hex()
+
+
+def _doubted(out: dict[str, str]) -> None:
+    """A key that entry 3 registered, revoked by entry 5 with effect from entry 4."""
+    book = Book()
+    book.add_department(DEPARTMENT, lanes=2)
+    book.set_type([(DEPARTMENT, ["corrected", "issued", "revoked"], "own")])
+    key = bundle_signer(DEPARTMENT)
+    name = f"key/{key.key.key_id}"
+    book.change(name, key_change(key, "bundle", DEPARTMENT, 4), registry_signer(DEPARTMENT))
+    out["registry-doubt-note"] = book.notes[-1].decode()
+    out["registry-doubt-record"] = format_record(book.registry.records[name]).decode()
 
 
 def _catalogue(out: dict[str, str]) -> None:

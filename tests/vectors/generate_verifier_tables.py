@@ -82,6 +82,7 @@ def tables() -> dict[str, Any]:
         "NOTE_FORM": registry.NOTE_FORM,
         "SCOPES": registry.SCOPES,
         "MAX_RECORD": records.MAX_RECORD,
+        "OPTIONAL": sorted(records.OPTIONAL),
         "BUCKET_TAG": statusmap.TAG.decode(),
         "SMALL_BUCKET": statusmap.SMALL,
         "MAX_K": statusmap.MAX_K,

@@ -2,6 +2,7 @@
 import { concat, decodeUtf8, equal, fromHex, hex, utf8 } from "./bytes.js";
 import { bundleKeyName, parseBundleNote } from "./bundle.js";
 import { certificatesMap, codeAt, makeEntry, parseEntry } from "./entry.js";
+import { doubtsOf } from "./doubt.js";
 import { attempt, LedgerError, proofError, unavailable } from "./errors.js";
 import { parseEvent } from "./event.js";
 import { find, INCOMPLETE, UNCLEAR } from "./finding.js";
@@ -58,7 +59,7 @@ export class Examination {
     const counted = checks.every(({ name, result }) => name === "freshness" || result !== "failed");
     const trusted = checks.some(({ name, result }) => name === "checkpoint" && result === "passed");
     const found = counted && trusted
-      ? find(evidence, this.bundles, this.ledgerTime, this.at)
+      ? find(evidence, this.bundles, this.ledgerTime, this.at, doubtsOf(this.records))
       : null;
     return {
       ...decide(checks, found),
@@ -263,6 +264,10 @@ export class Examination {
       why = "the registry under this checkpoint gave these keys and acts to these departments; " +
         "each key was vouched for by a registry key before it, the first by the operator " +
         `alone: ${alone.join(", ")}`;
+      for (const { department, key, doubted_from: from } of keys) {
+        if (from === undefined) continue;
+        why += `; ${department} declared key ${cut(key, 0, 16)}… compromised from log index ${from} on`;
+      }
     }
     return passed("authority", why, {
       registry_root: this.statusEntry.registry_root,
@@ -286,6 +291,7 @@ export class Examination {
         role: value.role,
         entry: value.from,
         vouched_by: voucher.replace(/^key\//, ""),
+        ...(value.doubted_from !== undefined && { doubted_from: value.doubted_from }),
       });
       if (voucher !== OPERATOR) todo.push(voucher);
     }

@@ -73,8 +73,8 @@ function checkData(kind, data) {
     throw bad("valid_from is a day here");
   }
   const dated = has(data, "valid_from") || has(data, "valid_until");
-  if (kind === "corrected" && data.correction === "void" && dated) {
-    throw bad("a void correction states no dates");
+  if (kind === "corrected" && data.correction !== "restate" && dated) {
+    throw bad(`a ${data.correction} correction states no dates`);
   }
 }
 

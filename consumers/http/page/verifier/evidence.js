@@ -20,6 +20,7 @@ import { repr, shown, str } from "./text.js";
 import { formatInstant, parseMoment } from "./times.js";
 
 const PAIR = 64;
+const LATER = "revoked doubted"; // what became of a key
 const MEMBERS = "format certificate question keys history bundles registry bucket status checkpoint genesis log";
 
 const bad = (message) => malformed("malformed-evidence", message);
@@ -140,9 +141,10 @@ function printKeys({ history, records, registrations, origin }) {
   return [...ids].map((id) => {
     if (!found.has(id)) return { id, member: encode(fromHex(id)) };
     const { place, key } = found.get(id);
-    const { publicKey, department, role, since, revoked } = key;
+    const { publicKey, department, role, since, revoked, doubted } = key;
     const member = { public: encode(publicKey), department, role, place, from: since };
     if (revoked !== null) member.revoked = revoked;
+    if (doubted !== null) member.doubted = [doubted[0], doubted[1], encode(fromHex(doubted[2]))];
     const registration = told.get(since);
     if (registration) {
       const note = parseNote(concat(key.text, utf8(`\n${registration.signatures}`)));
@@ -294,8 +296,8 @@ function expandStatus(short, index) {
 
 /** A key whose record follows from what is shown of it. */
 class RegisteredKey {
-  constructor(publicKey, department, role, since, revoked, origin) {
-    Object.assign(this, { publicKey, department, role, since, revoked });
+  constructor(publicKey, department, role, since, revoked, doubted, origin) {
+    Object.assign(this, { publicKey, department, role, since, revoked, doubted });
     const key = new Key(keyName(origin, department, role), 1, publicKey);
     this.id = key.id;
     this.text = registrationText(origin, key, role, department);
@@ -303,7 +305,11 @@ class RegisteredKey {
     const value = { vkey: String(key), role, department, from: since, revoked: null };
     const note = hex(leafHash(this.text));
     this.value = { form: RECORD_FORM, name, since, note, value };
-    if (revoked !== null) {
+    if (doubted !== null) {
+      const [begin, changed, last] = doubted;
+      const doubtedValue = { ...value, revoked, doubted_from: begin };
+      this.value = { form: RECORD_FORM, name, since: changed, note: last, value: doubtedValue };
+    } else if (revoked !== null) {
       const change = { vkey: String(key), role, department, revoked: true };
       const text = noteText(origin, name, leafHash(format(this.value)), change);
       this.value = {
@@ -319,27 +325,37 @@ function registeredKey({ value: record, data }, origin) {
   try {
     const { vkey, department, role, from, revoked } = record.value;
     const publicKey = decodeBase64(vkey.split("+").slice(2).join("+")).subarray(1);
-    const key = new RegisteredKey(publicKey, department, role, from, revoked, origin);
+    const { doubted_from: begin } = record.value;
+    const doubted = begin === undefined ? null : [begin, record.since, record.note];
+    const key = new RegisteredKey(publicKey, department, role, from, revoked, doubted, origin);
     return decodeUtf8(key.data) === decodeUtf8(data) ? key : null;
   } catch {
     return null;
   }
 }
 
+function parseDoubted(value) {
+  const found = parseList(value);
+  if (found.length !== 3) throw bad("doubted is two log indexes and a hash");
+  const note = hex(decode(found[2], 32));
+  return [parseCount(found[0]), parseCount(found[1]), note];
+}
+
 function parseKey(short, origin) {
   if (typeof short === "string") return { id: hex(decode(short, 32)), record: null, entry: null };
-  parseMembers(short, "public department role place from", "revoked time signatures");
+  parseMembers(short, "public department role place from", `${LATER} time signatures`);
   const record = new RegisteredKey(
     decode(short.public, 32),
     parseText(short.department),
     parseText(short.role),
     parseCount(short.from),
     has(short, "revoked") ? parseCount(short.revoked) : null,
+    has(short, "doubted") ? parseDoubted(short.doubted) : null,
     origin,
   );
   const told = {};
   if (has(short, "time") || has(short, "signatures")) {
-    parseMembers(short, "public department role place from time signatures", "revoked");
+    parseMembers(short, "public department role place from time signatures", LATER);
     told.time = parseText(short.time);
     told.signatures = expandSignatures(short.signatures, origin, record.department);
     const note = `${decodeUtf8(record.text)}\n${told.signatures}`;

@@ -1,4 +1,5 @@
 // What the history in proven evidence says about its question, if enough is shown: ledger/finding.py.
+import { neededCorrections, settle } from "./doubt.js";
 import { attempt } from "./errors.js";
 import { answer } from "./lifecycle.js";
 import { options } from "./question.js";
@@ -11,7 +12,7 @@ export const UNCLEAR = "known-at-unclear";
 const cannotDecide = (reason, why) => ({ answer: "cannot-decide", reason, why });
 
 /** What the part of the history known at the question's `knownAt` says about the instant `at`. */
-export function find(evidence, bundles, ledgerTime, at) {
+export function find(evidence, bundles, ledgerTime, at, doubts) {
   const steps = evidence.history;
   const { knownAt, version } = evidence.question;
   const history = steps.map(({ transition }) => transition);
@@ -37,8 +38,11 @@ export function find(evidence, bundles, ledgerTime, at) {
     (error) => cannotDecide(INCOMPLETE, error.message),
   );
   if (!finding.deciding) return finding;
-  const needed = new Set([...finding.deciding, history[count - 1].id]);
-  if (history.some(({ id }, ordinal) => needed.has(id) && !shown.has(ordinal))) {
+  const needed = [count - 1, ...neededCorrections(steps, count, finding.deciding, doubts)];
+  history.slice(0, count).forEach(({ id }, n) => {
+    if (finding.deciding.includes(id)) needed.push(n);
+  });
+  if (!needed.every((ordinal) => shown.has(ordinal))) {
     return incomplete("the events that decide this question", evidence);
   }
   const deciding = history.flatMap((t, ordinal) =>
@@ -52,7 +56,7 @@ export function find(evidence, bundles, ledgerTime, at) {
           index: steps[ordinal].index,
         }]
       : []);
-  return { ...finding, deciding, askedVersion: version };
+  return { ...settle(finding, steps, count, doubts), deciding, askedVersion: version };
 }
 
 /** The log index below which all was known at `knownAt`, null when the file does not show it. */

@@ -216,7 +216,8 @@ export function effective(history) {
   return [...out.values()];
 }
 
-function voidedIds(history) {
+/** The ids of the events, corrections among them, that stand no more. */
+export function voidedIds(history) {
   const voided = new Set();
   for (const t of [...history].reverse()) {
     if (t.event === "corrected" && t.correction === "void" && !voided.has(t.id)) {
@@ -241,8 +242,8 @@ function fold(history) {
 export function correct(history, t) {
   const target = history.find(({ id }) => id === t.corrects);
   if (!target) throw refused("unknown-event", `no event ${t.corrects} in this history`);
-  if (target.event === "corrected" && t.correction !== "void") {
-    throw refused("unknown-event", "a correction can be voided, not restated");
+  if (target.event === "corrected" && t.correction === "restate") {
+    throw refused("unknown-event", "a correction can be voided or confirmed, not restated");
   }
   if (history.length > MAX_CORRECTABLE) {
     const found = `${history.length} events, at most ${MAX_CORRECTABLE}`;

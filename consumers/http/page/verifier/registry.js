@@ -3,7 +3,7 @@
 import { base64, utf8 } from "./bytes.js";
 import { has, hasMembers, isCount, isObject, print } from "./canonical.js";
 import { malformed } from "./errors.js";
-import { MAX_RECORD, NOTE_FORM, RECORD_FORM, SCOPES } from "./tables.js";
+import { MAX_RECORD, NOTE_FORM, OPTIONAL, RECORD_FORM, SCOPES } from "./tables.js";
 import { repr, shown } from "./text.js";
 
 const bad = (message) => malformed("malformed-evidence", message);
@@ -23,7 +23,8 @@ export function parseRecord(record, size) {
   const kind = name.split("/")[0];
   if (!has(RECORDS, kind)) throw bad(`evidence shows no record ${shown(name, 100)}`);
   for (const [member, isGood] of Object.entries(RECORDS[kind])) {
-    if (!has(value, member) || !isGood(value[member])) {
+    const isLeftOut = !has(value, member) && OPTIONAL.includes(member);
+    if (!isLeftOut && !(has(value, member) && isGood(value[member]))) {
       throw bad(`${member} of ${shown(name, 100)} is not of its form`);
     }
   }
@@ -49,7 +50,14 @@ const isCatalogueVersion = (item) =>
 
 /** The kinds of records that evidence shows, with the members that it uses. */
 export const RECORDS = {
-  key: { vkey: isText, department: isText, role: isText, from: isCount, revoked: isCountOrNull },
+  key: {
+    vkey: isText,
+    department: isText,
+    role: isText,
+    from: isCount,
+    revoked: isCountOrNull,
+    doubted_from: isCount,
+  },
   type: { names: isNames, grants: (value) => Array.isArray(value) && value.every(isGrant) },
   department: {
     names: isNames,

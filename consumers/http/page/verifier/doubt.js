@@ -1,0 +1,59 @@
+// Events signed by a key that was revoked with effect from earlier: ledger/doubt.py.
+import { cut } from "./text.js";
+import { voidedIds } from "./lifecycle.js";
+
+export const COMPROMISED = "key-compromised";
+
+/** Ids of doubted keys among shown records, each with the log indexes between which it signed what
+ * is doubted. */
+export const doubtsOf = (records) =>
+  new Map(
+    [...records]
+      .filter(([name, value]) => name.startsWith("key/") && value.doubted_from !== undefined)
+      .map(([name, { doubted_from: from, revoked }]) => [
+        name.slice(4), { from, end: revoked ?? Number.MAX_SAFE_INTEGER },
+      ]),
+  );
+
+function isDoubted({ index, transition: { key } }, doubts) {
+  const span = doubts.get(key);
+  return span !== undefined && span.from <= index && index < span.end;
+}
+
+/** Ids of events that are doubtful and not settled, each with the index from which on its key is
+ * doubted. */
+function findDoubtful(steps, known, doubts) {
+  const found = new Map();
+  for (const step of steps) {
+    const { id, key } = step.transition;
+    if (isDoubted(step, doubts)) found.set(id, doubts.get(key).from);
+  }
+  if (!found.size) return found;
+  const voided = voidedIds(steps.map(({ transition }) => transition));
+  for (let ordinal = steps.length - 1; ordinal >= 0; ordinal--) {
+    const { event, id, correction, corrects } = steps[ordinal].transition;
+    const stands = event === "corrected" && !voided.has(id) && !found.has(id);
+    if (stands && (correction !== "void" || ordinal < known)) found.delete(corrects);
+  }
+  return found;
+}
+
+/** Ordinals of the later corrections that may settle what is doubtful among deciding events. */
+export function neededCorrections(steps, known, deciding, doubts) {
+  const any = steps.some((step) => deciding.includes(step.transition.id) && isDoubted(step, doubts));
+  if (!any) return [];
+  return [...steps.keys()].filter((n) => n >= known && steps[n].transition.event === "corrected");
+}
+
+/** The finding, or that it cannot be decided because an event that it rests on is doubtful. */
+export function settle(finding, steps, known, doubts) {
+  const doubtful = findDoubtful(steps, known, doubts);
+  const first = steps.find(({ transition: { id } }) =>
+    doubtful.has(id) && finding.deciding.includes(id));
+  if (!first) return finding;
+  const { id, key, by } = first.transition;
+  const why = `event ${id} was signed with key ${cut(key, 0, 16)}…, which ${by} declared ` +
+    `compromised from log index ${doubtful.get(id)} on, and ${by} has neither confirmed nor ` +
+    "corrected it";
+  return { ...finding, answer: "cannot-decide", reason: COMPROMISED, since: null, knownSince: null, why };
+}

@@ -1,0 +1,95 @@
+"""Whose word it was: events signed by a key that was revoked with effect from earlier.
+
+What such a key signed from that log index on stays logged and is doubtful until its department
+confirms or corrects it. Answers that rest on doubtful events decide nothing. FORMATS.md, section 9.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import replace
+
+from . import lifecycle, staterow
+from .errors import Refused
+from .event import CORRECTED
+from .lifecycle import Finding, Transition
+
+COMPROMISED = "key-compromised"
+VOID, CONFIRM = "void", "confirm"
+
+Doubts = Mapping[str, range]
+"""Ids of doubted keys, each with the log indexes at which it signed what is doubted."""
+
+Steps = Sequence[tuple[int, Transition]]
+"""A whole history: log index and transition of each event."""
+
+
+def find_doubtful(steps: Steps, known: int, doubts: Doubts) -> dict[str, int]:
+    """The ids of events that are doubtful and not settled, each with the log index from which on
+    its key is doubted; `known` is the number of events that the question knows.
+    """
+    found = {t.id: doubts[t.key].start for index, t in steps if is_doubted(t.key, index, doubts)}
+    if not found:
+        return found
+    voided = lifecycle.voided_ids([t for _, t in steps])
+    for ordinal in reversed(range(len(steps))):  # a correction is settled by later ones only
+        t = steps[ordinal][1]
+        stands = t.kind == CORRECTED and t.id not in voided and t.id not in found
+        if stands and (t.correction != VOID or ordinal < known):
+            found.pop(str(t.corrects), None)
+    return found
+
+
+def is_doubted(key_id: str, index: int, doubts: Doubts) -> bool:
+    """Whether a key's signature in the bundle at a log index is doubted."""
+    return index in doubts.get(key_id, ())
+
+
+def is_clear(history: bytes, doubts: Doubts) -> bool:
+    """Whether no event of a stored history (`staterow`) lies where anything is doubted."""
+    if not doubts:
+        return True
+    indexes = [staterow.placed(place)[0] for place in staterow.places(history)]
+    return not any(index in span for span in doubts.values() for index in indexes)
+
+
+def settle(finding: Finding, steps: Steps, known: int, doubts: Doubts) -> Finding:
+    """The finding out of the first `known` events, or that it cannot be decided because one that it
+    rests on is doubtful.
+    """
+    doubtful = find_doubtful(steps, known, doubts) if doubts else {}
+    if doubtful.keys().isdisjoint(finding.deciding):
+        return finding
+    return replace(
+        finding, answer="cannot-decide", reason=COMPROMISED, since=None, known_since=None
+    )
+
+
+def explain(deciding: Container[str], steps: Steps, known: int, doubts: Doubts) -> str:
+    """Which event is doubtful, in a sentence."""
+    doubtful = find_doubtful(steps, known, doubts)
+    t = next(t for _, t in steps if t.id in doubtful and t.id in deciding)
+    return (
+        f"event {t.id} was signed with key {t.key[:16]}…, which {t.by} declared compromised from "
+        f"log index {doubtful[t.id]} on, and {t.by} has neither confirmed nor corrected it"
+    )
+
+
+def needed_corrections(
+    steps: Steps, known: int, deciding: Container[str], doubts: Doubts
+) -> set[int]:
+    """Ordinals of the later corrections that may settle what is doubtful among these events."""
+    if not any(t.id in deciding and is_doubted(t.key, index, doubts) for index, t in steps):
+        return set()
+    return {n for n in range(known, len(steps)) if steps[n][1].kind == CORRECTED}
+
+
+def check_confirms(steps: Steps, t: Transition, doubts: Doubts) -> None:
+    """None when what `t` confirms is doubtful; Refused `nothing-to-confirm` otherwise."""
+    target = str(t.corrects)
+    if target in find_doubtful(steps, len(steps), doubts):
+        return
+    by = next((other for other in steps if other[1].id == target), None)
+    if by is not None and is_doubted(by[1].key, by[0], doubts):
+        raise Refused("nothing-to-confirm", f"event {target} is confirmed or corrected already")
+    raise Refused("nothing-to-confirm", f"no doubted key signed event {target}")

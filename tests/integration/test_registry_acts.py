@@ -1,0 +1,156 @@
+"""What a department can do about its keys and lanes, over the real store: every way to an answer
+tells the same, fsck and the auditor's fold find nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from consumers.asking import Asked, ask
+from consumers.audit_fold import PublicFold
+from consumers.registry_tree import RegistryTree
+from consumers.unproven import answer_unproven
+from ledger.checkpoint_keys import TrustedKey
+from ledger.doubt import COMPROMISED
+from ledger.event import parse_event
+from ledger.mapfold import StatusMap
+from ledger.note import MemorySigner
+from ledger.postgres.connection import connect
+from ledger.postgres.reader import Reader, View
+from ledger.postgres.store import read_genesis
+from ledger.postgres.tile_reading import certificate_deltas
+from ledger.statusmap import CERTIFICATES
+from ledger.trust import Trust
+from ledger.verdict import Answer
+from tests import world
+from tests.stored_ledger import StoredLedger
+
+HOLDER = f"1:{'a' * 64}"
+OWNER = world.registry_signer("a")
+STOLEN, NEW = world.bundle_signer("a"), world.bundle_signer("a", "2")
+
+
+@pytest.fixture
+def ledger(database_url: str) -> Iterator[StoredLedger]:
+    made = StoredLedger(database_url)
+    yield made
+    made.close()
+
+
+class Asking:
+    """Questions to a ledger by all ways."""
+
+    def __init__(self, ledger: StoredLedger) -> None:
+        self.ledger = ledger
+        self.connection = connect(ledger.url, "test-reader")
+        key = TrustedKey(world.CHECKPOINT.key, 0, None)
+        genesis = read_genesis(self.connection)[1]
+        self.trust = Trust(world.ORIGIN, genesis, (key,), operator=world.OPERATOR.key)
+
+    def view(self) -> Any:
+        return Reader(self.connection).open()
+
+    def says(self, number: str, known_at: str | None = None) -> Answer:
+        """The answer with evidence; without any it is the same."""
+        asked, now = Asked(number, known_at=known_at), self.ledger.now()
+        with self.view() as view:
+            answer, _ = ask(view, asked, self.trust, now)
+            (other,) = answer_unproven(view, [asked], self.trust, now)
+        assert isinstance(other, Answer)
+        assert (answer.answer, answer.reason, answer.why) == (
+            other.answer,
+            other.reason,
+            other.why,
+        )
+        return answer
+
+    def held(self, pseudonym: str) -> list[str]:
+        with self.view() as view:
+            found = view.held([pseudonym], [world.TYPE], self.ledger.now())
+        return sorted(finding.reason for _, finding in found)
+
+    def audit(self) -> None:
+        """The public fold over the log: nothing is found."""
+        with self.view() as view:
+            fold = play(view)
+        assert [f"{f.place}: {f.message}" for f in fold.found] == []
+
+
+def play(view: View) -> PublicFold:
+    fold = PublicFold(view.entry, None, RegistryTree(), StatusMap(CERTIFICATES))
+    deltas = certificate_deltas(view._cursor, 0, view.size)
+    for index in range(view.size):
+        fold.take(index, view.entry(index), deltas.get(index, b""))
+    return fold
+
+
+@pytest.fixture
+def asking(ledger: StoredLedger) -> Iterator[Asking]:
+    made = Asking(ledger)
+    yield made
+    made.connection.close()
+
+
+def send(ledger: StoredLedger, *lines: bytes, key: MemorySigner | None = None) -> list[str]:
+    """One bundle of a, signed by a key; the codes of its events."""
+    producer = ledger.producers["a", 0]
+    header = producer.header(lines, ledger.now())
+    before = ledger.counts()
+    note = world.make_note(header, *([] if key is None else [key]))
+    assert ledger.send(world.format_record(note, lines)) == {"logged": 1}
+    producer.previous = world.note_hash(header.text())
+    producer.sequence += 1
+    after = ledger.counts()
+    return sorted(code for code in after for _ in range(after[code] - before.get(code, 0)))
+
+
+def correction(ledger: StoredLedger, number: str, corrects: bytes, how: str) -> bytes:
+    target = parse_event(corrects, b"").id
+    return ledger.event(
+        "corrected", number, corrects=target, correction=how, reason_code="key-stolen"
+    )
+
+
+def test_a_key_revoked_from_earlier(ledger: StoredLedger, asking: Asking) -> None:
+    (early,) = ledger.issued("early", holder_pseudonym=HOLDER)
+    lates = ledger.issued("late", "false", "third", holder_pseudonym=HOLDER)
+    assert send(ledger, early) == ["admitted"]
+    since = ledger.checkpoint().size
+    assert send(ledger, *lates) == ["admitted"] * 3
+    ledger.checkpoint()
+    assert asking.held(HOLDER) == ["in-force"] * 4
+    for key, signers, revoked in ((NEW, (OWNER, NEW, STOLEN), False), (STOLEN, (OWNER,), since)):
+        change = world.key_change(key, "bundle", "a", revoked)
+        ledger.registrar.change(f"key/{key.key.key_id}", change, *signers)
+    ledger.checkpoint()
+    assert asking.says("early").reason == "in-force"
+    assert {asking.says(n).reason for n in ("late", "false", "third")} == {COMPROMISED}
+    assert asking.held(HOLDER) == ["in-force"] + [COMPROMISED] * 3
+    with asking.view() as view:
+        listed = [(name.number, t.kind) for name, t in view.doubtful_events("a")]
+        assert view.doubtful_events("b") == []
+    assert listed == [("false", "issued"), ("late", "issued"), ("third", "issued")]
+    done = send(
+        ledger,
+        correction(ledger, "late", lates[0], "confirm"),
+        correction(ledger, "late", lates[0], "confirm"),
+        correction(ledger, "early", early, "confirm"),
+        correction(ledger, "false", lates[1], "void"),
+        key=NEW,
+    )
+    assert done == ["admitted", "admitted", "nothing-to-confirm", "nothing-to-confirm"]
+    ledger.checkpoint()
+    said = {n: asking.says(n).reason for n in ("early", "late", "false", "third")}
+    assert said == {
+        "early": "in-force",
+        "late": "in-force",
+        "false": "voided",
+        "third": COMPROMISED,
+    }
+    with asking.view() as view:
+        assert [name.number for name, _ in view.doubtful_events("a")] == ["third"]
+    ledger.check()
+    asking.audit()
