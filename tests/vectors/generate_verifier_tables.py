@@ -67,7 +67,7 @@ def tables() -> dict[str, Any]:
         "CORRECTIONS": event.CORRECTIONS,
         "REVOCATION_KINDS": event.REVOCATION_KINDS,
         "TABLE": [[before, kind, after] for (before, kind), after in lifecycle.TABLE.items()],
-        "STATE_ACTS": lifecycle._STATE_ACTS,
+        "STATE_ACTS": lifecycle.STATE_ACTS,
         "VERSION_ACTS": sorted(lifecycle.VERSION_ACTS),
         "ENDS": sorted(lifecycle._ENDS),
         "TRANSITION_MEMBERS": lifecycle._MEMBERS,
