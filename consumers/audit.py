@@ -31,6 +31,7 @@ from ledger.misbehaviour import (
     ShownEntry,
     check_misbehaviour,
 )
+from ledger.note import parse_vkey
 from ledger.postgres.reader import Reader, View
 from ledger.postgres.scan import scan
 from ledger.proving import prove_act
@@ -362,8 +363,18 @@ def _outcome(view: View, finding: Finding) -> Misbehaviour:
 
 
 def strange_keys(state: State, department: str, known: set[str]) -> list[str]:
-    """Lines about keys of a department that are not among those known (key ids)."""
+    """Lines about keys of a department, and those announced for it, that are not among those known
+    (key ids).
+    """
     found = []
+    told = state.tree.registry.value(f"department/{department}") or {}
+    for role, said in sorted(told.get("recovery", {}).items()):
+        if parse_vkey(said["vkey"]).key_id not in known:
+            found.append(
+                f"{role} key {parse_vkey(said['vkey']).key_id}, announced by entry "
+                f"{said['announced']} as a recovery, from {said['from']} on unless you object: "
+                f"{said['vkey']}"
+            )
     for name, record in sorted(state.tree.registry.records.items()):
         value = record["value"]
         key_id = name.removeprefix("key/")

@@ -126,10 +126,12 @@ class PublicFold:
 
     def _take_registry(self, index: int, value: Mapping[str, Any], data: bytes, _: bytes) -> None:
         self._count("registry changes")
-        change = apply_note(self.registry, value["note"].encode(), index)
+        now = times.parse_moment(value["time"])
+        change = apply_note(self.registry, value["note"].encode(), index, now)
         if change is None:
             raise Refused("registry-refused", "this change was in force already")
-        self.tree.put(change.record)
+        for record in change.records:
+            self.tree.put(record)
         department = change.record["name"].removeprefix("department/")
         self.tree.open_lanes(department, change.opens_lanes, index, merkle.leaf_hash(data))
 
@@ -261,6 +263,7 @@ _KINDS = {
     "key-revoked": "signature",
     "registry-conflict": "registry-change",
     "registry-refused": "registry-change",
+    "recovery-not-due": "registry-change",
     "key-in-use": "registry-change",
     "equivocation": "equivocation",
 }

@@ -712,7 +712,8 @@ class Fold:
         place = f"entry {index}"
         self._report.count("registry changes")
         try:
-            change = apply_note(self.registry, value["note"].encode(), index)
+            now = times.parse_moment(value["time"])
+            change = apply_note(self.registry, value["note"].encode(), index, now)
         except LedgerError as err:
             kind = "signature" if err.code == "registry-signature" else "registry-change"
             self._report.add(kind, place, f"{err.code}: {err.message}")
@@ -722,7 +723,8 @@ class Fold:
         if change is None:
             self._report.add("doubled", place, "this registry change was in force already")
             return set()
-        self._tree.put(change.record)
+        for record in change.records:
+            self._tree.put(record)
         self._tree.open_lanes(
             change.record["name"].removeprefix("department/"),
             change.opens_lanes,

@@ -146,7 +146,8 @@ class Registration:
         index = None
         if value["silence_limit_seconds"] != seconds:
             owner = keys.load_key(department_folder(self._data, department) / "registry.key")
-            change = {**value, "silence_limit_seconds": seconds}
+            change = {name: value[name] for name in registry.DEPARTMENT_MEMBERS}
+            change["silence_limit_seconds"] = seconds
             index = self._change(current, f"department/{department}", change, [owner])
         # A crash here: the publisher's heartbeats keep to the old limit; the same again mends it.
         change_settings(self._data, department, silence_limit_seconds=seconds)
@@ -209,6 +210,61 @@ class Registration:
             raise Refused("registry-refused", f"{department} has no key {key_id[:64]}")
         signer = keys.load_key(department_folder(self._data, department) / "registry.key")
         return self._revoke(department, value["role"], key_id, value["vkey"], signer, since)
+
+    def recover_key(
+        self, department: str, role: str, delay_seconds: int
+    ) -> tuple[str, int, str | None]:
+        """A key for a department that has none of a role at hand: (its id, log index, from when).
+
+        The first call makes the key beside the lost one and announces it; the moment is that from
+        which on the same call registers it, and then it is None and the key in its place. Refused
+        `recovery-not-due` before.
+        """
+        folder = department_folder(self._data, department)
+        draft = folder / f"{role}.key.recovered"
+        current = self.read()
+        name = registry.key_name(current.origin, department, role)
+        new = keys.load_key(draft) if draft.exists() else keys.create_key(draft, name)
+        value = current.value(f"department/{department}") or {}
+        told = value.get("recovery", {}).get(role)
+        known = current.value(f"key/{new.key.key_id}")
+        if known is None and told is None:
+            said = {"role": role, "vkey": str(new.key), "delay_seconds": delay_seconds}
+            signers = [*self._rescuers(current, department, role), new]
+            index = self._change(current, f"department/{department}", {"recover": said}, signers)
+            told = (self.read().value(f"department/{department}") or {})["recovery"][role]
+            return new.key.key_id, index, str(told["from"])
+        # A crash after this leaves the key registered beside its place: the same again moves it.
+        if known is None:
+            self._add_key(new, department, role, [*self._rescuers(current, department, role), new])
+            known = self.read().value(f"key/{new.key.key_id}") or {}
+        path = folder / f"{role}.key"
+        if path.exists():
+            path.replace(folder / f"{role}.key.lost")
+        draft.rename(path)
+        return new.key.key_id, int(known["from"]), None
+
+    def object_to_recovery(self, department: str, role: str) -> int:
+        """Have an announced recovery be nothing, by the department's registry key where it is here,
+        else by the operator's; the log index.
+        """
+        current = self.read()
+        signers = self._owner(current, department) or [self._operator()]
+        return self._change(current, f"department/{department}", {"object": role}, signers)
+
+    def _rescuers(self, current: Registry, department: str, role: str) -> list[Signer]:
+        """Who signs a recovery: the department that of its bundle key, else the operator."""
+        owner = self._owner(current, department) if role == BUNDLE_ROLE else []
+        return owner or [self._operator()]
+
+    def _owner(self, current: Registry, department: str) -> list[Signer]:
+        """The department's registry key, where a valid one is here."""
+        path = department_folder(self._data, department) / "registry.key"
+        if not path.exists():
+            return []
+        found = keys.load_key(path)
+        value = current.value(f"key/{found.key.key_id}")
+        return [found] if value is not None and value["revoked"] is None else []
 
     def index_at(self, moment: int) -> int:
         """The log index of the first entry with a ledger time from `moment` on."""

@@ -157,6 +157,36 @@ def _add_key(commands: Any) -> None:
         help="when the new keys have published: remove the old ones and show which they were",
     )
     ledger.set_defaults(run=run_key_rotate_ledger)
+    recover = verbs.add_parser(
+        "recover",
+        help="a new key for a department that lost one",
+        description="Where no valid key of a role is at hand to sign for the next one: make a new\n"
+        "key in DIR/departments/ID and announce it in the log, signed by the operator (for a\n"
+        "bundle key by the department's registry key, where it is here). Until the delay is over\n"
+        "the department can object (`key object`), and answers say what is announced. The same\n"
+        "command again, after the delay, registers the key and puts it in place; answers that\n"
+        "rest on it say for good that it came without the previous one. Revoke the lost key then.",
+        epilog="examples:\n  certledger key recover transport --role registry\n"
+        "  certledger key recover transport --role bundle --delay-days 14",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    recover.add_argument("department")
+    recover.add_argument("--role", choices=ROLES, required=True)
+    recover.add_argument(
+        "--delay-days", type=int, default=7, metavar="N", help="7 to 365 (default 7)"
+    )
+    recover.set_defaults(run=run_key_recover)
+    objection = verbs.add_parser(
+        "object",
+        help="object to the recovery of a department's key that is announced",
+        description="Sign with the department's registry key, where it is here, that nothing is\n"
+        "lost: then nothing is left of the announcement. The operator can withdraw one.",
+        epilog="example:\n  certledger key object transport --role registry",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    objection.add_argument("department")
+    objection.add_argument("--role", choices=ROLES, required=True)
+    objection.set_defaults(run=run_key_object)
     encrypt = verbs.add_parser(
         "encrypt",
         help="put key files under a passphrase",
@@ -335,7 +365,13 @@ def run_department_list(args: argparse.Namespace, env: Environment) -> int:
         print(f"{row['id']}  {names}  {row['time_zone']}  {row['lanes']} lanes")
         for key in row["keys"]:
             state = "active" if key["revoked"] is None else f"revoked at {key['revoked']}"
+            if "doubted_from" in key:
+                state += f", doubted from {key['doubted_from']}"
+            if "recovered" in key:
+                state += f", recovered as {key['recovered']} announced"
             print(f"    {key['role']:8} {key['id']}  from {key['from']}, {state}")
+        for role, told in row.get("recovery", {}).items():
+            print(f"    {role:8} recovery from {told['from']}, as {told['announced']} announced")
     return 0
 
 
@@ -368,6 +404,27 @@ def run_key_rotate(args: argparse.Namespace, env: Environment) -> int:
     """certledger key rotate"""
     index, new, old = env.registration().rotate_key(args.department, args.role)
     print(f"key {new} signs from now on; {old} is revoked from log index {index}")
+    return 0
+
+
+def run_key_recover(args: argparse.Namespace, env: Environment) -> int:
+    """certledger key recover"""
+    delay = args.delay_days * 86_400
+    key_id, index, begin = env.registration().recover_key(args.department, args.role, delay)
+    if begin is None:
+        print(f"key {key_id} is registered at log index {index}, without the previous one")
+    else:
+        print(
+            f"entry {index} announces key {key_id}: from {begin} on the same command registers it, "
+            "unless somebody objects"
+        )
+    return 0
+
+
+def run_key_object(args: argparse.Namespace, env: Environment) -> int:
+    """certledger key object"""
+    index = env.registration().object_to_recovery(args.department, args.role)
+    print(f"entry {index} says that nothing is lost: no recovery stands")
     return 0
 
 

@@ -19,7 +19,7 @@ from .bundle import Header, bundle_key_name, parse_header
 from .checkpoint import Checkpoint, parse_checkpoint
 from .cosignature import short_name
 from .doubt import Doubts
-from .entry import format_registry, parse_entry
+from .entry import parse_entry
 from .errors import LedgerError, Malformed, ProofError, Unavailable
 from .event import CORRECTED, ISSUED, TRANSFERRED_IN, parse_event
 from .evidence import Beginning, CertificateId, Evidence, Shown, ShownEvent, Step, parse_evidence
@@ -31,13 +31,9 @@ from .question import NOW, Question, format_instant, parse_when
 from .records import parse_record
 from .registry import (
     BUNDLE_ROLE,
-    REGISTRY_ROLE,
     doubts_of,
     granted,
-    is_signed_by,
     key_active,
-    key_name,
-    registration_text,
     tree_place,
 )
 from .statusmap import CERTIFICATES, check_membership
@@ -61,9 +57,10 @@ from .verdict import (
     undecided,
     unread,
 )
+from .vouching import Vouching, check_logged, explain_keys
 
 STALE, SILENT, DISAGREEING = "checkpoint-stale", "issuer-silent", "witness-times-disagree"
-ANOTHER, OPERATOR = "another-certificate", "operator"
+ANOTHER = "another-certificate"
 CLOCK_TOLERANCE = 300 * times.SECOND  # how far the ledger's time may be ahead of the verifier's
 
 
@@ -346,82 +343,43 @@ class Examination:
             type_value = self._record(f"type/{certificate.type_code}")
             for event in self.evidence.events:
                 self._check_authority(event.ordinal, self._step(event), type_value)
-        keys = self._registered_keys()
+        signers = {self._step(event).transition.key: None for event in self.evidence.events}
+        keys = Vouching(
+            self.evidence, self.records, self.trust.operator, self.unchecked_checkpoint
+        ).trace(signers)
         if keys:
-            alone = [
-                f"{key['department']} in entry {key['entry']}"
-                for key in keys
-                if key["vouched_by"] == OPERATOR
-            ]
-            why = (
-                "the registry under this checkpoint gave these keys and acts to these departments; "
-                "each key was vouched for by a registry key before it, the first by the operator "
-                f"alone: {', '.join(alone)}"
-            )
-            why += "".join(
-                f"; {key['department']} declared key {key['key'][:16]}… compromised from log index "
-                f"{key['doubted_from']} on"
-                for key in keys
-                if "doubted_from" in key
-            )
+            why = explain_keys(keys)
+        recoveries = self._recoveries()
+        why += "".join(
+            f"; entry {each['announced']} announced that {each['department']} gets a "
+            f"{each['role']} key without the previous one from {each['from']} on"
+            for each in recoveries
+        )
         return passed(
             AUTHORITY,
             why,
             registry_root=self.status_entry["registry_root"],
             records=sorted(self.records),
             keys=keys,
+            **({"recoveries": recoveries} if recoveries else {}),
         )
 
-    def _registered_keys(self) -> list[dict[str, Any]]:
-        """How the keys of the events came into the registry, and those that vouched for them."""
-        found: dict[str, dict[str, Any]] = {}
-        todo = [f"key/{self._step(event).transition.key}" for event in self.evidence.events]
-        while todo:
-            name = todo.pop()
-            if name not in found:
-                value = self._record(name)
-                voucher = self._voucher(name, value)
-                found[name] = {
-                    "key": name.removeprefix("key/"),
-                    "department": value["department"],
-                    "role": value["role"],
-                    "entry": value["from"],
-                    "vouched_by": voucher.removeprefix("key/"),
-                }
-                if "doubted_from" in value:
-                    found[name]["doubted_from"] = value["doubted_from"]
-                if voucher != OPERATOR:
-                    todo.append(voucher)
-        return sorted(found.values(), key=lambda each: int(each["entry"]))
-
-    def _voucher(self, name: str, value: Mapping[str, Any]) -> str:
-        """Who signed that a new key is the department's: the record of an earlier registry key, or
-        the operator, alone, as for the first of them.
-        """
-        index, department, role = value["from"], value["department"], value["role"]
-        key, origin = parse_vkey(value["vkey"]), self.evidence.origin
-        shown = next((r for r in self.evidence.registrations if r.index == index), None)
-        if shown is None:
-            raise ProofError("proof-failed", f"how {name[:68]} was registered is not shown")
-        text = _registration_text(origin, key, role, department)
-        data = text + b"\n" + shown.signatures
-        entry = format_registry(data, shown.time)
-        _check_logged(Shown(index, entry, shown.path), self.unchecked_checkpoint)
-        note = parse_note(data)
-        if name != f"key/{key.key_id}" or key.name != key_name(origin, department, role):
-            raise ProofError("proof-failed", f"{name[:68]} holds the key of another name")
-        if note.text != text:
-            raise ProofError("proof-failed", f"entry {index} does not register {name[:68]}")
-        note.check_signed_by(key)
-        for other, said in self.records.items():
-            if other.startswith("key/") and other != name and said["role"] == REGISTRY_ROLE:
-                is_theirs = said["department"] == department and key_active(said, index)
-                if is_theirs and is_signed_by(note, parse_vkey(said["vkey"])):
-                    return other
-        operator = self.trust.operator
-        if operator is None or role != REGISTRY_ROLE or not is_signed_by(note, operator):
-            raise ProofError("proof-failed", f"nobody vouches for {name[:68]} in entry {index}")
-        return OPERATOR
+    def _recoveries(self) -> list[dict[str, Any]]:
+        """The recoveries that are announced for the departments that the answer rests on."""
+        acting = {self._step(event).transition.by for event in self.evidence.events}
+        names = {self.evidence.certificate.issuer, self._responsible(), *acting}
+        return [
+            {
+                "department": name,
+                "role": role,
+                "announced": told["announced"],
+                "from": told["from"],
+            }
+            for name in sorted(names)
+            for role, told in sorted(
+                (self.records.get(f"department/{name}") or {}).get("recovery", {}).items()
+            )
+        ]
 
     def _check_authority(self, ordinal: int, step: Step, type_value: Mapping[str, Any]) -> None:
         t = step.transition
@@ -463,7 +421,7 @@ class Examination:
             return _without_events(INCLUSION)
         checkpoint = self.unchecked_checkpoint
         for shown in self.evidence.entries:
-            _check_logged(shown, checkpoint)
+            check_logged(shown, checkpoint)
         for ordinal in self.shown:
             step = self.evidence.history[ordinal]
             code = entries.code_at(self._bundle(step.index)["outcome"], step.position)
@@ -526,12 +484,13 @@ class Examination:
             raise ProofError("proof-failed", f"entry {then.index} is no state of all before it")
         if then.index >= self.evidence.status.index:
             raise ProofError("proof-failed", "the earlier status entry is not earlier")
-        _check_logged(then, self.unchecked_checkpoint)
+        check_logged(then, self.unchecked_checkpoint)
 
     def _check_times(self) -> None:
         """Ledger times never decrease: else an entry could deny that a state before it held it."""
         told = {index: entry["time"] for index, entry in self.entries.items()}
         told |= {shown.index: shown.time for shown in self.evidence.registrations}
+        told |= {each.index: each.time for each in self.evidence.announcements}
         if self.evidence.status_then is not None and self.then is not None:
             told[self.evidence.status_then.index] = self.then["time"]
         told[self.evidence.status.index] = self.status_entry["time"]
@@ -874,12 +833,6 @@ def judge_age(time: int, reference: int, limit: int) -> Check:
     return Check(FRESHNESS, PASSED, f"the checkpoint is {seconds} s old", values)
 
 
-def _check_logged(shown: Shown, checkpoint: Checkpoint) -> None:
-    merkle.check_inclusion(
-        merkle.leaf_hash(shown.data), shown.index, checkpoint.size, shown.path, checkpoint.root
-    )
-
-
 def read_status_entry(shown: Shown, checkpoint: Checkpoint) -> dict[str, Any]:
     """The checkpoint's last leaf, which must be a status entry that reflects all before it."""
     entry = _parse_status(shown.data)
@@ -895,16 +848,13 @@ def read_status_entry(shown: Shown, checkpoint: Checkpoint) -> dict[str, Any]:
             "proof-failed",
             f"the status entry {shown.index} reflects only what is below {entry['reflects']}",
         )
-    _check_logged(shown, checkpoint)
+    check_logged(shown, checkpoint)
     return entry
 
 
 @lru_cache(maxsize=64)
 def _parse_status(data: bytes) -> dict[str, Any]:
     return parse_entry(data)
-
-
-_registration_text = lru_cache(maxsize=1024)(registration_text)
 
 
 def _parse_bundle_note(text: str) -> tuple[Note, Header]:

@@ -156,6 +156,9 @@ CODES: dict[str, Code] = {
     "registry-conflict": _row("The record changed since: read it and decide again.", Conflict, 409),
     "registry-signature": _row("A needed signature is missing.", Refused, 403),
     "registry-refused": _row("The registry's rules do not allow this change.", Refused, 422),
+    "recovery-not-due": _row(
+        "The declared delay of the key's recovery is not over yet.", Refused, 409
+    ),
     "key-in-use": _row("This public key is registered already.", Refused, 409),
     "not-yet-supported": _row("This form exists, its behaviour does not yet.", Refused, 501),
     # catalogues

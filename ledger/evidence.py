@@ -23,6 +23,7 @@ from .event import parse_event
 from .lifecycle import Transition, make_transition, parse_transition
 from .note import format_lines, parse_note
 from .question import Question, format_instant
+from .registry import recovery_text
 from .short_forms import (
     RegisteredKey,
     decode,
@@ -123,6 +124,20 @@ class Registration:
 
 
 @dataclass(frozen=True, slots=True)
+class Announcement:
+    """The entry at `index`, which announced the recovery of a key, likewise. The department's
+    record had the hash `replaces`.
+    """
+
+    index: int
+    time: str
+    replaces: bytes
+    delay_seconds: int
+    signatures: bytes
+    path: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Evidence:
     """A parsed evidence file; of its claims nothing is proven yet."""
 
@@ -141,6 +156,7 @@ class Evidence:
     status_then: Shown | None  # the last status entry known at `known_at`
     checkpoint: bytes
     since: Since | None = None
+    announcements: tuple[Announcement, ...] = ()  # ascending log indexes
 
     def proof(self, shown: Shown) -> bytes:
         """The C2SP tlog-proof of a shown log entry."""
@@ -218,6 +234,7 @@ def print_evidence(evidence: Evidence) -> bytes:
         log[then.index] = then.path
     if (since := evidence.since) is not None:
         value["since"] = {"size": since.size, "path": encode_hashes(since.path)}
+    log |= {each.index: each.path for each in evidence.announcements}
     value["log"] = encode_hashes(merkle.join_paths(log, size))
     return canonical.encode(value)
 
@@ -239,6 +256,7 @@ class _Keys:
         ids |= dict.fromkeys(self._shown)
         self._numbers = {key_id: number for number, key_id in enumerate(ids)}
         self._registrations = {each.index: each for each in evidence.registrations}
+        self._announcements = {each.index: each for each in evidence.announcements}
 
     def number(self, key_id: str) -> int:
         """The number of a key in the list."""
@@ -264,6 +282,15 @@ class _Keys:
         if key.doubted is not None:
             begin, changed, note = key.doubted
             value["doubted"] = [begin, changed, encode(bytes.fromhex(note))]
+        if key.recovered is not None:
+            value["recovered"] = key.recovered
+            if (announced := self._announcements.get(key.recovered)) is not None:
+                value["announced"] = [
+                    announced.time,
+                    encode(announced.replaces),
+                    announced.delay_seconds,
+                    *_short_signatures(key, announced.signatures, self._origin),
+                ]
         registration = self._registrations.get(key.since)
         if registration is not None:
             value["time"] = registration.time
@@ -358,6 +385,7 @@ def _evidence(value: Any) -> Evidence:
     genesis = decode(value["genesis"], merkle.HASH_SIZE)
     logged = {index: bundle.data for index, bundle in bundles.items()} | statuses
     logged |= {key.since: key.entry for key in keys if key.entry is not None}
+    logged |= {key.announced.index: key.announcing for key in keys if key.announced is not None}
     leaves = {index: merkle.leaf_hash(data) for index, data in logged.items()} | {0: genesis}
     paths = merkle.split_paths(leaves, checkpoint.size, decode_hashes(value["log"]))
     events = {n: p for b in bundles.values() for n, p in _line_paths(b, history, lines).items()}
@@ -382,6 +410,13 @@ def _evidence(value: Any) -> Evidence:
         status_then=None if then is None else Shown(then, statuses[then], paths[then]),
         checkpoint=signed,
         since=_since(value["since"]) if "since" in value else None,
+        announcements=tuple(
+            replace(each, path=paths[each.index])
+            for each in sorted(
+                (key.announced for key in keys if key.announced is not None),
+                key=lambda each: each.index,
+            )
+        ),
     )
 
 
@@ -406,11 +441,13 @@ class _Key:
     entry: bytes | None = None  # that registered it
     time: str = ""
     signatures: bytes = b""
+    announced: Announcement | None = None
+    announcing: bytes = b""  # the entry that announced its recovery
 
 
 _BUNDLE = "index note outcome source time deltas path"
 _STATUS = "registry_root time", "maps"
-_LATER = "revoked doubted"  # what became of a key
+_LATER = "revoked doubted recovered announced"  # how a key came otherwise, and what became of it
 
 
 def _bundle(value: Any, origin: str) -> _Bundle:
@@ -430,6 +467,7 @@ def _key(value: Any, origin: str) -> _Key:
         parse_count(value["from"]),
         parse_count(value["revoked"]) if "revoked" in value else None,
         _doubted(value["doubted"]) if "doubted" in value else None,
+        parse_count(value["recovered"]) if "recovered" in value else None,
     )
     time: str | None = None
     signed: tuple[str, ...] = ()
@@ -441,8 +479,24 @@ def _key(value: Any, origin: str) -> _Key:
         if any(type(each) is not str for each in value["signatures"]):
             raise Malformed("malformed-evidence", "signatures are strings")
         signed = tuple(value["signatures"])
-    made = _expand_key(key, time, signed, origin)
-    return replace(made, place=parse_count(value["place"]))
+    made = replace(_expand_key(key, time, signed, origin), place=parse_count(value["place"]))
+    if "announced" not in value:
+        return made
+    announced, entry = _announced(value["announced"], key, origin)
+    return replace(made, announced=announced, announcing=entry)
+
+
+def _announced(value: Any, key: RegisteredKey, origin: str) -> tuple[Announcement, bytes]:
+    """The announcement of a key's recovery, and its entry."""
+    told = list(parse_list(value))
+    if len(told) < 4 or key.recovered is None:
+        raise Malformed("malformed-evidence", "announced is of a recovered key, and signed")
+    time, delay = parse_text(told[0]), parse_count(told[2])
+    replaces = decode(told[1], merkle.HASH_SIZE)
+    signatures = format_lines(expand_signatures(told[3:], origin, key.department))
+    text = recovery_text(origin, key.key(origin), key.role, key.department, replaces, delay)
+    entry = format_registry(text + b"\n" + signatures, time)
+    return Announcement(key.recovered, time, replaces, delay, signatures, ()), entry
 
 
 def _doubted(value: Any) -> tuple[int, int, str]:

@@ -13,6 +13,7 @@ from .entry import REGISTRY, parse_entry
 from .errors import Malformed, ProofError, Refused
 from .evidence import (
     MAX_EVENTS,
+    Announcement,
     Beginning,
     CertificateId,
     Evidence,
@@ -24,7 +25,7 @@ from .evidence import (
 )
 from .holder_evidence import Act, Held, HolderEvidence
 from .identity import holder_key, parse_pseudonym
-from .note import parse_note
+from .note import Note, decode_hash, parse_note
 from .question import Question
 from .registry import PSEUDONYMS, REGISTRY_ROLE, doubts_of, key_active, tree_place
 from .statusmap import CERTIFICATES, HOLDERS, Membership
@@ -156,7 +157,8 @@ def prove(source: Source, certificate: CertificateId, question: Question) -> Evi
     shown = needed_events(steps, known, question, records.doubts)
     if len(shown) > MAX_EVENTS:
         raise Malformed("too-large", f"{len(shown)} events decide this, {MAX_EVENTS} can be shown")
-    keys, registrations = _register(source, records, {steps[n].transition.key for n in shown})
+    signed = {steps[n].transition.key for n in shown}
+    keys, registrations, announcements = _register(source, records, signed)
     bundles: dict[int, Sequence[bytes]] = {}
     return Evidence(
         origin=source.origin,
@@ -175,6 +177,7 @@ def prove(source: Source, certificate: CertificateId, question: Question) -> Evi
         status=show_entry(source, last),
         status_then=then,
         checkpoint=source.checkpoint,
+        announcements=announcements,
     )
 
 
@@ -305,12 +308,13 @@ def _show_event(
 
 def _register(
     source: Source, records: Records, key_ids: Iterable[str]
-) -> tuple[set[str], list[Registration]]:
-    """(names of records, registrations): of the keys and of those that vouched for them when they
-    were registered, back to the ones that the operator entered.
+) -> tuple[set[str], list[Registration], tuple[Announcement, ...]]:
+    """(names of records, registrations, announcements of recoveries): of the keys and of those that
+    vouched for them when they were registered, back to the ones that the operator entered.
     """
     names: set[str] = set()
     registrations = []
+    announcements: list[Announcement] = []
     todo = [f"key/{key_id}" for key_id in key_ids]
     while todo:
         name = todo.pop()
@@ -327,17 +331,42 @@ def _register(
         note = parse_note(data)
         lines = data[len(note.text) + 1 :]
         registrations.append(Registration(index, entry["time"], lines, shown.path))
-        for signature in note.signatures:
-            signs_as = f"{signature.name}+{signature.key_hash.hex()}"
-            before = [
-                other
-                for other in records.registry_keys.get(signs_as, [])
-                if key_active(records.value(other) or {}, index) and other != name
-            ]
-            if before:
-                todo.append(before[0])
-                break
-    return names, registrations
+        todo += _vouchers(records, note, name, index)
+        if "recovered" in value:
+            announced, note = _announcement(source, value["recovered"])
+            announcements.append(announced)
+            todo += _vouchers(records, note, name, announced.index)
+    return names, registrations, tuple(sorted(announcements, key=lambda each: each.index))
+
+
+def _announcement(source: Source, index: int) -> tuple[Announcement, Note]:
+    """The entry that announced a key's recovery, and its note."""
+    shown = show_entry(source, index)
+    entry = parse_entry(shown.data)
+    data = str(entry.get("note", "")).encode()
+    note = parse_note(data)
+    try:
+        _, _, replaces, change, _ = note.text.decode().split("\n")
+        delay = canonical.loads(change.encode())["recover"]["delay_seconds"]
+    except (ValueError, LookupError, TypeError) as err:
+        raise ProofError("stored-bytes-damaged", f"entry {index} announces no recovery") from err
+    lines = data[len(note.text) + 1 :]
+    return (
+        Announcement(index, entry["time"], decode_hash(replaces), delay, lines, shown.path),
+        note,
+    )
+
+
+def _vouchers(records: Records, note: Note, name: str, index: int) -> list[str]:
+    """The record of the first registry key that signed the note at a log index, if any did: other
+    than `name`.
+    """
+    for signature in note.signatures:
+        signs_as = f"{signature.name}+{signature.key_hash.hex()}"
+        for other in records.registry_keys.get(signs_as, []):
+            if key_active(records.value(other) or {}, index) and other != name:
+                return [other]
+    return []
 
 
 def _show_records(

@@ -14,7 +14,9 @@ from .registry import RECORD_FORM, SCOPES
 MAX_RECORD = 256 * 1024
 _ROOT = re.compile(r"[0-9a-f]{64}")
 _SMALL = 4 * 1024  # bytes of a record that is worth remembering
-OPTIONAL = frozenset({"doubted_from"})  # members left out where they say nothing
+OPTIONAL = frozenset(
+    {"doubted_from", "recovered", "recovery"}
+)  # members left out where they say nothing
 
 
 def parse_record(data: bytes) -> dict[str, Any]:
@@ -74,6 +76,17 @@ def _is_grants(value: Any) -> bool:
     )
 
 
+def _is_recovery(value: Any) -> bool:
+    return type(value) is dict and all(
+        type(told) is dict
+        and told.keys() == {"vkey", "announced", "from"}
+        and _is_text(told["vkey"])
+        and _is_count(told["announced"])
+        and _is_text(told["from"])
+        for told in value.values()
+    )
+
+
 def _is_versions(value: Any) -> bool:
     return type(value) is list and all(
         type(item) is dict
@@ -106,6 +119,7 @@ _RECORDS: dict[str, dict[str, Callable[[Any], bool]]] = {
         "from": _is_count,
         "revoked": _is_count_or_null,
         "doubted_from": _is_count,
+        "recovered": _is_count,
     },
     "type": {"names": _is_names, "grants": _is_grants},
     "department": {
@@ -114,6 +128,7 @@ _RECORDS: dict[str, dict[str, Callable[[Any], bool]]] = {
         "time_zone": _is_text,
         "silence_limit_seconds": _is_count_or_null,
         "lanes": lambda value: _is_count(value) and value > 0,
+        "recovery": _is_recovery,
     },
     "lane": {"signed_at": _is_text},
     "pseudonyms": {"versions": _is_versions},

@@ -31,7 +31,11 @@ MAX_VALUE = 16 * 1024
 MAX_GRANTS = 192 * 1024  # bytes of a type's grants: its record has to fit into evidence
 MAX_OFFICES = 4096  # of a service, past ones included
 BUNDLE_ROLE, REGISTRY_ROLE = "bundle", "registry"
+MIN_DELAY, MAX_DELAY = 7 * 86_400, 365 * 86_400  # seconds from an announced recovery to its effect
 SCOPES = ("own", "any")
+DEPARTMENT_MEMBERS = (
+    "names", "authority_code", "time_zone", "contact", "silence_limit_seconds", "lanes",
+)  # fmt: skip
 PSEUDONYMS = "pseudonyms"  # the record that names all versions of the pseudonym secret
 MAX_VERSION = 999_999
 _MAX_VERSIONS = 64
@@ -236,6 +240,16 @@ def registration_text(origin: str, key: VerifierKey, role: str, department: str)
     return note_text(origin, f"key/{key.key_id}", NO_RECORD, change)
 
 
+def recovery_text(
+    origin: str, key: VerifierKey, role: str, department: str, replaces: bytes, delay_seconds: int
+) -> bytes:
+    """The text of the note that announces a key's recovery; the department's record now has hash
+    `replaces`.
+    """
+    said = {"vkey": str(key), "role": role, "delay_seconds": delay_seconds}
+    return note_text(origin, f"department/{department}", replaces, {"recover": said})
+
+
 def genesis_records(
     origin: str, checkpoint_vkey: str, operator_vkey: str, cosigner_vkey: str | None = None
 ) -> dict[str, Any]:
@@ -279,17 +293,25 @@ def _new_checkpoint_keys(
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """An accepted change: the record's new form, and how many lanes it opens."""
+    """An accepted change: the new forms of records, that of the note's own first, and how many
+    lanes it opens.
+    """
 
-    record: dict[str, Any]
+    records: tuple[dict[str, Any], ...]
     opens_lanes: int = 0
 
+    @property
+    def record(self) -> dict[str, Any]:
+        """The record that the note names."""
+        return self.records[0]
 
-def apply_note(registry: Registry, note_bytes: bytes, index: int) -> Change | None:
-    """What the note changes when it becomes entry `index`; None when it is in force already.
+
+def apply_note(registry: Registry, note_bytes: bytes, index: int, now: int) -> Change | None:
+    """What the note changes when it becomes entry `index` at the ledger time `now`; None when it is
+    in force already.
 
     Malformed, ProofError or Refused otherwise (codes `registry-…`, `key-in-use`,
-    `not-yet-supported`).
+    `recovery-not-due`, `not-yet-supported`).
     """
     note = parse_note(note_bytes)
     name, replaces, change = _parse_text(note.text, registry.origin)
@@ -311,15 +333,18 @@ def apply_note(registry: Registry, note_bytes: bytes, index: int) -> Change | No
     }
     if kind not in rules or (kind == "ledger") != (name == "ledger"):
         raise Refused("registry-refused", f"no record {name[:80]!r} can be changed by a note")
-    value, opens = rules[kind](registry, note, rest, change, index)
-    record = {
-        "form": RECORD_FORM,
-        "name": name,
-        "since": index,
-        "note": text_hash,
-        "value": value,
-    }
-    return Change(record, opens)
+    if name == f"department/{rest}" and change.keys() <= {"recover", "object"}:
+        values, opens = {name: _recovery(registry, note, rest, change, index, now)}, 0
+    else:
+        value, opens = rules[kind](registry, note, rest, change, index, now)
+        values = {name: value}
+        if kind == "key" and current is None:
+            values |= _complete(registry, value)
+    records = (
+        {"form": RECORD_FORM, "name": each, "since": index, "note": text_hash, "value": value}
+        for each, value in values.items()
+    )
+    return Change(tuple(records), opens)
 
 
 def _parse_text(text: bytes, origin: str) -> tuple[str, bytes, dict[str, Any]]:
@@ -353,18 +378,16 @@ def _need_operator(registry: Registry, note: Note) -> None:
 
 
 def _need_department(registry: Registry, note: Note, department: str, index: int) -> None:
-    keys = registry.keys(department, REGISTRY_ROLE)
-    if any(key_active(value, index) and is_signed_by(note, key) for key, value in keys):
-        return
-    raise Refused("registry-signature", f"a registry key of {department} must sign")
+    if not _is_by_department(registry, note, department, REGISTRY_ROLE, index):
+        raise Refused("registry-signature", f"a registry key of {department} must sign")
 
 
 def _department(
-    registry: Registry, note: Note, rest: str, change: dict[str, Any], index: int
+    registry: Registry, note: Note, rest: str, change: dict[str, Any], index: int, now: int
 ) -> tuple[dict[str, Any], int]:
     try:
         identity.check_department(rest)
-        _check_members(change, "names authority_code time_zone contact silence_limit_seconds lanes")
+        _check_members(change, " ".join(DEPARTMENT_MEMBERS))
         _check_names(change["names"])
         _check_text(change, "authority_code", 64)
         _check_text(change, "contact", 256)
@@ -386,11 +409,119 @@ def _department(
     if before["lanes"] != lanes:
         raise Refused("not-yet-supported", "a change of the number of lanes is not yet supported")
     _need_department(registry, note, rest, index)
-    return change, 0
+    kept = {name: before[name] for name in ("recovery",) if name in before}
+    return {**change, **kept}, 0
+
+
+def _recovery(
+    registry: Registry, note: Note, department: str, change: dict[str, Any], index: int, now: int
+) -> dict[str, Any]:
+    """The department's record with a key's recovery announced, or objected to."""
+    before = registry.value(f"department/{department}")
+    if before is None:
+        raise Refused("unknown-department", f"no department {department[:63]!r}")
+    pending = dict(before.get("recovery", {}))
+    if "object" in change:
+        _check_members(change, "object")
+        role = change["object"]
+        if type(role) is not str or role not in pending:
+            raise Refused("registry-refused", f"no recovery of this role of {department} stands")
+        _need_objector(registry, note, department, role, index)
+        del pending[role]
+    else:
+        _check_members(change, "recover")
+        role, told = _announce(registry, note, department, change["recover"], pending, index, now)
+        pending[role] = told
+    value = {name: said for name, said in before.items() if name != "recovery"}
+    return {**value, "recovery": pending} if pending else value
+
+
+def _announce(
+    registry: Registry,
+    note: Note,
+    department: str,
+    said: Any,
+    pending: Mapping[str, Any],
+    index: int,
+    now: int,
+) -> tuple[str, dict[str, Any]]:
+    """(role, what the department's record says of its recovery)."""
+    role, key, delay = _parse_recovery(said)
+    if key.name != key_name(registry.origin, department, role):
+        raise Refused("registry-refused", f"a {role} key of {department} has another name")
+    _check_free(registry, key.public)
+    if f"key/{key.key_id}" in registry.records:
+        raise Refused("key-in-use")
+    if not registry.keys(department, role):
+        raise Refused("registry-refused", f"{department} never had a {role} key to recover")
+    if role in pending:
+        told = pending[role]
+        raise Refused(
+            "registry-refused",
+            f"entry {told['announced']} announced a recovery from {told['from']} on: it has to be "
+            "objected to before another one",
+        )
+    if not is_signed_by(note, key):
+        raise Refused("registry-signature", "the new key must sign too (proof of possession)")
+    _need_rescuer(registry, note, department, role, index)
+    begin = times.format_moment(now + delay * times.SECOND)
+    return role, {"vkey": str(key), "announced": index, "from": begin}
+
+
+def _parse_recovery(said: Any) -> tuple[str, VerifierKey, int]:
+    """(role, new key, delay in seconds) that an announcement says."""
+    _check_members(said, "role vkey delay_seconds")
+    role, vkey, delay = said["role"], said["vkey"], said["delay_seconds"]
+    if role not in (BUNDLE_ROLE, REGISTRY_ROLE) or type(vkey) is not str or type(delay) is not int:
+        raise Malformed(
+            "malformed-note", "role is bundle or registry, vkey a string, delay_seconds a number"
+        )
+    if not MIN_DELAY <= delay <= MAX_DELAY:
+        raise Refused(
+            "registry-refused",
+            f"delay_seconds is {delay}, from {MIN_DELAY} to {MAX_DELAY} is allowed",
+        )
+    return role, parse_vkey(vkey), delay
+
+
+def _is_by_department(
+    registry: Registry, note: Note, department: str, role: str, index: int
+) -> bool:
+    """Whether a valid key of the department in a role signed."""
+    keys = registry.keys(department, role)
+    return any(key_active(value, index) and is_signed_by(note, key) for key, value in keys)
+
+
+def _need_rescuer(registry: Registry, note: Note, department: str, role: str, index: int) -> None:
+    """A recovery is the operator's to make; that of a bundle key also the department's."""
+    if role == BUNDLE_ROLE and _is_by_department(registry, note, department, REGISTRY_ROLE, index):
+        return
+    _need_operator(registry, note)
+
+
+def _need_objector(registry: Registry, note: Note, department: str, role: str, index: int) -> None:
+    if not any(
+        _is_by_department(registry, note, department, each, index) for each in {role, REGISTRY_ROLE}
+    ):
+        _need_operator(registry, note)
+
+
+def _complete(registry: Registry, value: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """What the registration of a new key leaves of an announced recovery: the department's record
+    by name, where it changes.
+    """
+    name = f"department/{value['department']}"
+    department = registry.value(name) or {}
+    pending = department.get("recovery", {})
+    if pending.get(value["role"], {}).get("vkey") != value["vkey"]:
+        return {}
+    left = {role: said for role, said in pending.items() if role != value["role"]}
+    rest = {member: said for member, said in department.items() if member != "recovery"}
+    return {name: {**rest, "recovery": left} if left else rest}
 
 
 def _key(
-    registry: Registry, note: Note, rest: str, change: dict[str, Any], index: int
+    registry: Registry, note: Note, rest: str, change: dict[str, Any], index: int, now: int
 ) -> tuple[dict[str, Any], int]:
     _check_members(change, "vkey role department revoked")
     role, department = change["role"], change["department"]
@@ -419,14 +550,6 @@ def _key(
         raise Malformed("malformed-note", "a new key is not revoked")
     if not is_signed_by(note, key):
         raise Refused("registry-signature", "the new key must sign too (proof of possession)")
-    own = registry.keys(department, role)
-    if role == REGISTRY_ROLE and not own:
-        _need_operator(registry, note)
-    else:
-        _need_department(registry, note, department, index)
-    active = [k for k, value in own if key_active(value, index)]
-    if own and not any(is_signed_by(note, k) for k in active):
-        raise Refused("not-yet-supported", "recovery without the previous key is not yet supported")
     value = {
         "vkey": change["vkey"],
         "role": role,
@@ -434,7 +557,42 @@ def _key(
         "from": index,
         "revoked": None,
     }
+    own = registry.keys(department, role)
+    if not own and role == REGISTRY_ROLE:
+        _need_operator(registry, note)
+    elif not own or _is_by_department(registry, note, department, role, index):
+        _need_department(registry, note, department, index)
+    else:
+        value["recovered"] = _need_recovery(registry, note, key, role, department, index, now)
     return value, 0
+
+
+def _need_recovery(
+    registry: Registry,
+    note: Note,
+    key: VerifierKey,
+    role: str,
+    department: str,
+    index: int,
+    now: int,
+) -> int:
+    """The log index of the announcement by which a key comes without the previous one; Refused
+    unless it is due.
+    """
+    told = (registry.value(f"department/{department}") or {}).get("recovery", {}).get(role)
+    if told is None or told["vkey"] != str(key):
+        raise Refused(
+            "registry-signature",
+            f"a valid {role} key of {department} must sign, or this key be announced as a recovery",
+        )
+    _need_rescuer(registry, note, department, role, index)
+    if now < times.parse_moment(told["from"]):
+        raise Refused(
+            "recovery-not-due",
+            f"entry {told['announced']} announced it from {told['from']} on, it is "
+            f"{times.format_moment(now)}",
+        )
+    return int(told["announced"])
 
 
 def _revoke(
@@ -482,7 +640,7 @@ def _doubt(before: dict[str, Any], since: int, index: int) -> dict[str, Any]:
 
 
 def _type(
-    registry: Registry, note: Note, rest: str, change: dict[str, Any], index: int
+    registry: Registry, note: Note, rest: str, change: dict[str, Any], index: int, now: int
 ) -> tuple[dict[str, Any], int]:
     identity.check_type(rest)
     _check_members(change, "names code grants")
@@ -530,7 +688,7 @@ def _type(
 
 
 def _service(
-    registry: Registry, note: Note, rest: str, change: dict[str, Any], index: int
+    registry: Registry, note: Note, rest: str, change: dict[str, Any], index: int, now: int
 ) -> tuple[dict[str, Any], int]:
     """The offices that offer a service, and so may rely on certificates for it."""
     identity.check_type(rest)
@@ -561,7 +719,7 @@ def _service(
 
 
 def _pseudonyms(
-    registry: Registry, note: Note, rest: str, change: dict[str, Any], index: int
+    registry: Registry, note: Note, rest: str, change: dict[str, Any], index: int, now: int
 ) -> tuple[dict[str, Any], int]:
     if rest:
         raise Refused("registry-refused", f"one record, {PSEUDONYMS!r}, names all versions")
@@ -581,7 +739,7 @@ def _pseudonyms(
 
 
 def _catalogue(
-    registry: Registry, note: Note, rest: str, change: dict[str, Any], index: int
+    registry: Registry, note: Note, rest: str, change: dict[str, Any], index: int, now: int
 ) -> tuple[dict[str, Any], int]:
     """One more version of a department's catalogue of public services."""
     department, found, code = rest.partition("/")
@@ -607,7 +765,7 @@ def _catalogue(
 
 
 def _ledger(
-    registry: Registry, note: Note, rest: str, change: dict[str, Any], index: int
+    registry: Registry, note: Note, rest: str, change: dict[str, Any], index: int, now: int
 ) -> tuple[dict[str, Any], int]:
     """New keys for checkpoints: they sign from the first one on that holds this entry."""
     _check_members(change, "checkpoint_vkey cosigner_vkey")

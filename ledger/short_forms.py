@@ -226,6 +226,7 @@ class RegisteredKey:
     since: int
     revoked: int | None = None
     doubted: tuple[int, int, str] | None = None
+    recovered: int | None = None  # index of the announcement
 
     def key(self, origin: str) -> VerifierKey:
         """The key under its name."""
@@ -248,6 +249,7 @@ class RegisteredKey:
             "department": self.department,
             "from": self.since,
             "revoked": None,
+            **({} if self.recovered is None else {"recovered": self.recovered}),
         }
         record = {
             "form": RECORD_FORM,
@@ -289,7 +291,13 @@ def registered_key(data: bytes, origin: str) -> RegisteredKey | None:
         if "doubted_from" in value:
             doubted = (value["doubted_from"], record["since"], record["note"])
         found = RegisteredKey(
-            public, value["department"], value["role"], value["from"], value["revoked"], doubted
+            public,
+            value["department"],
+            value["role"],
+            value["from"],
+            value["revoked"],
+            doubted,
+            value.get("recovered"),
         )
         return found if found.record(origin) == data else None
     except (LedgerError, KeyError, IndexError, TypeError, ValueError):

@@ -19,8 +19,9 @@ from ledger.checkpoint import Checkpoint, parse_checkpoint
 from ledger.cosignature import COSIGNATURE_V1, ML_DSA_44, Cosigner
 from ledger.errors import LedgerError
 from ledger.evidence import format_evidence
-from ledger.note import Signature, sign
+from ledger.note import MemorySigner, Signature, sign
 from ledger.policy import Witness, simple_policy
+from ledger.registry import MIN_DELAY
 from ledger.trust import Trust, TrustedKey, TrustedQuorum, format_trust
 from ledger.witnessing import add_signatures
 from tests import world
@@ -90,6 +91,7 @@ def make_town() -> LedgerBuilder:
         members = {"corrects": corrected, "correction": kind, "reason_code": "clerical", **dated}
         ledger.admit("corrected", number, change=str(n), time=time, **members)
     _doubt(ledger)
+    _recover(ledger)
     ledger.publish([])
     ledger.status()
     return ledger
@@ -114,9 +116,44 @@ def _doubt(ledger: LedgerBuilder) -> None:
     ledger.admit("corrected", "confirmed", corrects=confirmed, time=time, **members)
 
 
+def _recover(ledger: LedgerBuilder) -> None:
+    """c lost its keys and gets new ones, b will get one."""
+    operator = world.OPERATOR
+    keys = [
+        ("registry", world.registry_signer("c", "2")),
+        ("bundle", world.bundle_signer("c", "2")),
+    ]
+    for role, key in keys:
+        _announce(ledger, "c", role, key)
+    ledger.advance(MIN_DELAY)
+    for role, key in keys:
+        change = world.key_change(key, role, "c")
+        ledger.change(f"key/{key.key.key_id}", change, operator, key)
+    ledger.keys["c"] = keys[1][1]
+    ledger.admit("issued", "annulled", valid_from="2026-02-01+08:00")
+    time = times.format_moment(ledger.now)
+    ledger.admit("revoked", "annulled", "c", revocation_kind="annulled", time=time)
+    _announce(ledger, "b", "registry", world.registry_signer("b", "2"))
+
+
+def _announce(ledger: LedgerBuilder, name: str, role: str, key: MemorySigner) -> None:
+    said = {"role": role, "vkey": str(key.key), "delay_seconds": MIN_DELAY}
+    ledger.change(f"department/{name}", {"recover": said}, world.OPERATOR, key)
+
+
 NUMBERS = (
     *("plain", "湘长市监许 2023-0403/7", "suspended", "paused", "penalty", "moved", "renewed"),
-    *("amended", "unknown", "future", "wrong", "restated", "doubted", "confirmed", "nobody has it"),
+    *(
+        "amended",
+        "unknown",
+        "future",
+        "wrong",
+        "restated",
+        "doubted",
+        "confirmed",
+        "annulled",
+        "nobody has it",
+    ),
 )
 
 

@@ -78,7 +78,7 @@ class LedgerBuilder:
 
     def change(self, name: str, value: Mapping[str, Any], *signers: MemorySigner) -> int:
         """A registry change as the next entry; its index."""
-        self.book.index = len(self.entries)
+        self.book.index, self.book.now = len(self.entries), self.now
         self.book.change(name, value, *signers)
         self.sync_registry()
         return len(self.entries) - 1

@@ -96,6 +96,7 @@ class Book:
     registry: Registry = field(default_factory=lambda: first_registry(ORIGIN))
     index: int = 1
     notes: list[bytes] = field(default_factory=list)
+    now: int = START
 
     @property
     def origin(self) -> str:
@@ -114,9 +115,10 @@ class Book:
     def change(self, name: str, change: Mapping[str, Any], *signers: MemorySigner) -> None:
         """Apply a note that must be accepted."""
         note = self.note(name, change, *signers)
-        done = apply_note(self.registry, note, self.index)
+        done = apply_note(self.registry, note, self.index, self.now)
         assert done is not None
-        self.registry = Registry(self.origin, {**self.registry.records, name: done.record})
+        changed = {record["name"]: record for record in done.records}
+        self.registry = Registry(self.origin, {**self.registry.records, **changed})
         self.notes.append(note)
         self.index += 1
 

@@ -362,17 +362,18 @@ class Store:
         """
         with turn(self.connection) as (cursor, row):
             origin, index, ledger_time, _, next_outbox, clock = row
-            change = apply_note(read_registry(cursor, origin), note, index)
+            now = max(clock, ledger_time) if at is None else at
+            change = apply_note(read_registry(cursor, origin), note, index, now)
             if change is None:
                 return None
-            now = max(clock, ledger_time) if at is None else at
             entry = format_registry(note, times.format_moment(now))
             cursor.execute(sql("insert_entry"), {"log_index": index, "data": entry})
             name = change.record["name"]
-            cursor.execute(
-                sql("upsert_registry_record"),
-                {"name": name, "data": format_record(change.record), "log_index": index},
-            )
+            for record in change.records:
+                cursor.execute(
+                    sql("upsert_registry_record"),
+                    {"name": record["name"], "data": format_record(record), "log_index": index},
+                )
             if catalogue is not None:
                 version = change.record["value"]["versions"][-1]["version"]
                 keep_catalogue(cursor, name, version, catalogue)

@@ -13,8 +13,10 @@ from consumers.asking import Asked, ask
 from consumers.audit_fold import PublicFold
 from consumers.registry_tree import RegistryTree
 from consumers.unproven import answer_unproven
+from ledger import times
 from ledger.checkpoint_keys import TrustedKey
 from ledger.doubt import COMPROMISED
+from ledger.errors import LedgerError
 from ledger.event import parse_event
 from ledger.mapfold import StatusMap
 from ledger.note import MemorySigner
@@ -22,6 +24,7 @@ from ledger.postgres.connection import connect
 from ledger.postgres.reader import Reader, View
 from ledger.postgres.store import read_genesis
 from ledger.postgres.tile_reading import certificate_deltas
+from ledger.registry import MIN_DELAY
 from ledger.statusmap import CERTIFICATES
 from ledger.trust import Trust
 from ledger.verdict import Answer
@@ -154,3 +157,44 @@ def test_a_key_revoked_from_earlier(ledger: StoredLedger, asking: Asking) -> Non
         assert [name.number for name, _ in view.doubtful_events("a")] == ["third"]
     ledger.check()
     asking.audit()
+
+
+def test_a_department_that_lost_its_keys(ledger: StoredLedger, asking: Asking) -> None:
+    """The clock is the ledger's: the store is told another time, as a restore tells it."""
+    send(ledger, *ledger.issued("before"))
+    ledger.checkpoint()
+    owner = world.registry_signer("a", "2")
+    store, book = ledger.registrar.store, ledger.registrar.book
+    now = ledger.now()
+
+    def change(name: str, said: Any, at: int, *signers: MemorySigner) -> int:
+        book.index = ledger.rows("SELECT next_index FROM allocation")[0][0]
+        book.now = at
+        book.change(name, said, *signers)
+        index = store.change_registry(book.notes.pop(), at=at)
+        assert index is not None
+        return index
+
+    announced = []
+    for role, key in (("registry", owner), ("bundle", NEW)):
+        said = {"role": role, "vkey": str(key.key), "delay_seconds": MIN_DELAY}
+        announced.append(change("department/a", {"recover": said}, now, world.OPERATOR, key))
+    ledger.checkpoint()
+    with asking.view() as view:
+        answer, _ = ask(view, Asked("before"), asking.trust, ledger.now())
+    roles = [each["role"] for each in answer.checks[1].values["recoveries"]]
+    assert roles == ["bundle", "registry"]
+    late = now + MIN_DELAY * times.SECOND
+    for role, key in (("registry", owner), ("bundle", NEW)):
+        registered = world.key_change(key, role, "a")
+        with pytest.raises(LedgerError, match="recovery-not-due"):
+            store.change_registry(
+                book.note(f"key/{key.key.key_id}", registered, world.OPERATOR, key), at=late - 1
+            )
+    for role, key in (("registry", owner), ("bundle", NEW)):
+        registered = world.key_change(key, role, "a")
+        change(f"key/{key.key.key_id}", registered, late, world.OPERATOR, key)
+    ledger.check()
+    with asking.view() as view:
+        fold = play(view)
+    assert fold.found == []

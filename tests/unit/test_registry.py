@@ -330,7 +330,7 @@ REFUSED: dict[str, tuple[str, Callable[[Book], bytes]]] = {
         "registry-signature",
         lambda b: key_note(b, NEW, OPERATOR, NEW, BUNDLER),
     ),
-    "new key without the previous": ("not-yet-supported", lambda b: key_note(b, NEW, OWNER, NEW)),
+    "new key without the previous": ("registry-signature", lambda b: key_note(b, NEW, OWNER, NEW)),
     "new key revoked": (
         "malformed-note",
         lambda b: key_note(b, NEW, OWNER, NEW, BUNDLER, revoked=True),
@@ -446,7 +446,7 @@ def test_refused(name: str) -> None:
     note = make(book)
     before = tree_root(book.registry.records.values())
     with pytest.raises(LedgerError) as refused:
-        apply_note(book.registry, note, book.index)
+        apply_note(book.registry, note, book.index, book.now)
     assert refused.value.code == code, refused.value.message
     assert tree_root(book.registry.records.values()) == before
 
@@ -455,10 +455,10 @@ def test_the_same_note_again_changes_nothing_and_an_older_one_conflicts() -> Non
     book = make_book()
     first = book.note("department/a", department_change("a", 2), OWNER)
     book.change("department/a", department_change("a", 2), OWNER)
-    assert apply_note(book.registry, first, book.index) is None
+    assert apply_note(book.registry, first, book.index, book.now) is None
     book.change("department/a", {**department_change("a", 2), "contact": "elsewhere"}, OWNER)
     with pytest.raises(Refused, match="registry-conflict"):
-        apply_note(book.registry, first, book.index)
+        apply_note(book.registry, first, book.index, book.now)
 
 
 def test_a_false_signature_beside_a_true_one_is_refused() -> None:
@@ -467,7 +467,7 @@ def test_a_false_signature_beside_a_true_one_is_refused() -> None:
     line = good.split(b"\n")[-2]
     false = line[:-10] + (b"A" if line[-10:-9] != b"A" else b"B") + line[-9:]
     with pytest.raises(Malformed, match="two signatures"):
-        apply_note(book.registry, good + false + b"\n", book.index)
+        apply_note(book.registry, good + false + b"\n", book.index, book.now)
 
 
 def test_keys_rotate_and_are_valid_by_index() -> None:
@@ -496,6 +496,7 @@ def test_a_registry_key_is_rotated_before_it_is_revoked() -> None:
             book.registry,
             book.note("department/a", department_change("a", 2), OWNER),
             book.index,
+            book.now,
         )
     book.change("department/a", department_change("a", 2), NEW_OWNER)
 
@@ -635,7 +636,7 @@ def test_new_keys_sign_from_the_first_checkpoint_that_holds_the_change() -> None
         (NEW_PQ.key, 8, None),
     ]
     assert book.registry.checkpoint_vkey == str(NEW_CHECKPOINT.key)
-    assert apply_note(book.registry, book.notes[-1], 9) is None
+    assert apply_note(book.registry, book.notes[-1], 9, book.now) is None
 
 
 @pytest.mark.parametrize("missing", [OPERATOR, CHECKPOINT, NEW_CHECKPOINT])
@@ -644,7 +645,7 @@ def test_operator_old_and_new_key_sign_the_change(missing: MemorySigner) -> None
     signers = [s for s in (OPERATOR, CHECKPOINT, NEW_CHECKPOINT) if s is not missing]
     note = book.note("ledger", ledger_change(cosigner=NEW_PQ), *signers)
     with pytest.raises(Refused) as refused:
-        apply_note(book.registry, note, book.index)
+        apply_note(book.registry, note, book.index, book.now)
     assert refused.value.code == "registry-signature"
 
 
@@ -669,7 +670,7 @@ def test_keys_that_cannot_be_the_ledger_s(change: dict[str, Any], code: str) -> 
     book = cosigning_book()
     note = book.note("ledger", change, OPERATOR, CHECKPOINT, NEW_CHECKPOINT)
     with pytest.raises(LedgerError) as refused:
-        apply_note(book.registry, note, book.index)
+        apply_note(book.registry, note, book.index, book.now)
     assert refused.value.code == code
 
 
@@ -682,7 +683,7 @@ def test_a_department_cannot_take_a_key_of_the_ledger() -> None:
         change = key_change(key, BUNDLE_ROLE, "a")
         note = book.note(f"key/{key.key.key_id}", change, registry_signer("a"), key)
         with pytest.raises(Refused) as refused:
-            apply_note(book.registry, note, book.index)
+            apply_note(book.registry, note, book.index, book.now)
         assert refused.value.code == "key-in-use"
 
 

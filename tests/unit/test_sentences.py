@@ -28,7 +28,7 @@ from tests.vectors.generate_formats import make_examples
 ROOT = Path(__file__).parents[2]
 VIEW = ROOT / "consumers" / "http" / "page" / "assets" / "view.js"
 # The checks, and what the page's checks call for signatures, quorums and paths.
-MODULES = ("checking", "verdict", "sheet", "policy", "trust", "checkpoint_keys")
+MODULES = ("checking", "vouching", "verdict", "sheet", "policy", "trust", "checkpoint_keys")
 # Where a check's sentence stands among the arguments of what is called.
 PLACES = {"passed": 1, "Check": 2, "ProofError": 1}
 MOMENT = "2026-03-01T08:00:00Z"

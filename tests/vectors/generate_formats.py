@@ -50,6 +50,7 @@ from ledger.note import MemorySigner, sign
 from ledger.proving import prove_holder
 from ledger.receipt import format_lane, format_notice, format_receipt
 from ledger.registry import (
+    MIN_DELAY,
     PSEUDONYMS,
     format_record,
     lane_record,
@@ -132,6 +133,7 @@ def make_examples() -> dict[str, str]:
     entries += [format_registry(note, _time(n + 1)) for n, note in enumerate(book.notes)]
     _registry(out, book)
     _doubted(out)
+    _recovered(out)
     view = MemoryView(book.registry, book.index, merkle.leaf_hash(entries[1]))
     logged = _bundle(out, view, entries)
     _status(out, book, view, entries, logged)
@@ -217,6 +219,23 @@ def _doubted(out: dict[str, str]) -> None:
     book.change(name, key_change(key, "bundle", DEPARTMENT, 4), registry_signer(DEPARTMENT))
     out["registry-doubt-note"] = book.notes[-1].decode()
     out["registry-doubt-record"] = format_record(book.registry.records[name]).decode()
+
+
+def _recovered(out: dict[str, str]) -> None:
+    """A registry key that entry 5 announces and entry 6 registers, a week later."""
+    book = Book(now=START + 5 * times.SECOND)
+    book.add_department(DEPARTMENT, lanes=2)
+    book.set_type([(DEPARTMENT, ["corrected", "issued", "revoked"], "own")])
+    key = registry_signer(DEPARTMENT, "2")
+    name, own = f"department/{DEPARTMENT}", f"key/{key.key.key_id}"
+    said = {"role": "registry", "vkey": str(key.key), "delay_seconds": MIN_DELAY}
+    book.change(name, {"recover": said}, OPERATOR, key)
+    out["registry-recovery-note"] = book.notes[-1].decode()
+    announced = format_record(book.registry.records[name]).decode()
+    book.now += MIN_DELAY * times.SECOND
+    book.change(own, key_change(key, "registry", DEPARTMENT), OPERATOR, key)
+    registered = format_record(book.registry.records[own]).decode()
+    out["registry-recovery-records"] = f"{announced}\n{registered}"
 
 
 def _catalogue(out: dict[str, str]) -> None:

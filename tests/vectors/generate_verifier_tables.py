@@ -81,6 +81,7 @@ def tables() -> dict[str, Any]:
         "RECORD_FORM": registry.RECORD_FORM,
         "NOTE_FORM": registry.NOTE_FORM,
         "SCOPES": registry.SCOPES,
+        "MIN_DELAY": registry.MIN_DELAY,
         "MAX_RECORD": records.MAX_RECORD,
         "OPTIONAL": sorted(records.OPTIONAL),
         "BUCKET_TAG": statusmap.TAG.decode(),

@@ -10,17 +10,17 @@ import { laneOf, parseIdentifier } from "./identity.js";
 import * as lifecycle from "./lifecycle.js";
 import { checkInclusion, leafHash } from "./merkle.js";
 import { parseCheckpoint, parseNote, parseVkey } from "./note.js";
-import { granted, keyActive, keyName, parseRecord, registrationText, treePlace } from "./registry.js";
+import { granted, keyActive, parseRecord, treePlace } from "./registry.js";
 import { checkMembership } from "./statusmap.js";
 import { CHECK_NAMES } from "./tables.js";
 import { byCodePoints, cut, shown as quoted } from "./text.js";
 import { formatInstant, parseMoment, SECOND } from "./times.js";
 import { check, decide } from "./verdict.js";
+import { checkLogged, explainKeys, Vouching } from "./vouching.js";
 
 const STALE = "checkpoint-stale";
 const SILENT = "issuer-silent";
 const DISAGREEING = "witness-times-disagree";
-const OPERATOR = "operator";
 const CLOCK_TOLERANCE = 300n * SECOND;
 export const UNCHECKED = "ML-DSA-44: not checked (browser)";
 
@@ -256,76 +256,35 @@ export class Examination {
       const type = this.#record(`type/${certificate.type}`);
       for (const event of events) this.#checkAuthority(event.ordinal, this.#step(event), type);
     }
-    const keys = await this.#registeredKeys();
-    if (keys.length) {
-      const alone = keys
-        .filter((key) => key.vouched_by === OPERATOR)
-        .map(({ department, entry }) => `${department} in entry ${entry}`);
-      why = "the registry under this checkpoint gave these keys and acts to these departments; " +
-        "each key was vouched for by a registry key before it, the first by the operator " +
-        `alone: ${alone.join(", ")}`;
-      for (const { department, key, doubted_from: from } of keys) {
-        if (from === undefined) continue;
-        why += `; ${department} declared key ${cut(key, 0, 16)}… compromised from log index ${from} on`;
-      }
+    const signers = events.map((event) => this.#step(event).transition.key);
+    const vouching = new Vouching(this.evidence, this.records, this.trust.operator, this.checkpoint);
+    const keys = await vouching.trace(signers);
+    if (keys.length) why = explainKeys(keys);
+    const recoveries = this.#recoveries();
+    for (const { announced, department, role, from } of recoveries) {
+      why += `; entry ${announced} announced that ${department} gets a ${role} key without the ` +
+        `previous one from ${from} on`;
     }
     return passed("authority", why, {
       registry_root: this.statusEntry.registry_root,
       records: [...this.records.keys()].sort(byCodePoints),
       keys,
+      ...(recoveries.length && { recoveries }),
     });
   }
 
-  /** How the keys of the events came into the registry, and those that vouched for them. */
-  async #registeredKeys() {
-    const found = new Map();
-    const todo = this.evidence.events.map((event) => `key/${this.#step(event).transition.key}`);
-    while (todo.length) {
-      const name = todo.pop();
-      if (found.has(name)) continue;
-      const value = this.#record(name);
-      const voucher = await this.#voucher(name, value);
-      found.set(name, {
-        key: name.replace(/^key\//, ""),
-        department: value.department,
-        role: value.role,
-        entry: value.from,
-        vouched_by: voucher.replace(/^key\//, ""),
-        ...(value.doubted_from !== undefined && { doubted_from: value.doubted_from }),
-      });
-      if (voucher !== OPERATOR) todo.push(voucher);
-    }
-    return [...found.values()].sort((one, other) => one.entry - other.entry);
-  }
-
-  /** Who signed that a new key is the department's: the record of an earlier registry key, or the
-   * operator, alone, as for the first of them. */
-  async #voucher(name, { from: index, department, role, vkey }) {
-    const key = parseVkey(vkey);
-    const { origin, registrations } = this.evidence;
-    const told = registrations.find((each) => each.index === index);
-    const brief = cut(name, 0, 68);
-    if (!told) throw refuse(`how ${brief} was registered is not shown`);
-    const text = registrationText(origin, key, role, department);
-    const data = concat(text, utf8(`\n${told.signatures}`));
-    const entry = makeEntry("registry", told.time, { note: decodeUtf8(data) });
-    checkLogged({ index, data: entry.data, path: told.path }, this.checkpoint);
-    const note = parseNote(data);
-    if (name !== `key/${key.id}` || key.name !== keyName(origin, department, role)) {
-      throw refuse(`${brief} holds the key of another name`);
-    }
-    if (!equal(note.text, text)) throw refuse(`entry ${index} does not register ${brief}`);
-    await note.checkSignedBy(key);
-    for (const [other, said] of this.records) {
-      if (!other.startsWith("key/") || other === name || said.role !== "registry") continue;
-      if (said.department !== department || !keyActive(said, index)) continue;
-      if (await note.isSignedBy(parseVkey(said.vkey))) return other;
-    }
-    const { operator } = this.trust;
-    if (operator === null || role !== "registry" || !(await note.isSignedBy(operator))) {
-      throw refuse(`nobody vouches for ${brief} in entry ${index}`);
-    }
-    return OPERATOR;
+  /** The recoveries that are announced for the departments that the answer rests on. */
+  #recoveries() {
+    const { events, certificate } = this.evidence;
+    const acting = events.map((event) => this.#step(event).transition.by);
+    const responsible = this.last.responsible || certificate.issuer;
+    const names = [...new Set([certificate.issuer, responsible, ...acting])].sort(byCodePoints);
+    return names.flatMap((department) => {
+      const told = Object.entries(this.records.get(`department/${department}`)?.recovery ?? {});
+      return told
+        .sort(([one], [other]) => byCodePoints(one, other))
+        .map(([role, { announced, from }]) => ({ department, role, announced, from }));
+    });
   }
 
   #checkAuthority(ordinal, { index, transition: t }, type) {
@@ -418,9 +377,9 @@ export class Examination {
 
   /** Ledger times never decrease: else an entry could deny that a state before it held it. */
   #checkTimes() {
-    const { registrations, statusThen, status } = this.evidence;
+    const { registrations, announcements, statusThen, status } = this.evidence;
     const told = new Map([...this.entries].map(([index, { time }]) => [index, time]));
-    for (const { index, time } of registrations) told.set(index, time);
+    for (const { index, time } of [...registrations, ...announcements]) told.set(index, time);
     if (statusThen !== null) told.set(statusThen.index, this.then.time);
     told.set(status.index, this.statusEntry.time);
     const places = [...told.keys()].sort((one, other) => one - other);
@@ -673,10 +632,6 @@ export function judgeAge(time, reference, limit) {
     return check("freshness", "failed", why, values, STALE);
   }
   return passed("freshness", `the checkpoint is ${seconds} s old`, values);
-}
-
-function checkLogged({ index, data, path }, { size, root }) {
-  checkInclusion(leafHash(data), index, size, path, root);
 }
 
 /** The checkpoint's last leaf, which must be a status entry that reflects all before it. */

@@ -12,7 +12,7 @@ import { certificateKey, checkDepartment, checkNumber, checkType } from "./ident
 import { makeTransition, parseTransition } from "./lifecycle.js";
 import { leafHash, splitPaths } from "./merkle.js";
 import { Key, parseCheckpoint, parseNote } from "./note.js";
-import { keyName, noteText, registrationText } from "./registry.js";
+import { keyName, noteText, recoveryText, registrationText } from "./registry.js";
 import {
   BUNDLE_FORM, EVIDENCE_FORM, MAX_EVENTS, MAX_EVIDENCE, MAX_K, MAX_PATH, MAX_SHOWN, RECORD_FORM,
 } from "./tables.js";
@@ -20,7 +20,7 @@ import { repr, shown, str } from "./text.js";
 import { formatInstant, parseMoment } from "./times.js";
 
 const PAIR = 64;
-const LATER = "revoked doubted"; // what became of a key
+const LATER = "revoked doubted recovered announced"; // how a key came, what became of it
 const MEMBERS = "format certificate question keys history bundles registry bucket status checkpoint genesis log";
 
 const bad = (message) => malformed("malformed-evidence", message);
@@ -69,6 +69,7 @@ function read(value) {
   logged.set(last, status.data);
   if (statusThen) logged.set(statusThen.index, statusThen.data);
   for (const { since, entry } of keys) if (entry) logged.set(since, entry.data);
+  for (const { announced } of keys) if (announced) logged.set(announced.index, announced.data);
   const leaves = new Map([...logged].map(([index, data]) => [index, leafHash(data)]));
   leaves.set(0, genesis);
   const paths = splitPaths(leaves, size, decodeHashes(value.log));
@@ -94,6 +95,9 @@ function read(value) {
       .filter(({ entry }) => entry)
       .sort((a, b) => a.since - b.since)
       .map(({ since: index, time, signatures }) => withPath({ index, time, signatures })),
+    announcements: keys
+      .flatMap(({ announced }) => (announced ? [withPath(announced)] : []))
+      .sort((a, b) => a.index - b.index),
     status: withPath(status),
     statusThen: statusThen && withPath(statusThen),
     checkpoint,
@@ -133,18 +137,27 @@ function again(value, evidence) {
 
 /** {id, member} of the keys that the history names, in the order of their first use, then of the
  * others that are shown, in the registry's order. */
-function printKeys({ history, records, registrations, origin }) {
+function printKeys({ history, records, registrations, announcements, origin }) {
   const found = new Map();
   for (const { index, key } of records) if (key) found.set(key.id, { place: index, key });
   const ids = new Set([...history.map(({ transition }) => transition.key), ...found.keys()]);
   const told = new Map(registrations.map((each) => [each.index, each]));
+  const before = new Map(announcements.map((each) => [each.index, each]));
   return [...ids].map((id) => {
     if (!found.has(id)) return { id, member: encode(fromHex(id)) };
     const { place, key } = found.get(id);
-    const { publicKey, department, role, since, revoked, doubted } = key;
+    const { publicKey, department, role, since, revoked, doubted, recovered } = key;
     const member = { public: encode(publicKey), department, role, place, from: since };
     if (revoked !== null) member.revoked = revoked;
     if (doubted !== null) member.doubted = [doubted[0], doubted[1], encode(fromHex(doubted[2]))];
+    if (recovered !== null) member.recovered = recovered;
+    const announced = before.get(recovered);
+    if (announced) {
+      const { time, replaces, delaySeconds, signatures } = announced;
+      const note = parseNote(concat(key.text, utf8(`\n${signatures}`)));
+      const short = shortenSignatures(note.signatures, origin, department);
+      member.announced = [time, encode(replaces), delaySeconds, ...short];
+    }
     const registration = told.get(since);
     if (registration) {
       const note = parseNote(concat(key.text, utf8(`\n${registration.signatures}`)));
@@ -296,13 +309,16 @@ function expandStatus(short, index) {
 
 /** A key whose record follows from what is shown of it. */
 class RegisteredKey {
-  constructor(publicKey, department, role, since, revoked, doubted, origin) {
-    Object.assign(this, { publicKey, department, role, since, revoked, doubted });
-    const key = new Key(keyName(origin, department, role), 1, publicKey);
+  constructor(publicKey, department, role, since, revoked, doubted, recovered, origin) {
+    Object.assign(this, { publicKey, department, role, since, revoked, doubted, recovered });
+    const key = this.key = new Key(keyName(origin, department, role), 1, publicKey);
     this.id = key.id;
     this.text = registrationText(origin, key, role, department);
     const name = `key/${key.id}`;
-    const value = { vkey: String(key), role, department, from: since, revoked: null };
+    const value = {
+      vkey: String(key), role, department, from: since, revoked: null,
+      ...(recovered !== null && { recovered }),
+    };
     const note = hex(leafHash(this.text));
     this.value = { form: RECORD_FORM, name, since, note, value };
     if (doubted !== null) {
@@ -327,11 +343,28 @@ function registeredKey({ value: record, data }, origin) {
     const publicKey = decodeBase64(vkey.split("+").slice(2).join("+")).subarray(1);
     const { doubted_from: begin } = record.value;
     const doubted = begin === undefined ? null : [begin, record.since, record.note];
-    const key = new RegisteredKey(publicKey, department, role, from, revoked, doubted, origin);
+    const key = new RegisteredKey(
+      publicKey, department, role, from, revoked, doubted, record.value.recovered ?? null, origin,
+    );
     return decodeUtf8(key.data) === decodeUtf8(data) ? key : null;
   } catch {
     return null;
   }
+}
+
+/** The announcement of a key's recovery, with its entry. */
+function parseAnnounced(value, { key, role, department, recovered }, origin) {
+  const found = parseList(value);
+  if (found.length < 4 || recovered === null) {
+    throw bad("announced is of a recovered key, and signed");
+  }
+  const time = parseText(found[0]);
+  const delaySeconds = parseCount(found[2]);
+  const replaces = decode(found[1], 32);
+  const signatures = expandSignatures(found.slice(3), origin, department);
+  const text = recoveryText(origin, key, role, department, replaces, delaySeconds);
+  const entry = makeEntry("registry", time, { note: `${decodeUtf8(text)}\n${signatures}` });
+  return { index: recovered, time, replaces, delaySeconds, signatures, data: entry.data };
 }
 
 function parseDoubted(value) {
@@ -351,6 +384,7 @@ function parseKey(short, origin) {
     parseCount(short.from),
     has(short, "revoked") ? parseCount(short.revoked) : null,
     has(short, "doubted") ? parseDoubted(short.doubted) : null,
+    has(short, "recovered") ? parseCount(short.recovered) : null,
     origin,
   );
   const told = {};
@@ -361,6 +395,7 @@ function parseKey(short, origin) {
     const note = `${decodeUtf8(record.text)}\n${told.signatures}`;
     told.entry = makeEntry("registry", told.time, { note });
   }
+  if (has(short, "announced")) told.announced = parseAnnounced(short.announced, record, origin);
   const place = parseCount(short.place);
   return { id: record.id, place, record, since: record.since, entry: null, ...told };
 }

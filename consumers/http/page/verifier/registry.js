@@ -40,6 +40,10 @@ const isGrant = (grant) =>
   isText(grant.department) && Array.isArray(grant.acts) && grant.acts.every(isText) &&
   SCOPES.includes(grant.scope) && isCount(grant.from) && isCountOrNull(grant.until);
 
+const isRecovery = (told) =>
+  isObject(told) && hasMembers(told, ["vkey", "announced", "from"]) && isText(told.vkey) &&
+  isCount(told.announced) && isText(told.from);
+
 const isVersion = (item) =>
   isObject(item) && hasMembers(item, ["version", "check", "from"]) && isCount(item.version) &&
   isText(item.check) && isCount(item.from);
@@ -57,6 +61,7 @@ export const RECORDS = {
     from: isCount,
     revoked: isCountOrNull,
     doubted_from: isCount,
+    recovered: isCount,
   },
   type: { names: isNames, grants: (value) => Array.isArray(value) && value.every(isGrant) },
   department: {
@@ -65,6 +70,7 @@ export const RECORDS = {
     time_zone: isText,
     silence_limit_seconds: isCountOrNull,
     lanes: (value) => isCount(value) && value > 0,
+    recovery: (value) => isObject(value) && Object.values(value).every(isRecovery),
   },
   lane: { signed_at: isText },
   ledger: { origin: isText }, // a neighbour of where a department would stand
@@ -93,6 +99,12 @@ export const keyName = (origin, department, role) =>
 export const registrationText = (origin, key, role, department) =>
   noteText(origin, `key/${key.id}`, new Uint8Array(32), {
     vkey: String(key), role, department, revoked: false,
+  });
+
+/** The text (bytes) of the note that announces a key's recovery. */
+export const recoveryText = (origin, key, role, department, replaces, delaySeconds) =>
+  noteText(origin, `department/${department}`, replaces, {
+    recover: { vkey: String(key), role, delay_seconds: delaySeconds },
   });
 
 /** The text (bytes) to sign for a change of record `name`, which now has hash `replaces`. */
