@@ -150,6 +150,8 @@ class OutboxTable:
             cursor.execute(sql("release_waiting"))
             cursor.execute(sql("read_untaken"), {"length": _MOST_ROW + 1, "limit": _BATCH})
             rows = [_Row(*row) for row in cursor.fetchall()]
+            if not rows:
+                return Taken([], [], 0)
             keys = [row.key(self._department) for row in rows]
             cursor.execute(sql("read_held"), {"keys": keys})
             held = {bytes(key): row for key, row in cursor.fetchall()}

@@ -232,7 +232,8 @@ def test_a_kill_at_each_step_loses_and_doubles_nothing(department: Department, s
     department.insert(*(("issued", number) for number in numbers))
     for _ in range(2):
         department.run(step, code=-signal.SIGKILL)
-    department.run(code=1 if "not-issued" not in department.outcomes() else 0)
+    refused = department.outcomes().get("not-issued", 0)
+    department.run(code=1 if refused < 600 else 0)
     assert department.outcomes() == {"not-issued": 600, "admitted": 600}
     department.check()
 
