@@ -18,7 +18,10 @@ _DISKS = "tests/fault/test_disks.py::"
 _SWITCHES = "tests/fault/test_switches.py"
 
 FAULTS: dict[str, tuple[str, ...]] = {
-    "a step fails, done or not, and is tried again": (_SWITCHES,),
+    "a step fails, done or not, and is tried again": (
+        _SWITCHES,
+        "tests/fault/test_publisher_switches.py",
+    ),
     "broker killed while sending": (
         f"{_KILLS}test_a_killed_part_comes_back",
         f"{_PUBLISHER}test_a_lost_record_is_sent_again_in_order",
@@ -86,6 +89,9 @@ FAULTS: dict[str, tuple[str, ...]] = {
         f"{_PUBLISHER}test_two_publishers_on_one_spool_are_refused",
         f"{_PUBLISHER}test_a_take_over_fences_the_old_producer",
     ),
+    "outbox killed at each step": (
+        "tests/integration/test_outbox.py::test_a_kill_at_each_step_loses_and_doubles_nothing",
+    ),
     "two departments on one certificate, reliance and revocation, at the same moment": (
         "tests/fault/test_recalls.py::test_where_reliance_and_revocation_cross_nobody_is_missed",
         f"{_STORE}test_two_departments_act_on_one_certificate",
@@ -129,6 +135,8 @@ FAULTS: dict[str, tuple[str, ...]] = {
         f"{_STORE}test_migrations_go_on_where_they_were_interrupted",
         f"{_STORE}test_two_migrate_at_once",
         f"{_STORE}test_a_later_versions_database_is_left_alone",
+        f"{_STREAMS}test_a_later_versions_database_is_written_to_by_none_of_ours",
+        "tests/acceptance/test_upgrade.py",
     ),
 }
 

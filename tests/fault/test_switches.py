@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import sys
 import uuid
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -39,36 +38,9 @@ from streams.sequencer import Sequencer
 from streams.settings import Settings
 from tests import world
 from tests.stored_ledger import RING, Registrar, make_ledger, query, unwitnessed
-
-Step = tuple[str, int]
-"""The name of what was done, and which time in a round."""
+from tests.switching import Step, Switch
 
 STATUS_LIST_KEY = world.signer(statuslist.key_name(world.ORIGIN))
-
-
-class Switch:
-    """Watches every step; makes one of them fail."""
-
-    def __init__(self) -> None:
-        self.on = False
-        self.passed: Counter[str] = Counter()
-        self.fails: Step | None = None
-        self.stored = False
-
-    def watch(self, fails: Step | None = None, stored: bool = False) -> None:
-        self.on, self.fails, self.stored = True, fails, stored
-        self.passed.clear()
-
-    def reach(self, name: str, do: Callable[[], Any], undo: Callable[[], Any], err: Any) -> Any:
-        if not self.on:
-            return do()
-        step = name, self.passed[name]
-        self.passed[name] += 1
-        if step != self.fails:
-            return do()
-        self.fails = None  # once
-        (do if self.stored else undo)()
-        raise err("injected")
 
 
 SWITCH = Switch()
@@ -313,7 +285,7 @@ def steps(place: Place) -> dict[str, list[Step]]:
         actor.run()
         SWITCH.on = False
         actor.close()
-        found[name] = [(what, n) for what, count in SWITCH.passed.items() for n in range(count)]
+        found[name] = SWITCH.steps()
     place.check()
     return found
 
