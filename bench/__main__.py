@@ -260,7 +260,7 @@ class Bench:
         def keep() -> None:
             self.out["growth"] = {"points": grown.points, "stopped": grown.stopped}
             self.keep()
-            if self.svg and grown.points:
+            if self.svg:
                 Path(self.svg).write_text(growth_plot.plot(grown.points))
 
         grown.run(self.workers, keep)

@@ -70,7 +70,7 @@ def _check(tables: Scan, report: Report, topics: Topics | None) -> None:
     origin, next_index, ledger_time, registry_index, next_outbox = allocation
     keys = _checkpoint_keys(tables, report, origin)
     tree = Tree(tables, report, origin, keys, next_index)
-    histories = Histories()
+    histories = Histories(tables.stream("scan_outlooks"), report)
     fold = Fold(tables, report, keep=histories.add)
     row = tables.row("scan_last_entry")
     fold.last = -1 if row is None or row[0] is None else row[0]

@@ -84,11 +84,11 @@ class Fold:
         report: Report,
         beside: Beside | None = None,
         make_map: Callable[[str], AnyMap] = Map,
-        keep: Callable[[bytes, int, bytes], None] | None = None,
+        keep: Callable[[bytes, int, int, bytes], None] | None = None,
     ) -> None:
         """`beside`: a process that opens the lines of the next entries, `make_map`: who folds the
         status maps `C` and `H`, `keep`: who is given every admitted transition with its
-        certificate's map key and log index.
+        certificate's map key and its place.
         """
         self._keep_transition = keep
         self._scan, self._report = scan, report
@@ -588,7 +588,7 @@ class Fold:
         events: dict[bytes, bytes] = {}
         for a in logged.admitted:
             if self._keep_transition is not None:
-                self._keep_transition(a.key, logged.index, a.transition)
+                self._keep_transition(a.key, logged.index, a.position, a.transition)
             events[a.key] = (
                 events.get(a.key, b"")
                 + bytes.fromhex(a.event.id)

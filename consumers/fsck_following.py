@@ -5,18 +5,20 @@ A list is checked as of what it states: the log below its tree size, at its mome
 
 from __future__ import annotations
 
+import struct
 import tempfile
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 from ledger import canonical, expiry, statuslist, times
 from ledger.errors import LedgerError, Malformed
 from ledger.evidence import CertificateId
-from ledger.identity import HEAD
-from ledger.lifecycle import Transition, parse_transition, turning_points
+from ledger.lifecycle import VERSION_ACTS, Transition, parse_transition, turning_points
 from ledger.note import parse_vkey
+from ledger.postgres.following import unpack_dues
 from ledger.postgres.scan import Row, Scan
+from ledger.postgres.status_places import unpack_changes, unpack_given
 
 from .fsck_report import Merge, Report
 
@@ -25,44 +27,111 @@ MAX_NOTICE = 8192
 
 @dataclass
 class _List:
-    """A signed list as it was read, and what the log gives for it."""
+    """A signed list as it was read, what is remembered, and what the log gives for it."""
 
     uri: str
     tree_size: int
     issued_at: int
     given: dict[int, int] = field(default_factory=dict)  # place to status, VALID left out
     taken: bytearray = field(default_factory=lambda: bytearray(statuslist.ENTRIES))
+    says: bytearray = field(default_factory=lambda: bytearray(statuslist.ENTRIES))
+
+
+class Followed(NamedTuple):
+    """An event with what the follower's row of its entry says there."""
+
+    entry: int
+    transition: Transition
+    seen_at: int | None  # None where the entry has no row
+    due_at: int | None
+    place: tuple[int, int, int] | None  # version, list, place
+
+
+_ROW = struct.Struct(">32sQqqHHII")
+_NEVER = -(2**63)
 
 
 class Histories:
-    """All transitions, put aside as they come in log order, given back by certificate.
+    """All transitions, put aside as they come in log order with what was followed of them, given
+    back by certificate.
 
     In 256 temporary files by the map keys' first byte: one of them is in memory at a time.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, outlooks: Iterable[Row], report: Report) -> None:
+        """`outlooks`: the rows of `scan_outlooks`."""
         self._files: list[IO[bytes] | None] = [None] * 256
+        self._report = report
+        self._outlooks = Merge(outlooks, self._stray)
+        self._index = -1
+        self._seen_at: int | None = None
+        self._dues: dict[int, int] = {}
+        self._places: dict[int, tuple[int, int, int]] = {}
 
-    def add(self, key: bytes, index: int, transition: bytes) -> None:
+    def add(self, key: bytes, index: int, position: int, transition: bytes) -> None:
         """Put one aside."""
+        if index != self._index:
+            self._turn_to(index)
         file = self._files[key[0]]
         if file is None:
             file = self._files[key[0]] = tempfile.TemporaryFile()  # noqa: SIM115
-        file.write(key + index.to_bytes(8, "big") + len(transition).to_bytes(4, "big") + transition)
+        seen_at = _NEVER if self._seen_at is None else self._seen_at
+        due_at = self._dues.pop(position, _NEVER)
+        version, number, idx = self._places.pop(position, (0, 0, 0))
+        length = len(transition)
+        file.write(
+            _ROW.pack(key, index, seen_at, due_at, version, number, idx, length) + transition
+        )
 
-    def below(self, size: int) -> Iterator[tuple[bytes, list[tuple[int, Transition]]]]:
-        """(map key, (log index, transition) of the first `size` entries) ascending by key."""
+    def finish(self) -> None:
+        """Nothing more comes."""
+        self._turn_to(2**63)
+        self._outlooks.rest()
+
+    def _turn_to(self, index: int) -> None:
+        if self._dues or self._places:
+            self._report.add(
+                "status-place", f"entry {self._index}", "a due or a place of what is no event there"
+            )
+        self._index, self._seen_at, self._dues, self._places = index, None, {}, {}
+        for _, seen_at, due_at, dues, places in self._outlooks.take(index):
+            self._seen_at = seen_at
+            self._dues = dict(unpack_dues(dues))
+            self._places = {
+                position: (version, number, idx)
+                for position, version, number, idx in unpack_given(places)
+            }
+            if due_at != min(self._dues.values(), default=None):
+                self._report.add("status-place", f"entry {index}", "it is looked at anew too late")
+
+    def _stray(self, row: Row) -> None:
+        self._report.add("status-place", f"entry {row[0]}", "a row, and no certificate changed")
+
+    def below(self, size: int) -> Iterator[tuple[bytes, list[Followed]]]:
+        """(map key, events of the first `size` entries) ascending by key."""
         for file in self._files:
             if file is None:
                 continue
-            found: dict[bytes, list[tuple[int, Transition]]] = {}
+            found: dict[bytes, list[Followed]] = {}
             file.seek(0)
-            while head := file.read(44):
-                index = int.from_bytes(head[32:40], "big")
-                data = file.read(int.from_bytes(head[40:], "big"))
+            while head := file.read(_ROW.size):
+                key, index, seen_at, due_at, version, number, idx, length = _ROW.unpack(head)
+                data = file.read(length)
                 if index < size:
-                    step = (index, parse_transition(canonical.loads(data)))
-                    found.setdefault(head[:32], []).append(step)
+                    transition = parse_transition(canonical.loads(data))
+                    found.setdefault(key, []).append(
+                        Followed(
+                            index,
+                            transition,
+                            None if seen_at == _NEVER else seen_at,
+                            None if due_at == _NEVER else due_at,
+                            (version, number, idx) if version else None,
+                        )
+                    )
+                elif seen_at != _NEVER:
+                    self._report.add(
+                        "status-place", f"entry {index}", "it was followed before its turn"
+                    )
             file.close()
             yield from sorted(found.items())
 
@@ -79,8 +148,8 @@ def check_following(
         number, uri, _, tree_size, issued_at, *_ = row
         lists[number] = _List(uri, tree_size or 0, issued_at or 0)
         forms[number] = row
-        if (tree_size or 0) > position:
-            report.add("status-list", f"status list {number}", f"reflects {tree_size} entries")
+    histories.finish()
+    _take_changes(scan, report, lists)
     _check_places(scan, report, origin, histories.below(position), lists, unknown)
     for number, row in forms.items():
         if row[3] is not None:
@@ -88,66 +157,71 @@ def check_following(
             _check_forms(report, origin, f"status list {number}", row, lists[number])
 
 
+def _take_changes(scan: Scan, report: Report, lists: Mapping[int, _List]) -> None:
+    """What is remembered at each place, change by change."""
+    rows: dict[int, int] = {}
+    for number, row, changes in scan.stream("scan_status_changes"):
+        place = f"status list {number}"
+        one = lists.get(number)
+        if one is None or row != rows.get(number, 0):
+            report.add("status-place", place, f"change {row} is of no list, or others are missing")
+        rows[number] = row + 1
+        for idx, said in unpack_changes(changes):
+            if one is not None and idx < statuslist.ENTRIES:
+                one.says[idx] = said
+            else:
+                report.add("status-place", place, f"place {idx} does not exist")
+
+
 def _check_places(
     scan: Scan,
     report: Report,
     origin: str,
-    histories: Iterable[tuple[bytes, list[tuple[int, Transition]]]],
+    histories: Iterable[tuple[bytes, list[Followed]]],
     lists: Mapping[int, _List],
     unknown: Container[bytes],
 ) -> None:
-    def stray(kind: str) -> Any:
-        return lambda row: report.add(
-            kind, f"certificate {row[0].hex()}", "a row, and nothing in the log to follow from"
+    def stray(row: Row) -> None:
+        report.add(
+            "expiry-notice",
+            f"certificate {row[0].hex()}",
+            "a row, and nothing in the log to follow from",
         )
 
-    places = Merge(scan.stream("scan_status_places"), stray("status-place"))
-    outlooks = Merge(scan.stream("scan_outlooks"), stray("status-place"))
-    notices = Merge(scan.stream("scan_expiry_notices"), stray("expiry-notice"))
+    notices = Merge(scan.stream("scan_expiry_notices"), stray)
     numbers = []
     for key, history in histories:
         place = f"certificate {key.hex()}"
-        rows, outlook = places.take(key[:HEAD]), outlooks.take(key[:HEAD])
         said = notices.take(key)
         numbers += [row[1] for row in said]
         report.count("notices of ends", len(said))
         if key in unknown:
             report.add("incomplete", place, "its history is not known")
             continue
-        _check_certificate(report, place, history, rows, outlook, lists)
+        _check_certificate(report, place, history, lists)
         for row in said:
             _check_notice(report, origin, history, row)
-    places.rest()
-    outlooks.rest()
     notices.rest()
+    for number, one in lists.items():
+        if any(said and not taken for said, taken in zip(one.says, one.taken, strict=True)):
+            report.add("status-place", f"status list {number}", "something is said of nobody")
     if sorted(numbers) != list(range(len(numbers))):
         report.add("expiry-notice", "notices of ends", "their numbers are not 0, 1, 2, …")
 
 
 def _check_certificate(
-    report: Report,
-    place: str,
-    steps: Sequence[tuple[int, Transition]],
-    rows: Sequence[Row],
-    outlook: Sequence[Row],
-    lists: Mapping[int, _List],
+    report: Report, place: str, events: Sequence[Followed], lists: Mapping[int, _List]
 ) -> None:
-    history = [t for _, t in steps]
-    if outlook:
-        _, holds_from, due_at, said_any = outlook[0]
-        later = [at for at in turning_points(history) if at > holds_from]
-        if later and (due_at is None or due_at > later[0]):
-            report.add("status-place", place, "it is looked at anew too late")
-        # what is remembered holds from `holds_from` until time alone changes something
-        if {row[1]: row[4] for row in rows} != statuslist.statuses(history, holds_from):
-            report.add("status-place", place, "other things are remembered of its versions")
-        if said_any != any(row[4] != statuslist.VALID for row in rows):
-            report.add("status-place", place, "its lists would be made without it")
-    else:
-        report.add("status-place", place, "nothing says when to look at it anew")
+    history = [event.transition for event in events]
+    remembered: dict[int, int] = {}
     then: dict[int, dict[int, int]] = {}
-    for _, version, number, idx, _ in rows:
+    for event in events:
+        if event.place is None:
+            continue
         report.count("status list places")
+        version, number, idx = event.place
+        if event.transition.kind not in VERSION_ACTS or event.transition.version != version:
+            report.add("status-place", place, f"version {version} has the place of another event")
         one = lists.get(number)
         if one is None or idx >= statuslist.ENTRIES:
             report.add("status-place", place, f"place {idx} of list {number} does not exist")
@@ -155,12 +229,38 @@ def _check_certificate(
         if one.taken[idx]:
             report.add("status-place", place, f"place {idx} of list {number} is given twice")
         one.taken[idx] = 1
+        remembered[version] = one.says[idx]
         if number not in then:
-            known = [t for index, t in steps if index < one.tree_size]
+            known = [e.transition for e in events if e.entry < one.tree_size]
             then[number] = statuslist.statuses(known, one.issued_at * times.SECOND)
         said = then[number].get(version, statuslist.VALID)
         if said != statuslist.VALID:
             one.given[idx] = said
+    _check_time(report, place, history, events, remembered)
+
+
+def _check_time(
+    report: Report,
+    place: str,
+    history: Sequence[Transition],
+    events: Sequence[Followed],
+    remembered: Mapping[int, int],
+) -> None:
+    """What is remembered is what held when it was looked at last, and holds until the next time."""
+    seen = [event.seen_at for event in events]
+    if None in seen:
+        report.add("status-place", place, "nothing says when to look at it anew")
+        return
+    dues = [event.due_at for event in events if event.due_at is not None]
+    last, due_at = max(at for at in seen if at is not None), min(dues, default=None)
+    instants = {last} if due_at is None else {last, due_at - 1}  # a pass may have been cut short
+    if all(statuslist.statuses(history, at) != remembered for at in instants):
+        report.add("status-place", place, "other things are remembered of its versions")
+    for at in turning_points(history):
+        waits = at > last and (due_at is None or due_at >= at + times.SECOND)
+        if waits and statuslist.statuses(history, at) != remembered:
+            report.add("status-place", place, "it is looked at anew too late")
+            break
 
 
 def _check_forms(report: Report, origin: str, place: str, row: Row, ours: _List) -> None:
@@ -194,9 +294,7 @@ def _differ(
     report.add("status-list", place, f"{form}: {said}")
 
 
-def _check_notice(
-    report: Report, origin: str, steps: Sequence[tuple[int, Transition]], row: Row
-) -> None:
+def _check_notice(report: Report, origin: str, events: Sequence[Followed], row: Row) -> None:
     key, number, version, step, notice = row
     try:
         data = canonical.parse(notice, MAX_NOTICE)["data"]
@@ -207,7 +305,7 @@ def _check_notice(
         )
         end = expiry.End(version, data["valid_until"], data["responsible_authority_code"], 0)
         same = expiry.format_notice(origin, name, end, step) == notice and name.key == key
-        said = {(t.version, t.valid_until) for _, t in steps}
+        said = {(e.transition.version, e.transition.valid_until) for e in events}
         same = same and any(until == end.valid_until for _, until in said)
         same = same and version in {v for v, _ in said} and step in expiry.STEPS
     except (LedgerError, LookupError, TypeError):

@@ -18,6 +18,7 @@ from .lifecycle import (
     TRANSFERRED,
     VALID,
     VERSION_ACTS,
+    Standing,
     Transition,
     fold,
 )
@@ -54,11 +55,15 @@ def find_end(history: Sequence[Transition]) -> End | None:
         (t,) = history
         until = t.valid_until
         return None if until in (None, OPEN, UNKNOWN) else End(t.version, str(until), t.by, 0)
-    standing = fold(history)
+    known_by = max(n for n, t in enumerate(history) if t.kind in VERSION_ACTS | {CORRECTED})
+    return end_of(fold(history), known_by)
+
+
+def end_of(standing: Standing, known_by: int) -> End | None:
+    """The same out of the standing that a history gives, known since its transition `known_by`."""
     until = standing.valid_until
     if standing.state not in _LASTING or until is None or until in (OPEN, UNKNOWN):
         return None
-    known_by = max(n for n, t in enumerate(history) if t.kind in VERSION_ACTS | {CORRECTED})
     return End(standing.version, until, standing.responsible, known_by)
 
 

@@ -120,6 +120,14 @@ def read_lines(lines: Sequence[bytes], line_hashes: Sequence[bytes]) -> list[Eve
         raise _Odd from err
 
 
+def read_events(lines: Sequence[bytes], line_hashes: Sequence[bytes]) -> list[Event]:
+    """The events in lines of whichever bundles; Malformed as `parse_event` where one is none."""
+    try:
+        return read_lines(lines, line_hashes)
+    except _Odd:
+        return [events.parse_event(*each) for each in zip(lines, line_hashes, strict=True)]
+
+
 def _events(found: list[Any], line_hashes: Sequence[bytes]) -> list[Event]:
     """The events of lines whose members are there and of their types, whose text is in form C.
 

@@ -192,6 +192,18 @@ def open_row(key: bytes, state: bytes, history: bytes) -> Row:
     raise _damaged("a certificate's row")
 
 
+def issued_days(key: bytes, state: bytes, history: bytes) -> tuple[str | None, str | None] | None:
+    """(first day, last day, None for an open end) of a certificate that was issued and no more;
+    None where more happened, or an earlier version wrote the row. As `open_row` otherwise.
+    """
+    if len(history) != ITEM or len(state) <= _FLAGS or not state[_FLAGS] & _SEALED:
+        return None
+    if _seal(key, state[:-_SEAL], history) != state[-_SEAL:]:
+        raise _damaged("a certificate's row")
+    *_, first, last, _, _ = _fixed.unpack_from(state)
+    return _unpack_day(first), _unpack_day(last)
+
+
 def unpack_state(data: bytes) -> tuple[Standing, bytes, bytes]:
     """(standing, last link, holder's first 16 bytes), what decides and the checksum not looked at;
     ProofError `stored-bytes-damaged` for what the ledger cannot have written.

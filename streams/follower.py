@@ -64,6 +64,8 @@ class Follower:
         return more
 
     def _is_due(self, row: ListRow, now: int) -> bool:
+        if row.tree_size is not None and self._store.position() < row.tree_size:
+            return False  # made from more than is followed yet, after an upgrade
         if row.issued_at is None or row.vkey != str(self._signer.key):
             return True
         age = now - row.issued_at

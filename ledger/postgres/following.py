@@ -8,10 +8,10 @@ the lists. A crash between them leaves whole steps, and the next start goes on f
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from itertools import count
-from typing import Any
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import psycopg2
 from psycopg2.extensions import connection as Connection
@@ -20,26 +20,29 @@ from psycopg2.extensions import cursor as Cursor
 from .. import staterow, statuslist, times
 from ..entry import parse_entry
 from ..errors import Conflict, ProofError
-from ..expiry import End, find_end, format_notice
+from ..expiry import STEPS, End, end_of, find_end, format_notice
 from ..identity import HEAD
-from ..lifecycle import VERSION_ACTS, Transition
+from ..lifecycle import VERSION_ACTS, turning_points
 from ..note import Signer
-from ..outlook import Outlook, look
+from ..outlook import look_at, next_look, statuses_of
 from ..statuslist import StatusList
 from .connection import transaction
-from .history_reading import read_identities, read_steps
+from .copying import bigint, copy, read_rows
+from .history_reading import read_events, read_identities, read_kinds, read_steps
 from .rows import read_origin
 from .sequencing import read_published
 from .statements import sql
+from .status_places import Places, pack_given
 from .tile_reading import certificate_deltas
 
 FOLLOWER = "follower"
-LIST_CAPACITY = 1_000_000  # of the 2^20 places; the last ones would be drawn in vain too often
-KEYS_AT_ONCE = 4096
+KEYS_AT_ONCE = 8192
 ENTRIES_AT_ONCE = 256
+DUE_AT_ONCE = 64  # entries with certificates that time alone changes
 _LOCK = 0x6365727400000003
 _PAIR = 64
-_place = struct.Struct(">HHI")  # version, status list, place and what it says
+_POSITION = (1 << staterow.POSITION_BITS) - 1
+_due = struct.Struct(">HBI")  # position, second in 5 bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,23 +57,37 @@ class ListRow:
     issued_at: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class _Seen:
+class _Row(NamedTuple):
+    """A certificate as it is stored."""
+
+    key: bytes
+    state: bytes
+    history: bytes
+    places: Sequence[int]  # of its events as of some position
+    is_all: bool  # there is none after it
+
+
+class _Judged(NamedTuple):
+    """What is said of a certificate's versions, and what may change by time alone."""
+
+    row: _Row
+    statuses: dict[int, int]
+    points: Sequence[int]
+    given: dict[int, int]
+    end: End | None
+    known_by: int  # the place of the event since which the end is known
+
+
+class _Seen(NamedTuple):
     """A certificate as it was looked at."""
 
     key: bytes
-    outlook: Outlook
-    end: End | None
-    given: dict[int, int]  # the log index of the event that gave each version
-
-
-@dataclass(slots=True)
-class _Places:
-    """Which places of the list that is being filled are taken."""
-
-    number: int = 0  # 0 before there is any list
-    taken: bytearray = field(default_factory=lambda: bytearray(statuslist.ENTRIES))
-    count: int = LIST_CAPACITY
+    places: Sequence[int]  # of its events
+    statuses: Mapping[int, int]  # by version
+    given: Mapping[int, int]  # the place of the event that gave a version, of new ones at least
+    due_at: int | None
+    end: End | None = None
+    due: tuple[int, ...] = ()  # steps of the end that are to be announced
 
 
 class Following:
@@ -90,7 +107,7 @@ class Following:
             ((secret,),) = cursor.fetchall()
         self._secret = bytes(secret)
         self._lists_uri = lists_uri or f"https://{self.origin}/v1/status-lists"
-        self._places: _Places | None = None
+        self._loaded: tuple[Places, int] | None = None  # as of which position
         self._latest = 2**62  # no certificate was looked at for a later moment
 
     def lead(self) -> bool:
@@ -105,35 +122,45 @@ class Following:
     def position(self) -> int:
         """All entries below are reflected here."""
         with transaction(self.connection) as cursor:
-            cursor.execute(sql("read_relay"), {"name": FOLLOWER})
-            row = cursor.fetchone()
-            return 0 if row is None else int(row[0])
+            return _position(cursor)
 
     def follow(self, now: int) -> bool:
         """F1: take the next published entries, as of `now`; False when there are none."""
-        was = self.position()
-        with transaction(self.connection) as cursor:
-            published = read_published(cursor)
-            size = 0 if published is None else published[0]
-            end, keys = _next_keys(cursor, was, min(size, was + ENTRIES_AT_ONCE))
-        if end == was:
-            return False
-        self._take(keys, was, end, now)
+        with self._places() as (places, was):
+            with transaction(self.connection) as cursor:
+                published = read_published(cursor)
+                size = 0 if published is None else published[0]
+                end, changed = _next_keys(cursor, was, min(size, was + ENTRIES_AT_ONCE))
+            if end == was:
+                return False
+            self._latest = max(self._latest, now)
+            keys = {key for some in changed.values() for key in some}
+            seen = self._look(keys, was, end, now)
+
+            def write(cursor: Cursor) -> None:
+                given = self._give(cursor, places, seen, was)
+                _copy_outlooks(cursor, changed, seen, given, now)
+
+            self._take(places, seen, was, end, write)
         return True
 
     def overdue(self, now: int) -> bool:
         """F2: look again at what has changed by time alone at `now`; False when nothing has."""
-        was = self.position()
-        with transaction(self.connection) as cursor:
-            cursor.execute(
-                sql("read_due_certificates"),
-                {"now": now, "early": now < self._latest, "limit": KEYS_AT_ONCE},
-            )
-            keys = [bytes(key) for (key,) in cursor.fetchall()]
-        if not keys:
-            self._latest = now
-            return False
-        self._take(keys, was, was, now)
+        with self._places() as (places, was):
+            early = now < self._latest
+            with transaction(self.connection) as cursor:
+                left, keys = _next_due(cursor, now, early)
+            if not left:
+                self._latest = now
+                return False
+            self._latest = max(self._latest, now)
+            seen = self._look(keys.keys(), was, was, now)
+
+            def write(cursor: Cursor) -> None:
+                self._give(cursor, places, seen, was)
+                _update_outlooks(cursor, left, keys, seen, now)
+
+            self._take(places, seen, was, was, write)
         return True
 
     def lists(self) -> list[ListRow]:
@@ -143,10 +170,8 @@ class Following:
 
     def make_list(self, number: int, uri: str, now: int, signer: Signer) -> None:
         """F3: sign all forms of a list as of `now`, at which nothing may be overdue."""
-        size = self.position()
-        with transaction(self.connection) as cursor:
-            cursor.execute(sql("read_said_statuses"), {"list": number})
-            made = StatusList(uri, size, now // times.SECOND, dict(cursor.fetchall()))
+        with self._places() as (places, size):
+            made = StatusList(uri, size, now // times.SECOND, places.said(number))
         forms = {
             "jwt": statuslist.format_jwt(made, signer),
             "cwt": statuslist.format_cwt(made, signer),
@@ -168,50 +193,41 @@ class Following:
                 },
             )
 
+    @contextmanager
+    def _places(self) -> Iterator[tuple[Places, int]]:
+        """The places and the position as of which they are, read again after any failure."""
+        if self._loaded is None:
+            with transaction(self.connection) as cursor:
+                self._loaded = Places.load(cursor, self._secret), _position(cursor)
+        loaded, self._loaded = self._loaded, None
+        yield loaded
+        self._loaded = self._loaded or loaded
+
     # --- looking ---
 
-    def _take(self, keys: Sequence[bytes], was: int, position: int, now: int) -> None:
-        """Look at certificates as of the log below `position`, and write what comes of it.
+    def _look(self, keys: Collection[bytes], begin: int, position: int, now: int) -> list[_Seen]:
+        """Certificates as of the log below `position`, of which entries from `begin` on are new.
 
         What is read stays as it is: history does not change, and only the follower writes the
         rest. So no transaction is open while certificates are looked at, however long that takes.
         """
-        self._latest = max(self._latest, now)
-        seen = self._look(keys, position, now)
-        announcements = self._announce([one for one in seen if one.outlook.due])
         with transaction(self.connection) as cursor:
-            places = _read_places(cursor, keys)
-        try:
-            with transaction(self.connection) as cursor:
-                self._move(cursor, was, position)
-                self._write_places(cursor, seen, places)
-                _write_notices(cursor, announcements)
-                # A crash before the commit leaves nothing: the same is done again.
-        except psycopg2.IntegrityError as err:
-            raise Conflict("relay-moved", str(err).strip()) from err
-
-    def _look(self, keys: Sequence[bytes], position: int, now: int) -> list[_Seen]:
+            rows = _read_certificates(cursor, keys, position)
+        valid = {1: statuslist.VALID}
+        seen: list[_Seen] = []
+        changed: list[_Row] = []
+        for row in rows:
+            key, state, history, places, is_all = row
+            days = staterow.issued_days(key, state, history) if is_all else None
+            due = None if days is None else next_look(*days, now)
+            if due is not None:  # most of all certificates
+                seen.append(_Seen(key, places, valid, {1: places[0]}, due[0]))
+            else:
+                changed.append(row)
         with transaction(self.connection) as cursor:
-            histories = _read_histories(cursor, keys, position)
-        ends = {key: find_end([t for _, t in steps]) for key, steps in histories.items()}
-        known_by = {
-            key: histories[key][end.known_by][0] for key, end in ends.items() if end is not None
-        }
-        announced: dict[tuple[bytes, int], set[int]] = {}
-        with transaction(self.connection) as cursor:
-            entry_times = _read_times(cursor, sorted(set(known_by.values())))
-            cursor.execute(sql("read_announced_steps"), {"keys": list(known_by)})
-            for key, version, step in cursor.fetchall():
-                announced.setdefault((bytes(key), version), set()).add(step)
-        seen = []
-        for key, steps in histories.items():
-            end = ends[key]
-            known_at = 0 if end is None else entry_times[known_by[key]]
-            done = () if end is None else announced.get((key, end.version), ())
-            outlook = look([t for _, t in steps], now, end, known_at, done)
-            given = {t.version: index for index, t in steps if t.kind in VERSION_ACTS}
-            seen.append(_Seen(key, outlook, end, given))
-        return seen
+            judged, left = _judge_rows(cursor, changed, now, staterow.place(begin, 0))
+            judged += _judge_histories(cursor, left, now)
+            return seen + _with_ends(cursor, judged, now)
 
     def _announce(self, ending: Sequence[_Seen]) -> list[tuple[int, bytes, int, int, bytes]]:
         """(instant, map key, version, step, notice) of what is due, in order of time."""
@@ -224,7 +240,7 @@ class Following:
             name, end = names.get(one.key), one.end
             if name is None or end is None:
                 raise ProofError("stored-bytes-damaged", f"certificate {one.key.hex()}")
-            for step in one.outlook.due:
+            for step in one.due:
                 notice = format_notice(self.origin, name, end, step)
                 found.append((end.at(step), one.key, end.version, step, notice))
         return sorted(found)
@@ -236,48 +252,56 @@ class Following:
         if cursor.rowcount != 1:
             raise Conflict("relay-moved", "another process follows the log")
 
-    def _write_places(
+    def _take(
         self,
-        cursor: Cursor,
+        places: Places,
         seen: Sequence[_Seen],
-        places: dict[tuple[bytes, int], tuple[int, int, int]],
+        was: int,
+        position: int,
+        write: Callable[[Cursor], None],
     ) -> None:
-        """Places of versions that have none yet, what all of them say, when to look again."""
-        kept = dict(places)
-        new: list[tuple[int, bytes, int, int]] = []
-        lists: set[int] = set()
-        for one in seen:
-            for version, said in one.outlook.statuses.items():
-                place = places.get((one.key[:HEAD], version))
-                if place is None:
-                    new.append((one.given[version], one.key, version, said))
-                elif place[2] != said:
-                    kept[one.key[:HEAD], version] = (*place[:2], said)
-                    lists.add(place[0])
-        # in the log's order, whatever the batches were: a restored ledger draws the same again
-        for _, key, version, said in sorted(new):
-            number, idx = self._draw_place(cursor, key, version)
-            kept[key[:HEAD], version] = (number, idx, said)
-            if said:
-                lists.add(number)
-        _write_outlooks(cursor, seen, kept)
-        if lists:
-            cursor.execute(sql("mark_status_lists"), {"lists": sorted(lists)})
+        """Take in what was seen, in one transaction. A crash before its end leaves nothing."""
+        announcements = self._announce([one for one in seen if one.due])
+        try:
+            with transaction(self.connection) as cursor:
+                self._move(cursor, was, position)
+                write(cursor)
+                lists = places.write_changes(cursor)
+                if lists:
+                    cursor.execute(sql("mark_status_lists"), {"lists": lists})
+                _write_notices(cursor, announcements)
+        except psycopg2.IntegrityError as err:
+            raise Conflict("relay-moved", str(err).strip()) from err
+        self._loaded = places, position
 
-    def _draw_place(self, cursor: Cursor, key: bytes, version: int) -> tuple[int, int]:
-        """The list that is being filled, and the first free place drawn in it."""
-        if self._places is None:
-            self._places = _read_taken(cursor)
-        if self._places.count >= LIST_CAPACITY:
-            number = self._places.number + 1
-            uri = f"{self._lists_uri}/{number}"
-            cursor.execute(sql("insert_status_list"), {"list": number, "uri": uri})
-            self._places = _Places(number, count=0)
-        draws = (statuslist.draw_place(self._secret, key, version, n) for n in count())
-        idx = next(idx for idx in draws if not self._places.taken[idx])
-        self._places.taken[idx] = 1
-        self._places.count += 1
-        return self._places.number, idx
+    def _give(
+        self, cursor: Cursor, places: Places, seen: Sequence[_Seen], was: int
+    ) -> dict[int, list[tuple[int, int, int, int]]]:
+        """Say what each version's place says, after giving one to those that entries from `was` on
+        gave: what was given, by entry.
+        """
+        begin = staterow.place(was, 0)
+        new: list[tuple[int, bytes, int, int, int]] = []
+        for one in seen:
+            for version, said in one.statuses.items():
+                place = one.given.get(version, -1)
+                if place >= begin:
+                    new.append((place >> staterow.POSITION_BITS, one.key, version, place, said))
+                else:
+                    old = [place for place in one.places if place < begin]
+                    places.say(*places.find(one.key, version, old), said)
+        given: dict[int, list[tuple[int, int, int, int]]] = {}
+        # in the log's order, whatever the batches were: a restored ledger draws the same again
+        for index, key, version, place, said in sorted(new):
+            filled = places.filled
+            number, idx = places.draw(key, version, place)
+            if number != filled:
+                uri = f"{self._lists_uri}/{number}"
+                cursor.execute(sql("insert_status_list"), {"list": number, "uri": uri})
+            if said != statuslist.VALID:
+                places.say(number, idx, said)
+            given.setdefault(index, []).append((place & _POSITION, version, number, idx))
+        return given
 
 
 def read_lists(cursor: Cursor) -> list[ListRow]:
@@ -293,47 +317,173 @@ def read_list(cursor: Cursor, number: int, form: str) -> bytes | None:
     return None if row is None or row[0] is None else bytes(row[0])
 
 
-def read_places(cursor: Cursor, key: bytes) -> list[tuple[int, int, int]]:
-    """(version, list, place) of each version of a certificate that has one, ascending."""
-    return sorted(
-        (version, number, idx)
-        for (_, version), (number, idx, _) in _read_places(cursor, [key]).items()
-    )
+def _position(cursor: Cursor) -> int:
+    cursor.execute(sql("read_relay"), {"name": FOLLOWER})
+    row = cursor.fetchone()
+    return 0 if row is None else int(row[0])
 
 
-def _next_keys(cursor: Cursor, begin: int, end: int) -> tuple[int, list[bytes]]:
-    """(up to where, map keys) of certificates that the entries from `begin` on changed."""
-    keys: dict[bytes, None] = {}
+def _next_keys(cursor: Cursor, begin: int, end: int) -> tuple[int, dict[int, list[bytes]]]:
+    """(up to where, map keys of certificates that each entry from `begin` on changed)."""
+    changed: dict[int, list[bytes]] = {}
+    count = 0
     deltas = certificate_deltas(cursor, begin, end) if begin < end else {}
     for index in range(begin, end):
         pairs = deltas.get(index, b"")
-        if keys and len(keys) + len(pairs) // _PAIR > KEYS_AT_ONCE:
-            return index, list(keys)
-        keys.update((pairs[i : i + 32], None) for i in range(0, len(pairs), _PAIR))
-    return end, list(keys)
+        count += len(pairs) // _PAIR
+        if changed and count > KEYS_AT_ONCE:
+            return index, changed
+        if pairs:
+            changed[index] = [pairs[i : i + 32] for i in range(0, len(pairs), _PAIR)]
+    return end, changed
 
 
-def _read_histories(
-    cursor: Cursor, keys: Sequence[bytes], end: int
-) -> dict[bytes, list[tuple[int, Transition]]]:
-    """(log index, transition) of each certificate's history in the first `end` entries."""
+def _next_due(
+    cursor: Cursor, now: int, early: bool
+) -> tuple[dict[int, list[tuple[int, int]]], dict[bytes, int]]:
+    """(the dues that stay of entries with certificates that must be looked at anew at `now`, those
+    certificates with the last of these entries for each).
+    """
+    cursor.execute(sql("read_due_outlooks"), {"now": now, "early": early, "limit": DUE_AT_ONCE})
+    left: dict[int, list[tuple[int, int]]] = {}
+    keys: dict[bytes, int] = {}
+    for index, is_early, dues in cursor.fetchall():
+        if len(keys) > KEYS_AT_ONCE:
+            break
+        found = list(unpack_dues(bytes(dues)))
+        left[index] = [] if is_early else [due for due in found if due[1] > now]
+        if is_early:  # the clock was ahead: all of them
+            pairs = certificate_deltas(cursor, index, index + 1).get(index, b"")
+            keys.update((pairs[i : i + 32], index) for i in range(0, len(pairs), _PAIR))
+        else:
+            due = [staterow.place(index, position) for position, at in found if at <= now]
+            keys.update((logged.event.key, index) for _, logged in read_events(cursor, due))
+    return left, keys
+
+
+def unpack_dues(data: bytes) -> Iterator[tuple[int, int]]:
+    """(position of an event, when its certificate must be looked at anew) in an entry's row."""
+    for position, high, low in _due.iter_unpack(data):
+        yield position, (high << 32 | low) * times.SECOND
+
+
+def _pack_dues(dues: Collection[tuple[int, int]]) -> bytes:
+    return b"".join(
+        _due.pack(position, at // times.SECOND >> 32, at // times.SECOND & 0xFFFFFFFF)
+        for position, at in sorted(dues)
+    )
+
+
+def _due_in(one: _Seen, index: int) -> tuple[int, int]:
+    """(position of the last event of a certificate in an entry, when it must be looked at anew), in
+    whole seconds, as the clock is read.
+    """
+    assert one.due_at is not None
+    end = index + 1 << staterow.POSITION_BITS
+    last = next(place for place in reversed(one.places) if place < end)
+    return last & _POSITION, -(-one.due_at // times.SECOND) * times.SECOND
+
+
+def _read_certificates(cursor: Cursor, keys: Collection[bytes], end: int) -> list[_Row]:
+    """Certificates with their histories in the first `end` entries."""
     heads = {"heads": b"".join(key[:HEAD] for key in keys), "count": len(keys)}
-    cursor.execute(sql("read_certificates"), heads)
     limit = staterow.place(end, 0)
-    places, links = {}, {}
-    for data, state, history in cursor.fetchall():
-        key = bytes(data)
-        found = staterow.places(bytes(history))
-        places[key] = [place for place in found if place < limit]
-        if len(places[key]) == len(found):
-            links[key] = staterow.unpack_state(bytes(state))[1]
-    if places.keys() != set(keys) or not all(places.values()):
+    found = []
+    for key, state, history in read_rows(cursor, sql("read_certificates"), heads):
+        places: Sequence[int]
+        if len(history) == staterow.ITEM:  # most have one event
+            places = (int.from_bytes(history[:8], "big"),)
+        else:
+            places = staterow.places(history)
+        is_all = places[-1] < limit
+        if not is_all:
+            places = [place for place in places if place < limit]
+        found.append(_Row(key, state, history, places, is_all))
+    if {row.key for row in found} != set(keys) or not all(row.places for row in found):
         raise ProofError("stored-bytes-damaged", "certificates or their histories are missing")
-    histories = read_steps(cursor, places)
-    for key, link in links.items():
-        if staterow.link_over(key, histories[key]) != link:
-            raise ProofError("stored-bytes-damaged", f"the history of certificate {key.hex()}")
-    return {key: [(s.index, s.transition) for s in steps] for key, steps in histories.items()}
+    return found
+
+
+def _judge_rows(
+    cursor: Cursor, rows: Sequence[_Row], now: int, first: int
+) -> tuple[list[_Judged], list[_Row]]:
+    """By the acts that rows keep, and those of which they do not tell. What gave versions at
+    places from `first` on is looked for.
+    """
+    judged: list[_Judged] = []
+    left: list[_Row] = []
+    unsure: list[tuple[_Judged, list[int]]] = []
+    for row in rows:
+        if not row.is_all:
+            left.append(row)
+            continue
+        standing, _, _, kept = staterow.open_row(row.key, row.state, row.history)
+        found = statuses_of(kept, standing, now)
+        if found is None:
+            left.append(row)
+            continue
+        acts = [(n, t) for n, t in kept if t.kind in VERSION_ACTS]
+        known_by = acts[-1][0]
+        new = [n for n, place in enumerate(row.places) if place >= first]
+        given = {t.version: row.places[n] for n, t in acts if n in new}
+        end = end_of(standing, known_by)
+        judged.append(_Judged(row, *found, given, end, row.places[known_by]))
+        if len(new) > 1 and not {n for n, _ in kept}.issuperset(new):
+            unsure.append((judged[-1], [row.places[n] for n in new]))
+    kinds = read_kinds(cursor, (place for _, places in unsure for place in places))
+    for one, places in unsure:
+        acted = [place for place in places if kinds[place] in VERSION_ACTS]
+        one.given.clear()
+        one.given.update(zip(range(max(one.statuses), 0, -1), reversed(acted), strict=False))
+    return judged, left
+
+
+def _judge_histories(cursor: Cursor, rows: Sequence[_Row], now: int) -> Iterator[_Judged]:
+    """By the whole rules over the whole histories."""
+    steps = read_steps(cursor, {row.key: list(row.places) for row in rows})
+    for row in rows:
+        link = staterow.link_in(row.state)
+        if row.is_all and staterow.link_over(row.key, steps[row.key]) != link:
+            raise ProofError("stored-bytes-damaged", f"the history of certificate {row.key.hex()}")
+        history = [step.transition for step in steps[row.key]]
+        given = {
+            t.version: place
+            for place, t in zip(row.places, history, strict=True)
+            if t.kind in VERSION_ACTS
+        }
+        end = find_end(history)
+        known_by = row.places[0 if end is None else end.known_by]
+        statuses = statuslist.statuses(history, now)
+        yield _Judged(row, statuses, turning_points(history), given, end, known_by)
+
+
+def _with_ends(cursor: Cursor, judged: Sequence[_Judged], now: int) -> list[_Seen]:
+    """When to look again, and which steps of ends are due."""
+    # only where a step's instant has passed does it matter what was known, and announced
+    passed = {
+        one.row.key: staterow.placed(one.known_by)[0]
+        for one in judged
+        if one.end is not None and one.end.at(STEPS[0]) <= now
+    }
+    announced: dict[tuple[bytes, int], set[int]] = {}
+    known_at = {}
+    if passed:
+        known_at = _read_times(cursor, sorted(set(passed.values())))
+        cursor.execute(sql("read_announced_steps"), {"keys": list(passed)})
+        for key, version, step in cursor.fetchall():
+            announced.setdefault((bytes(key), version), set()).add(step)
+    seen = []
+    for row, statuses, points, given, end, _ in judged:
+        if end is not None and row.key in passed:
+            known, done = known_at[passed[row.key]], announced.get((row.key, end.version), ())
+            found = look_at(statuses, points, now, end, known, done)
+            due_at, due = found.due_at, found.due
+        else:
+            later = [at for at in points if at > now]
+            due = ()
+            due_at = min(later if end is None else [*later, end.at(STEPS[0])], default=None)
+        seen.append(_Seen(row.key, row.places, statuses, given, due_at, end, due))
+    return seen
 
 
 def _read_times(cursor: Cursor, indexes: Sequence[int]) -> dict[int, int]:
@@ -345,41 +495,59 @@ def _read_times(cursor: Cursor, indexes: Sequence[int]) -> dict[int, int]:
     }
 
 
-def _read_places(
-    cursor: Cursor, keys: Sequence[bytes]
-) -> dict[tuple[bytes, int], tuple[int, int, int]]:
-    """(list, place, status) by the first 16 bytes of a map key, and version."""
-    heads = {"heads": b"".join(key[:HEAD] for key in keys), "count": len(keys)}
-    cursor.execute(sql("read_status_places"), heads)
-    return {(bytes(key), version): (*rest,) for key, version, *rest in cursor.fetchall()}
-
-
-def _read_taken(cursor: Cursor) -> _Places:
-    rows = read_lists(cursor)
-    places = _Places()
-    if rows:
-        places = _Places(rows[-1].number, count=0)
-        cursor.execute(sql("read_taken_places"), {"list": places.number})
-        for (idx,) in cursor.fetchall():
-            places.taken[idx] = 1
-            places.count += 1
-    return places
-
-
-def _write_outlooks(
-    cursor: Cursor, seen: Sequence[_Seen], places: dict[tuple[bytes, int], tuple[int, int, int]]
+def _copy_outlooks(
+    cursor: Cursor,
+    changed: Mapping[int, Sequence[bytes]],
+    seen: Sequence[_Seen],
+    given: Mapping[int, Collection[tuple[int, int, int, int]]],
+    now: int,
 ) -> None:
-    packed: dict[bytes, bytes] = {}
-    says: dict[bytes, bool] = {}
-    for (head, version), (number, idx, said) in sorted(places.items()):
-        packed[head] = packed.get(head, b"") + _place.pack(version, number, idx << 8 | said)
-        says[head] = says.get(head, False) or said != statuslist.VALID
-    rows = [(one.key[:HEAD], one.outlook.holds_from, one.outlook.due_at) for one in seen]
-    if rows:
-        columns = _columns(("heads", "holds_from", "due_at"), rows)
-        columns["said"] = [says[head] for head in columns["heads"]]
-        columns["places"] = [packed[head] for head in columns["heads"]]
-        cursor.execute(sql("upsert_outlooks"), columns)
+    """Rows of entries, each certificate's due in that of the last one that changed it."""
+    dues: dict[int, list[tuple[int, int]]] = {index: [] for index in changed}
+    for one in seen:
+        if one.due_at is not None:
+            index = one.places[-1] >> staterow.POSITION_BITS
+            dues[index].append(_due_in(one, index))
+    copy(
+        cursor,
+        "outlook",
+        "log_index, seen_at, due_at, dues, places",
+        (
+            (
+                bigint(index),
+                bigint(now),
+                bigint(min(at for _, at in found)) if found else None,
+                _pack_dues(found),
+                pack_given(given.get(index, ())),
+            )
+            for index, found in dues.items()
+        ),
+    )
+
+
+def _update_outlooks(
+    cursor: Cursor,
+    left: Mapping[int, Sequence[tuple[int, int]]],
+    keys: Mapping[bytes, int],
+    seen: Sequence[_Seen],
+    now: int,
+) -> None:
+    dues = {index: list(found) for index, found in left.items()}
+    for one in seen:
+        if one.due_at is not None:
+            index = keys[one.key]
+            dues[index].append(_due_in(one, index))
+    cursor.execute(
+        sql("update_outlooks"),
+        {
+            "now": now,
+            "indexes": list(dues),
+            "due_at": [min((at for _, at in found), default=None) for found in dues.values()],
+            "dues": [_pack_dues(found) for found in dues.values()],
+        },
+    )
+    if cursor.rowcount != len(dues):
+        raise Conflict("relay-moved", "another process follows the log")
 
 
 def _write_notices(

@@ -34,7 +34,7 @@ from ..reliance import is_reliance
 from ..staterow import Row
 from ..statusmap import MapHead, Membership, group_range
 from .connection import transaction
-from .following import read_list, read_lists, read_places
+from .following import read_list, read_lists
 from .history_reading import read_events, read_identities, read_steps
 from .holdings import read_held
 from .map_reading import acts_of, map_tile_reader, pairs_at
@@ -47,6 +47,7 @@ from .rows import (
 )
 from .sequencing import tile_reader
 from .statements import sql
+from .status_places import read_places
 
 MAX_MATCHES = 20
 MAX_NEAR = 5

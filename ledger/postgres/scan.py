@@ -32,6 +32,8 @@ _WITH_BODIES = frozenset(
         "scan_accounted_records",
         "scan_expiry_notices",
         "scan_catalogues",
+        "scan_outlooks",
+        "scan_status_changes",
     }
 )
 

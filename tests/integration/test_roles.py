@@ -76,7 +76,8 @@ WRITES: Mapping[str, Mapping[str, Mapping[str, set[str]]]] = {
             },
         },
         "expiry_notice": {"INSERT": ALL},
-        "outlook": {"INSERT": ALL, "UPDATE": ALL},
+        "outlook": {"INSERT": ALL, "UPDATE": {"seen_at", "due_at", "dues"}},
+        "status_change": {"INSERT": ALL},
         "relay": {"INSERT": ALL, "UPDATE": ALL},
     },
     "reader": {},
@@ -106,7 +107,7 @@ APPEND_ONLY = {
         "equivocation",
     ),
     *("accounting", "outbox", "status", "blinding_secret", "expiry_notice", "status_secret"),
-    *("reliance_act", "recall"),
+    *("reliance_act", "recall", "status_change"),
 }
 
 

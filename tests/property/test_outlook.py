@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import random
+from collections import Counter
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -11,7 +14,10 @@ from ledger import expiry, lifecycle, statuslist, times
 from ledger.errors import LedgerError
 from ledger.event import OPEN, UNKNOWN
 from ledger.lifecycle import Transition, turning_points
-from ledger.outlook import EVER, look
+from ledger.outlook import EVER, look, next_look, statuses_of
+
+from .test_deciders import live
+from .test_two_times import instants
 
 KINDS = [kind for _, kind in lifecycle.TABLE]
 ZERO = times.parse_moment("2026-01-01T00:00:00Z")
@@ -146,3 +152,50 @@ def test_an_outlook_is_what_the_whole_rules_say(history: list[Transition], days:
     assert found.statuses == statuslist.statuses(history, now)
     assert found.due_at == min((at for at in points if at > now), default=None)
     assert found.holds_from == max((at for at in points if at <= now), default=EVER)
+
+
+def test_next_look_is_what_the_whole_rules_say() -> None:
+    for first in ("2026-01-05+08:00", "2026-03-05Z", None, UNKNOWN):
+        for until in ("2026-05-05+08:00", None, OPEN, UNKNOWN):
+            t = Transition("issued", "0" * 32, "a", "k", "2026-01-01T08:00:00Z", 1, first, until)
+            end = expiry.find_end([t])
+            for days in range(-3, 200):
+                now = ZERO + days * times.DAY
+                found = next_look(first, until, now)
+                wanted = look([t], now, end, ZERO, ())
+                if found is not None:
+                    assert found == (wanted.due_at,)
+                    assert wanted.statuses == {1: statuslist.VALID}
+                    assert not wanted.due
+
+
+def by_rows(drawn: random.Random, lives: int) -> Counter[str]:
+    """What rows say of whole lives, held against the histories at all instants up to the next
+    look.
+    """
+    seen: Counter[str] = Counter()
+    while seen["lives"] < lives:
+        seen["lives"] += 1
+        for acts, history, standing, kept in live(drawn):
+            edges = instants(acts)
+            end = expiry.find_end(history)
+            for now in drawn.sample(edges, min(3, len(edges))):
+                found = statuses_of(kept, standing, now)
+                if found is None:
+                    seen["by the history"] += 1
+                    continue
+                statuses, points = found
+                due_at = min((at for at in points if at > now), default=2**62)
+                for at in (now, *(at for at in edges if now < at < due_at)):
+                    assert statuses == statuslist.statuses(history, at), (history, now, at)
+                known_by = max(n for n, t in kept if t.kind in lifecycle.VERSION_ACTS)
+                assert expiry.end_of(standing, known_by) == end
+                seen["by the row"] += 1
+                seen.update(f"says {said}" for said in statuses.values())
+    return seen
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_rows_say_what_histories_say(seed: int) -> None:
+    seen = by_rows(random.Random(seed), 400)
+    assert set(seen) >= {"by the history", "by the row", *(f"says {said}" for said in range(5))}

@@ -1,4 +1,4 @@
--- Reads when certificates are looked at anew (primary key).
-SELECT uuid_send(map_key), holds_from, due_at, said
+-- Reads when certificates of entries are looked at anew, and the places in status lists that they gave (primary key).
+SELECT log_index, seen_at, due_at, dues, places
 FROM outlook
-ORDER BY map_key
+ORDER BY log_index

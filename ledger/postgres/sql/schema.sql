@@ -279,27 +279,28 @@ ALTER TABLE status_list ALTER COLUMN revocation SET STORAGE EXTERNAL;
 ALTER TABLE status_list ALTER COLUMN suspension SET STORAGE EXTERNAL;
 ALTER TABLE status_list ALTER COLUMN refresh SET STORAGE EXTERNAL;
 
--- What follows with time for each certificate. Between holds_from and due_at nothing changes unless
--- an event comes. `places`, 8 bytes a version for ever: version, status list, place in it (3 bytes), what that says.
+-- What follows with time for the certificates that an entry changed. `dues`, 7 bytes each: the position of a
+-- certificate's last event in the entry, and the second (5 bytes) from which it must be looked at anew, unless an event
+-- comes. `places`, 8 bytes for ever for each version that the entry gave: position, version, status list and place.
 CREATE TABLE outlook (
-    map_key uuid PRIMARY KEY,  -- the first 16 bytes of the map key
-    holds_from bigint NOT NULL,
-    due_at bigint,
-    said boolean NOT NULL,  -- some place says other than valid
+    log_index bigint PRIMARY KEY,
+    seen_at bigint NOT NULL,  -- as of which any of them was looked at last; microseconds, as due_at
+    due_at bigint,  -- the first of the dues
+    dues bytea NOT NULL CHECK (length(dues) % 7 = 0),
     places bytea NOT NULL CHECK (length(places) % 8 = 0)
 );
 CREATE INDEX outlook_due_at ON outlook (due_at);
+ALTER TABLE outlook ALTER COLUMN dues SET STORAGE EXTERNAL;
+ALTER TABLE outlook ALTER COLUMN places SET STORAGE EXTERNAL;
 
-CREATE VIEW status_place WITH (security_invoker = true) AS
-SELECT
-    map_key,
-    said,
-    get_byte(places, at) * 256 + get_byte(places, at + 1) AS version,
-    get_byte(places, at + 2) * 256 + get_byte(places, at + 3) AS list,
-    get_byte(places, at + 4) * 65536 + get_byte(places, at + 5) * 256 + get_byte(places, at + 6) AS idx,
-    get_byte(places, at + 7) AS status  -- ledger/statuslist.py
-FROM outlook
-CROSS JOIN LATERAL generate_series(0, length(places) - 8, 8) AS at;
+-- What is said at the places of a status list, change by change, 4 bytes each: place, and what (ledger/statuslist.py).
+CREATE TABLE status_change (
+    list integer NOT NULL,
+    number bigint NOT NULL CHECK (number >= 0),
+    changes bytea NOT NULL CHECK (length(changes) > 0 AND length(changes) % 4 = 0),
+    PRIMARY KEY (list, number)
+);
+ALTER TABLE status_change ALTER COLUMN changes SET STORAGE EXTERNAL;
 
 -- What certledger.expiry.v1 says, each once for ever.
 CREATE TABLE expiry_notice (
@@ -411,6 +412,8 @@ CREATE TRIGGER append_only BEFORE DELETE OR TRUNCATE ON checkpoint
 CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON expiry_notice
     FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
 CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON status_secret
+    FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
+CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON status_change
     FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
 CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON catalogue
     FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
