@@ -130,10 +130,13 @@ class PublicFold:
         change = apply_note(self.registry, value["note"].encode(), index, now)
         if change is None:
             raise Refused("registry-refused", "this change was in force already")
+        department = change.record["name"].removeprefix("department/")
+        was = self.registry.lanes(department)
         for record in change.records:
             self.tree.put(record)
-        department = change.record["name"].removeprefix("department/")
-        self.tree.open_lanes(department, change.opens_lanes, index, merkle.leaf_hash(data))
+        if change.opens_lanes:
+            leaf = merkle.leaf_hash(data)
+            self.tree.begin_lanes(department, was, change.opens_lanes, index, leaf)
 
     def _take_status(self, index: int, value: Mapping[str, Any], data: bytes, _: bytes) -> None:
         self._count("status entries")

@@ -95,6 +95,8 @@ class Fold:
         self._tree = RegistryTree()
         self.kinds = bytearray()  # first letter of each entry's kind, 0 where unknown
         self.lane_places: dict[tuple[str, int], tuple[str, int] | None] = {}
+        # log index, epoch, whether it is open, of each entry that began a lane
+        self.lane_beginnings: dict[tuple[str, int], list[tuple[int, int, bool]]] = {}
         self.stopped: int | None = None
         self.damaged: set[int] = set()  # entries that could not be read
         self.last = -1  # index of the last entry that is there
@@ -301,22 +303,25 @@ class Fold:
                 )
                 return True
             for value in values:
-                opens = value["name"].startswith("department/") and (
-                    value["name"] not in self.registry.records
-                )
+                department = value["name"].removeprefix("department/")
+                was = self.registry.lanes(department)
                 self._tree.put(value)
-                if opens:
-                    self._tree.open_lanes(
-                        value["name"][11:], value["value"]["lanes"], index, bytes(32)
-                    )
-                    self._lost_lanes.update(
-                        (value["name"][11:], n) for n in range(value["value"]["lanes"])
-                    )
+                now = self.registry.lanes(department)
+                if now != was:
+                    self._begin_lanes(department, was, now, index, bytes(32))
+                    self._lost_lanes |= {place for place in self.lanes if place[0] == department}
         except (LedgerError, KeyError, TypeError):
             return False
         if values:
             self.last_registry = index
         return bool(values)
+
+    def _begin_lanes(self, department: str, was: int, now: int, index: int, leaf: bytes) -> None:
+        self._tree.begin_lanes(department, was, now, index, leaf)
+        for (owner, number), lane in self.lanes.items():
+            if owner == department:
+                told = (index, lane.epoch, number < now)
+                self.lane_beginnings.setdefault((owner, number), []).append(told)
 
     def _taint(self, rows: Mapping[str, list[Row]]) -> None:
         for line in self._readable(rows["lines"]):
@@ -723,14 +728,12 @@ class Fold:
         if change is None:
             self._report.add("doubled", place, "this registry change was in force already")
             return set()
+        department = change.record["name"].removeprefix("department/")
+        was = self.registry.lanes(department)
         for record in change.records:
             self._tree.put(record)
-        self._tree.open_lanes(
-            change.record["name"].removeprefix("department/"),
-            change.opens_lanes,
-            index,
-            merkle.leaf_hash(data),
-        )
+        if change.opens_lanes:
+            self._begin_lanes(department, was, change.opens_lanes, index, merkle.leaf_hash(data))
         self.last_registry = index
         return set()
 

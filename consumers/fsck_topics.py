@@ -387,6 +387,7 @@ class _LaneState:
     producer: str | None = None
     next_sequence: int = 0
     index: int = -1
+    is_open: bool = True
 
 
 def _check_intake(scan: Scan, report: Report, found: Topics, fold: Fold) -> None:
@@ -481,9 +482,15 @@ class _Partition:
             raise Refused("proof-failed", f"entry {index} keeps another note")
         place = (bundle.header.department, bundle.header.lane)
         if self._fold.lane_places.get(place, 0) is not None:
-            expected = self._classify(bundle, self._lanes.get(place, _LaneState()))
-            if expected != outcome:
-                raise Refused("proof-failed", f"accounted for as {outcome}, it was {expected}")
+            lane = self._lanes.get(place, _LaneState())
+            expected = [self._classify(bundle, lane)]
+            for index, epoch, is_open in self._fold.lane_beginnings.get(place, ()):
+                if index > lane.index:  # the lane may have been begun anew by then
+                    anew = _LaneState(epoch, None, 0, index, is_open)
+                    expected.append(self._classify(bundle, anew))
+            if outcome not in expected:
+                said = " or ".join(dict.fromkeys(expected))
+                raise Refused("proof-failed", f"accounted for as {outcome}, it was {said}")
 
     def _check_logged(self, bundle: Bundle, index: int, entry: bytes | None) -> None:
         header = bundle.header
@@ -518,6 +525,8 @@ class _Partition:
             return REPEAT
         if row is not None and row[0] == header.producer:
             return EQUIVOCATION
+        if not lane.is_open:
+            return FENCED
         known = lane.producer or header.producer
         if (header.epoch, header.sequence, header.producer) == (
             lane.epoch,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ledger import merkle, registry
-from ledger.admission import Lane
+from ledger.admission import Lane, begin_lanes
 from ledger.registry import Registry
 
 
@@ -34,10 +34,13 @@ class RegistryTree:
         self.registry = Registry(self.registry.origin, {**self.registry.records, name: record})
         self._put_leaf(record)
 
-    def open_lanes(self, department: str, count: int, index: int, leaf: bytes) -> None:
-        """Open a department's lanes, numbered from 0, by entry `index` with this leaf hash."""
-        for number in range(count):
-            self.move_lane((department, number), Lane(0, None, 0, leaf, 0, "", index))
+    def begin_lanes(self, department: str, was: int, count: int, index: int, leaf: bytes) -> None:
+        """Have a department's lanes, `count` after `was`, begin anew by entry `index` with this
+        leaf hash.
+        """
+        before = {number: lane for (name, number), lane in self.lanes.items() if name == department}
+        for number, lane in begin_lanes(before, was, count, leaf, index).items():
+            self.move_lane((department, number), lane)
 
     def move_lane(self, place: tuple[str, int], lane: Lane) -> None:
         """Have a lane stand elsewhere."""

@@ -153,6 +153,25 @@ class Registration:
         change_settings(self._data, department, silence_limit_seconds=seconds)
         return index
 
+    def set_lanes(self, department: str, lanes: int) -> int | None:
+        """Give a department another number of lanes, all begun anew; the log index, None where it
+        has so many. Its publishers stop, and go on with what they have spooled when they start.
+        """
+        current = self.read()
+        value = current.value(f"department/{department}")
+        if value is None:
+            raise Refused("unknown-department", f"no department {department[:63]!r}")
+        index = None
+        if value["lanes"] != lanes:
+            owner = keys.load_key(department_folder(self._data, department) / "registry.key")
+            change = {name: value[name] for name in registry.DEPARTMENT_MEMBERS}
+            change["lanes"] = lanes
+            signers = [owner, self._operator()]
+            index = self._change(current, f"department/{department}", change, signers)
+        # A crash here: publishers refuse to start with the old number; the same again mends it.
+        change_settings(self._data, department, lanes=lanes)
+        return index
+
     def add_pseudonym_version(self, version: int | None = None) -> tuple[int, int]:
         """Announce one more version of the pseudonym secret, by default the next one: (version,
         log index). The secret in its file is taken, or made when there is none.

@@ -85,6 +85,19 @@ def _add_department(commands: Any) -> None:
     limit.add_argument("id")
     limit.add_argument("seconds", metavar="SECONDS|none", type=_limit)
     limit.set_defaults(run=run_department_silence_limit)
+    lanes = verbs.add_parser(
+        "lanes",
+        help="give a department more or fewer lanes",
+        description="Signed by the department's registry key and the operator. All lanes begin\n"
+        "anew: what is under way is fenced, running publishers of the department stop, and when\n"
+        "they start again they bundle anew what has no receipt, in its order. Where they run on\n"
+        'another machine, put the new "lanes" into their publisher.json.',
+        epilog="example:\n  certledger department lanes transport 4",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    lanes.add_argument("id")
+    lanes.add_argument("lanes", metavar="N", type=int, help="1 to 1024")
+    lanes.set_defaults(run=run_department_lanes)
     credentials = verbs.add_parser(
         "credentials",
         help="give a department new Kafka credentials",
@@ -350,6 +363,14 @@ def run_department_silence_limit(args: argparse.Namespace, env: Environment) -> 
     index = env.registration().set_silence_limit(args.id, args.seconds)
     said = "silent by nature" if args.seconds is None else f"silent for at most {args.seconds} s"
     print(f"{args.id}: {said}, " + ("as before" if index is None else f"from log index {index} on"))
+    return 0
+
+
+def run_department_lanes(args: argparse.Namespace, env: Environment) -> int:
+    """certledger department lanes"""
+    index = env.registration().set_lanes(args.id, args.lanes)
+    said = "as before" if index is None else f"from log index {index} on: start its publishers anew"
+    print(f"{args.id}: {args.lanes} lanes, {said}")
     return 0
 
 

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, Protocol
 from . import canonical, deciders, doubt, identity, lifecycle, merkle, times
 from . import event as events
 from . import reliance as reliances
-from .bundle import AHEAD, Bundle, Header, bundle_key_name, parse_record
+from .bundle import AHEAD, MAX_EPOCH, Bundle, Header, bundle_key_name, parse_record
 from .deciders import Kept
 from .entry import (
     ADMITTED,
@@ -130,8 +130,9 @@ def signing_key(header: Header, note: Note, registry: Registry) -> VerifierKey:
         raise Refused("foreign-ledger", f"signed for {header.origin[:120]!r}")
     if not registry.lanes(header.department):
         raise Refused("unknown-department", f"no department {header.department!r}")
-    if header.lane >= registry.lanes(header.department):
-        raise Refused("unknown-lane", f"{header.department} has no lane {header.lane}")
+    if header.lane >= registry.lanes_ever(header.department):
+        lanes = f"{header.department} has {registry.lanes(header.department)} lanes"
+        raise Refused("unknown-lane", f"{lanes}, and none is numbered {header.lane}")
     name = bundle_key_name(header.origin, header.department)
     strangers = [n.name for n in note.signatures if n.name != name]
     if strangers:  # the log keeps the note for ever: it is no place for anybody else's words
@@ -173,6 +174,26 @@ class Lane:
             "previous": self.previous.hex(),
             "signed_at": self.signed_at,
         }
+
+
+def begin_lanes(
+    before: Mapping[int, Lane], was: int, count: int, leaf: bytes, index: int
+) -> dict[int, Lane]:
+    """A department's lanes by number as entry `index` with this leaf hash leaves them, which gives
+    it `count` lanes after `was`: all it ever had begin anew in their next epoch. Refused where one
+    has none left.
+    """
+    used = [before[number] for number in range(was)]
+    behind = min(used, key=lambda lane: lane.signing_time, default=None)
+    signed = (0, "") if behind is None else (behind.signing_time, behind.signed_at)
+    lanes = {}
+    for number in range(max(count, len(before))):
+        epoch = before[number].epoch + 1 if number in before else 0
+        if epoch > MAX_EPOCH:
+            raise Refused("registry-refused", f"lane {number} stands at the last epoch")
+        heard = signed if number < count else (0, "")
+        lanes[number] = Lane(epoch, None, 0, leaf, *heard, index)
+    return lanes
 
 
 @dataclass(slots=True)
@@ -333,6 +354,10 @@ class Turn:
             )
         if recorded is not None and recorded.producer == header.producer:
             return self._equivocation(source, opened, recorded)
+        open_lanes = self.registry.lanes(header.department)
+        if header.lane >= open_lanes:
+            said = f"{header.department} has {open_lanes} lanes now, lane {header.lane} is closed"
+            return Accounted(source, FENCED, FENCED, said, None, opened.bundle)
         is_next = (
             header.epoch == lane.epoch
             and header.sequence == lane.next_sequence

@@ -34,6 +34,7 @@ from .registry import (
     doubts_of,
     granted,
     key_active,
+    lanes_at,
     tree_place,
 )
 from .statusmap import CERTIFICATES, check_membership
@@ -390,7 +391,7 @@ class Examination:
             raise ProofError(
                 "proof-failed", f"the key of event {t.id} was not valid at log index {step.index}"
             )
-        lanes = self._record(f"department/{t.by}")["lanes"]
+        lanes = lanes_at(self._record(f"department/{t.by}"), step.index)
         header = self._note(step.index)[1]
         if header.lane != identity.lane_of(self.evidence.certificate.key, lanes):
             raise ProofError("proof-failed", f"event {t.id} is on the wrong lane of {t.by}")

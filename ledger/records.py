@@ -14,9 +14,8 @@ from .registry import RECORD_FORM, SCOPES
 MAX_RECORD = 256 * 1024
 _ROOT = re.compile(r"[0-9a-f]{64}")
 _SMALL = 4 * 1024  # bytes of a record that is worth remembering
-OPTIONAL = frozenset(
-    {"doubted_from", "recovered", "recovery"}
-)  # members left out where they say nothing
+# members left out where they say nothing
+OPTIONAL = frozenset({"doubted_from", "recovered", "recovery", "former_lanes"})
 
 
 def parse_record(data: bytes) -> dict[str, Any]:
@@ -87,6 +86,17 @@ def _is_recovery(value: Any) -> bool:
     )
 
 
+def _is_former_lanes(value: Any) -> bool:
+    return type(value) is list and all(
+        type(former) is dict
+        and former.keys() == {"lanes", "until"}
+        and _is_count(former["lanes"])
+        and former["lanes"] > 0
+        and _is_count(former["until"])
+        for former in value
+    )
+
+
 def _is_versions(value: Any) -> bool:
     return type(value) is list and all(
         type(item) is dict
@@ -129,6 +139,7 @@ _RECORDS: dict[str, dict[str, Callable[[Any], bool]]] = {
         "silence_limit_seconds": _is_count_or_null,
         "lanes": lambda value: _is_count(value) and value > 0,
         "recovery": _is_recovery,
+        "former_lanes": _is_former_lanes,
     },
     "lane": {"signed_at": _is_text},
     "pseudonyms": {"versions": _is_versions},

@@ -36,6 +36,8 @@ SCOPES = ("own", "any")
 DEPARTMENT_MEMBERS = (
     "names", "authority_code", "time_zone", "contact", "silence_limit_seconds", "lanes",
 )  # fmt: skip
+_BESIDE = ("recovery", "former_lanes")  # what else a department's record says
+MAX_LANE_CHANGES = 256  # of a department: its record is in every evidence file
 PSEUDONYMS = "pseudonyms"  # the record that names all versions of the pseudonym secret
 MAX_VERSION = 999_999
 _MAX_VERSIONS = 64
@@ -91,6 +93,14 @@ class Registry:
         value = self.value(f"department/{department}")
         return 0 if value is None else int(value["lanes"])
 
+    def lanes_ever(self, department: str) -> int:
+        """The most lanes that a department ever had; 0 for an unknown one."""
+        value = self.value(f"department/{department}")
+        if value is None:
+            return 0
+        former = (each["lanes"] for each in value.get("former_lanes", ()))
+        return int(max(value["lanes"], *former, 0))
+
     def keys(self, department: str, role: str) -> list[tuple[VerifierKey, dict[str, Any]]]:
         """All keys ever registered for a department and role, with what the record says."""
         return self._keys.get((department, role), [])
@@ -128,6 +138,14 @@ def granted(type_value: Mapping[str, Any], department: str, act: str, index: int
         and (grant["until"] is None or index < grant["until"])
     }
     return "any" if "any" in scopes else "own" if scopes else None
+
+
+def lanes_at(department_value: Mapping[str, Any], index: int) -> int:
+    """How many lanes a department's record says that it had at a log index."""
+    for former in department_value.get("former_lanes", ()):
+        if index < former["until"]:
+            return int(former["lanes"])
+    return int(department_value["lanes"])
 
 
 def key_active(key_value: Mapping[str, Any], index: int) -> bool:
@@ -294,7 +312,7 @@ def _new_checkpoint_keys(
 @dataclass(frozen=True, slots=True)
 class Change:
     """An accepted change: the new forms of records, that of the note's own first, and how many
-    lanes it opens.
+    lanes its department has from now on, begun anew; 0 where it has those that it had.
     """
 
     records: tuple[dict[str, Any], ...]
@@ -311,7 +329,7 @@ def apply_note(registry: Registry, note_bytes: bytes, index: int, now: int) -> C
     in force already.
 
     Malformed, ProofError or Refused otherwise (codes `registry-…`, `key-in-use`,
-    `recovery-not-due`, `not-yet-supported`).
+    `recovery-not-due`).
     """
     note = parse_note(note_bytes)
     name, replaces, change = _parse_text(note.text, registry.origin)
@@ -406,11 +424,18 @@ def _department(
     if before is None:
         _need_operator(registry, note)
         return change, lanes
-    if before["lanes"] != lanes:
-        raise Refused("not-yet-supported", "a change of the number of lanes is not yet supported")
     _need_department(registry, note, rest, index)
-    kept = {name: before[name] for name in ("recovery",) if name in before}
-    return {**change, **kept}, 0
+    value = {**{name: before[name] for name in _BESIDE if name in before}, **change}
+    if before["lanes"] == lanes:
+        return value, 0
+    _need_operator(registry, note)
+    former = [*before.get("former_lanes", ()), {"lanes": before["lanes"], "until": index}]
+    if len(former) > MAX_LANE_CHANGES:
+        raise Refused(
+            "registry-refused",
+            f"{rest} changed its number of lanes {MAX_LANE_CHANGES} times: this one stays",
+        )
+    return {**value, "former_lanes": former}, lanes
 
 
 def _recovery(

@@ -21,7 +21,8 @@ def silences(
     """
     own: dict[str, list[tuple[str, int]]] = {}
     for (department, number), at in lanes.items():
-        own.setdefault(department, []).append((at.signed_at, number))
+        if number < registry.lanes(department):
+            own.setdefault(department, []).append((at.signed_at, number))
     rows = []
     for department in registry.departments():
         value = registry.value(f"department/{department}") or {}

@@ -41,8 +41,9 @@ from ledger.bundle import (
 )
 from ledger.entry import ADMITTED
 from ledger.errors import CODES, Conflict, LedgerError, Malformed, Refused, Unavailable
+from ledger.event import parse_event
 from ledger.receipt import NOTICE_FORM, RECEIPT_FORM, Receipt, parse_message, parse_receipt
-from ledger.reliance import DECISION
+from ledger.reliance import DECISION, is_reliance, parse_reliance
 
 from .config import PublisherConfig
 from .lines import Day, Line, LineMaker
@@ -575,16 +576,7 @@ class Publisher:
 
     def _open_lanes(self, take_over: bool, start_seconds: float) -> None:
         hints = self._hints(start_seconds)
-        old: dict[int, list[Spooled]] = {n: [] for n in range(self.config.lanes)}
-        for spooled in self._spool.waiting():
-            if spooled.header.lane not in old:
-                raise Conflict(
-                    "fenced",
-                    f"the spool holds lane {spooled.header.lane}, which "
-                    f"{self.config.department} no longer has",
-                )
-            old[spooled.header.lane].append(spooled)
-        for number, waiting in old.items():
+        for number in range(self.config.lanes):
             state = self._lane_state(number, hints.get(number), take_over)
             signed = times.parse_moment(state.signed_at) if state.signed_at else 0
             age = max(self._clock() - signed, 0) / times.SECOND
@@ -592,8 +584,9 @@ class Publisher:
             self._lanes.append(lane)
             if state.epoch and state is not self._spool.lanes.get(number):
                 lane.closed.append(_Batch(0.0))  # an empty bundle fences the old producer now
-            for spooled in waiting:
-                self._resume(lane, spooled)
+        for spooled in self._spool.waiting():
+            self._resume(spooled)
+        for lane in self._lanes:
             if lane.flights:
                 lane.resend_from = 0
 
@@ -608,6 +601,7 @@ class Publisher:
                 if number not in hints and number not in self._spool.lanes
             ]
             if not lacking:
+                self._check_lanes(hints)
                 return hints
             if time.monotonic() > deadline:
                 raise Unavailable(
@@ -617,14 +611,27 @@ class Publisher:
                 )
             time.sleep(0.3)
 
+    def _check_lanes(self, hints: Mapping[int, Any]) -> None:
+        """None unless the ledger tells of more lanes than this folder's settings: events would go
+        to wrong ones.
+        """
+        told = max(hints, default=-1) + 1
+        if told > self.config.lanes:
+            raise Conflict(
+                "fenced",
+                f"{self.config.department} has {told} lanes, the settings of {self.config.folder} "
+                f'say {self.config.lanes}: put "lanes": {told} into them',
+            )
+
     def _lane_state(self, number: int, hint: dict[str, Any] | None, take_over: bool) -> LaneState:
         own = self._spool.lanes.get(number)
+        is_begun = hint is not None and (hint["next_sequence"], hint["producer"]) == (0, None)
+        if hint is not None and is_begun and (own is None or hint["epoch"] > own.epoch):
+            # by an entry of the registry: whoever comes first has it
+            previous = bytes.fromhex(hint["previous"])
+            return LaneState(hint["epoch"], _new_producer(), 0, previous, hint["signed_at"])
         if own is None:
             assert hint is not None
-            if hint["epoch"] == 0 and hint["next_sequence"] == 0 and hint["producer"] is None:
-                return LaneState(
-                    0, _new_producer(), 0, bytes.fromhex(hint["previous"]), hint["signed_at"]
-                )
             reason = "and this spool knows nothing of it"
         elif hint is None or hint["epoch"] < own.epoch:
             return own
@@ -650,9 +657,12 @@ class Publisher:
             hint["signed_at"],
         )
 
-    def _resume(self, lane: _Lane, spooled: Spooled) -> None:
-        """Take up a bundle of an earlier process, in a new bundle when its epoch is over."""
+    def _resume(self, spooled: Spooled) -> None:
+        """Take up a bundle of an earlier process, in new bundles when its lane or epoch is over:
+        there may be another number of lanes.
+        """
         bundle = parse_record(self._spool.read(spooled) or b"")
+        header = spooled.header
         ids: list[str] = []
         futures = []
         for line in bundle.lines:
@@ -662,19 +672,23 @@ class Publisher:
             ids.append(event_id)
             futures.append(future)
         self._outstanding += len(ids)
-        if spooled.header.epoch == lane.state.epoch:
+        lane = self._lanes[header.lane] if header.lane < len(self._lanes) else None
+        if lane is not None and header.epoch == lane.state.epoch:
             lane.flights[spooled.note_hash] = _Flight(spooled, ids, futures)
-        else:
-            lane.closed.append(
-                _Batch(
-                    0.0,
-                    list(bundle.lines),
-                    ids,
-                    futures,
-                    size=sum(len(line) + 1 for line in bundle.lines),
-                    replaces=spooled.note_hash,
-                )
-            )
+            return
+        again: dict[int, _Batch] = {}
+        for line, event_id, future in zip(bundle.lines, ids, futures, strict=True):
+            number = identity.lane_of(_key_of(line), self.config.lanes)
+            batch = again.setdefault(number, _Batch(0.0, replaces=spooled.note_hash))
+            batch.lines.append(line)
+            batch.ids.append(event_id)
+            batch.futures.append(future)
+            batch.size += len(line) + 1
+        if not again:  # a heartbeat
+            again[min(header.lane, self.config.lanes - 1)] = _Batch(0.0, replaces=spooled.note_hash)
+        # All go into one write of the spool, which lets go of the old bundle with it.
+        for number, batch in again.items():
+            self._lanes[number].closed.append(batch)
 
     # --- the sending thread ----------------------------------------------------------------------
 
@@ -1020,6 +1034,13 @@ class Publisher:
                 os.close(handle)
         except OSError as err:
             raise Unavailable("spool-failed", f"{path}: {err.strerror or err}") from err
+
+
+def _key_of(line: bytes) -> bytes:
+    """What decides the lane of a line of ours: its certificate's map key, or its reliance's."""
+    if is_reliance(line):
+        return parse_reliance(line, b"").key
+    return parse_event(line, b"").key
 
 
 def _new_future() -> Future[EventReceipt]:

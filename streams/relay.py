@@ -23,7 +23,7 @@ from ledger.note import parse_note
 from ledger.postgres.connection import connect, transaction
 from ledger.postgres.migrate import check_schema
 from ledger.postgres.recalling import read_changes, read_recalls
-from ledger.postgres.rows import read_lanes, read_origin
+from ledger.postgres.rows import read_lanes, read_origin, read_registry
 from ledger.postgres.sequencing import Sequencing, tile_reader
 from ledger.reliance import format_recall
 
@@ -133,13 +133,15 @@ class Relay:
             return
         with transaction(self._store.connection) as cursor:
             lanes = read_lanes(cursor)
+            registry = read_registry(cursor, read_origin(cursor))
         for (department, number), lane in lanes.items():
             if (department, number) in moved or department in opened:
                 state = {**lane.value(), "producer": lane.producer}
+                is_open = number < registry.lanes(department)
                 self._send(
                     topics.LANES,
                     key=topics.lane_key(department, number),
-                    value=receipt.format_lane(department, number, state),
+                    value=receipt.format_lane(department, number, state) if is_open else None,
                 )
 
     def _send_outbox(self, size: int, checkpoint: bytes) -> bool:

@@ -92,7 +92,13 @@ def make_town() -> LedgerBuilder:
         ledger.admit("corrected", number, change=str(n), time=time, **members)
     _doubt(ledger)
     _recover(ledger)
-    ledger.publish([])
+    ledger.change(
+        "department/a", world.department_change("a", 3), world.registry_signer("a"), world.OPERATOR
+    )
+    time = times.format_moment(ledger.now)
+    ledger.admit("renewed", "plain", time=time, valid_until="2027-12-31+08:00")
+    for lane in range(3):
+        ledger.publish([], "a", lane)
     ledger.status()
     return ledger
 

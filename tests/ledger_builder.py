@@ -56,6 +56,7 @@ class LedgerBuilder:
         self.snapshots: dict[int, list[bytes]] = {}
         self.states: dict[int, dict[bytes, MapState]] = {}
         self.producers: dict[tuple[str, int], world.Producer] = {}
+        self._made = -1
         self.keys: dict[str, MemorySigner] = {}
         for name, lanes in (departments or {"a": 1}).items():
             self.book.add_department(name, lanes)
@@ -79,9 +80,18 @@ class LedgerBuilder:
     def change(self, name: str, value: Mapping[str, Any], *signers: MemorySigner) -> int:
         """A registry change as the next entry; its index."""
         self.book.index, self.book.now = len(self.entries), self.now
-        self.book.change(name, value, *signers)
+        department = name.removeprefix("department/")
+        was = self.book.registry.lanes(department)
+        done = self.book.change(name, value, *signers)
         self.sync_registry()
-        return len(self.entries) - 1
+        index = len(self.entries) - 1
+        if done.opens_lanes:
+            leaf = merkle.leaf_hash(self.entries[-1])
+            self.view.begin_lanes(department, was, done.opens_lanes, leaf, index)
+            places = [place for place in self.producers if place[0] == department]
+            for place in places:
+                del self.producers[place]
+        return index
 
     def publish(self, lines: Sequence[bytes], department: str = "a", lane: int = 0) -> Accounted:
         """One bundle of a department, taken in a turn of its own."""
@@ -93,9 +103,13 @@ class LedgerBuilder:
 
     def _record(self, lines: Sequence[bytes], department: Any, lane: Any) -> bytes:
         place = (department, lane)
-        producer = self.producers.setdefault(
-            place, world.Producer(department, lane, bytes(32), f"{len(self.producers):032x}")
-        )
+        if place not in self.producers:
+            at = self.view.lanes[place]
+            self._made += 1
+            self.producers[place] = world.Producer(
+                department, lane, at.previous, f"{self._made:032x}", epoch=at.epoch
+            )
+        producer = self.producers[place]
         key = self.keys.get(department, world.bundle_signer(department))
         header = producer.header(lines, self.now)
         producer.previous = note_hash(header.text())

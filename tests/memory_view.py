@@ -15,6 +15,7 @@ from ledger.admission import (
     LoggedBundle,
     Recorded,
     Turn,
+    begin_lanes,
     delta_root,
 )
 from ledger.bundle import parse_header
@@ -56,6 +57,12 @@ class MemoryView:
             for department in registry.departments()
             for lane in range(registry.lanes(department))
         }
+
+    def begin_lanes(self, department: str, was: int, count: int, leaf: bytes, index: int) -> None:
+        """A department's lanes begin anew by entry `index`."""
+        before = {n: lane for (name, n), lane in self.lanes.items() if name == department}
+        for number, lane in begin_lanes(before, was, count, leaf, index).items():
+            self.lanes[department, number] = lane
 
     def turn(self, now: int) -> Turn:
         return Turn(self, self.next_index, now)

@@ -16,6 +16,7 @@ from ledger.registry import (
     BUNDLE_ROLE,
     NO_RECORD,
     REGISTRY_ROLE,
+    Change,
     Registry,
     apply_note,
     genesis_records,
@@ -112,7 +113,7 @@ class Book:
         replaces = NO_RECORD if current is None else record_hash(current)
         return sign(note_text(self.origin, name, replaces, change), signers)
 
-    def change(self, name: str, change: Mapping[str, Any], *signers: MemorySigner) -> None:
+    def change(self, name: str, change: Mapping[str, Any], *signers: MemorySigner) -> Change:
         """Apply a note that must be accepted."""
         note = self.note(name, change, *signers)
         done = apply_note(self.registry, note, self.index, self.now)
@@ -121,6 +122,7 @@ class Book:
         self.registry = Registry(self.origin, {**self.registry.records, **changed})
         self.notes.append(note)
         self.index += 1
+        return done
 
     def add_department(self, name: str, lanes: int = 1) -> None:
         """A department with its first registry key and its first bundle key."""

@@ -148,10 +148,11 @@ class Departments:
         check_department(found["department"])
 
         def read(cursor: Cursor) -> list[bytes]:
+            open_lanes = read_registry(cursor, read_origin(cursor)).lanes(found["department"])
             lanes = {
                 number: lane
                 for (department, number), lane in read_lanes(cursor).items()
-                if department == found["department"]
+                if department == found["department"] and number < open_lanes
             }
             return [
                 format_lane(

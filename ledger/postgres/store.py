@@ -44,6 +44,7 @@ from .rows import (
     keep_catalogue,
     pack_lines,
     read_blinding_secret,
+    read_lanes,
     read_origin,
     read_registry,
 )
@@ -363,7 +364,8 @@ class Store:
         with turn(self.connection) as (cursor, row):
             origin, index, ledger_time, _, next_outbox, clock = row
             now = max(clock, ledger_time) if at is None else at
-            change = apply_note(read_registry(cursor, origin), note, index, now)
+            registry = read_registry(cursor, origin)
+            change = apply_note(registry, note, index, now)
             if change is None:
                 return None
             entry = format_registry(note, times.format_moment(now))
@@ -377,16 +379,11 @@ class Store:
             if catalogue is not None:
                 version = change.record["value"]["versions"][-1]["version"]
                 keep_catalogue(cursor, name, version, catalogue)
-            for lane in range(change.opens_lanes):
-                cursor.execute(
-                    sql("insert_lane"),
-                    {
-                        "department": name.removeprefix("department/"),
-                        "lane": lane,
-                        "previous": merkle.leaf_hash(entry),
-                        "log_index": index,
-                    },
-                )
+            if change.opens_lanes:
+                department = name.removeprefix("department/")
+                was = registry.lanes(department)
+                leaf = merkle.leaf_hash(entry)
+                _begin_lanes(cursor, department, was, change.opens_lanes, leaf, index)
             cursor.execute(
                 sql("move_allocation"),
                 {
@@ -404,6 +401,33 @@ class Store:
         """Keep the file of a published version of a catalogue, unless it is kept already."""
         with transaction(self.connection) as cursor:
             keep_catalogue(cursor, name, version, data)
+
+
+def _begin_lanes(
+    cursor: Cursor, department: str, was: int, count: int, leaf: bytes, index: int
+) -> None:
+    before = {
+        number: lane for (owner, number), lane in read_lanes(cursor).items() if owner == department
+    }
+    lanes = admission.begin_lanes(before, was, count, leaf, index)
+    for number, lane in lanes.items():
+        statement = "move_lane" if number in before else "insert_lane"
+        cursor.execute(sql(statement), _lane_row(department, number, lane))
+        _check_one(cursor, "lane")
+
+
+def _lane_row(department: str, number: int, lane: Lane) -> dict[str, Any]:
+    return {
+        "department": department,
+        "lane": number,
+        "epoch": lane.epoch,
+        "producer": lane.producer,
+        "next_sequence": lane.next_sequence,
+        "previous": lane.previous,
+        "signing_time": lane.signing_time,
+        "signed_at": lane.signed_at,
+        "log_index": lane.index,
+    }
 
 
 def create_ledger(
@@ -824,21 +848,8 @@ def _copy_lanes(cursor: Cursor, turn: Turn) -> None:
             for (department, lane, epoch, sequence), note in turn.notes.items()
         ),
     )
-    for (department, lane), state in turn.lanes.items():
-        cursor.execute(
-            sql("move_lane"),
-            {
-                "department": department,
-                "lane": lane,
-                "epoch": state.epoch,
-                "producer": state.producer,
-                "next_sequence": state.next_sequence,
-                "previous": state.previous,
-                "signing_time": state.signing_time,
-                "signed_at": state.signed_at,
-                "log_index": state.index,
-            },
-        )
+    for (department, number), lane in turn.lanes.items():
+        cursor.execute(sql("move_lane"), _lane_row(department, number, lane))
         _check_one(cursor, "lane")
 
 

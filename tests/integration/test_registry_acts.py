@@ -13,7 +13,7 @@ from consumers.asking import Asked, ask
 from consumers.audit_fold import PublicFold
 from consumers.registry_tree import RegistryTree
 from consumers.unproven import answer_unproven
-from ledger import times
+from ledger import identity, times
 from ledger.checkpoint_keys import TrustedKey
 from ledger.doubt import COMPROMISED
 from ledger.errors import LedgerError
@@ -29,7 +29,7 @@ from ledger.statusmap import CERTIFICATES
 from ledger.trust import Trust
 from ledger.verdict import Answer
 from tests import world
-from tests.stored_ledger import StoredLedger
+from tests.stored_ledger import TOPIC, StoredLedger
 
 HOLDER = f"1:{'a' * 64}"
 OWNER = world.registry_signer("a")
@@ -198,3 +198,57 @@ def test_a_department_that_lost_its_keys(ledger: StoredLedger, asking: Asking) -
     with asking.view() as view:
         fold = play(view)
     assert fold.found == []
+
+
+def begin(ledger: StoredLedger, lanes: int) -> None:
+    """Another number of lanes for a, and producers that go on on them."""
+    change = world.department_change("a", lanes)
+    ledger.registrar.change("department/a", change, OWNER, world.OPERATOR)
+    rows = ledger.rows("SELECT lane, epoch, previous FROM lane WHERE department = 'a'")
+    for lane, epoch, previous in rows:
+        producer = f"{len(rows):016x}{epoch * 100 + lane:016x}"
+        ledger.producers["a", lane] = world.Producer("a", lane, previous, producer, epoch=epoch)
+
+
+def publish(ledger: StoredLedger, lanes: int, *lines: bytes) -> None:
+    """Each line on its lane, in order."""
+    for line in lines:
+        lane = identity.lane_of(parse_event(line, b"").key, lanes)
+        assert ledger.send(ledger.producers["a", lane].make([line], ledger.now())) == {"logged": 1}
+
+
+def test_more_and_fewer_lanes(ledger: StoredLedger, asking: Asking) -> None:
+    numbers = [f"N{n}" for n in range(12)]
+    under_way: list[bytes] = []
+    publish(ledger, 1, *ledger.issued(*numbers))
+    ledger.checkpoint()
+    for lanes in (4, 2, 5):
+        lost = [ledger.event("amended", number, reason_code="x") for number in numbers[:4]]
+        fenced = [ledger.producers["a", 0].make([line], ledger.now()) for line in lost]
+        opened = [ledger.store.open(ledger.fetched(record)) for record in fenced]
+        begin(ledger, lanes)
+        # opened by the registry before, taken by the one after
+        assert ledger.store.apply(TOPIC, opened).outcomes == {"fenced": 4}
+        publish(ledger, lanes, *lost)
+        under_way += fenced
+        for lane in range(lanes):
+            assert ledger.send(ledger.producers["a", lane].make([], ledger.now())) == {"logged": 1}
+        assert ledger.send(*under_way) == {"fenced": len(under_way)}
+        ledger.checkpoint()
+        for number in numbers:
+            assert asking.says(number).answer == "valid"
+        ledger.check()
+    assert ledger.counts() == {"admitted": 12 + 3 * 4}
+    with asking.view() as view:
+        (found,) = view.find("N0").matches
+        kinds = [step.transition.kind for step in view.history(found.key)]
+    assert kinds == ["issued", "amended", "amended", "amended"]
+    closed = ledger.rows("SELECT signed_at FROM lane WHERE department = 'a' ORDER BY lane")
+    assert len(closed) == 5
+    begin(ledger, 1)
+    for lane in (1, 4):
+        assert ledger.send(ledger.producers["a", lane].make([], ledger.now())) == {"fenced": 1}
+    publish(ledger, 1, ledger.event("amended", "N0", reason_code="x"))
+    ledger.checkpoint()
+    ledger.check()
+    asking.audit()

@@ -269,7 +269,7 @@ REFUSED: dict[str, tuple[str, Callable[[Book], bytes]]] = {
         lambda b: b.note("department/a", department_change("a", 2), OPERATOR),
     ),
     "lanes changed": (
-        "not-yet-supported",
+        "registry-signature",
         lambda b: b.note("department/a", department_change("a", 3), OWNER),
     ),
     # keys

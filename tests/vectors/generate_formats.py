@@ -90,6 +90,7 @@ from tests.world import (
     Book,
     Producer,
     bundle_signer,
+    department_change,
     key_change,
     make_header,
     make_record,
@@ -134,6 +135,7 @@ def make_examples() -> dict[str, str]:
     _registry(out, book)
     _doubted(out)
     _recovered(out)
+    _lanes_changed(out)
     view = MemoryView(book.registry, book.index, merkle.leaf_hash(entries[1]))
     logged = _bundle(out, view, entries)
     _status(out, book, view, entries, logged)
@@ -236,6 +238,21 @@ def _recovered(out: dict[str, str]) -> None:
     book.change(own, key_change(key, "registry", DEPARTMENT), OPERATOR, key)
     registered = format_record(book.registry.records[own]).decode()
     out["registry-recovery-records"] = f"{announced}\n{registered}"
+
+
+def _lanes_changed(out: dict[str, str]) -> None:
+    """Entry 5 gives a department three lanes after two, of which one was used."""
+    ledger = LedgerBuilder({"a": 2})
+    ledger.publish([], "a", 0)
+    signers = (registry_signer("a"), OPERATOR)
+    index = ledger.change("department/a", department_change("a", 3), *signers)
+    lanes = sorted(ledger.view.lanes.items())
+    records = [lane_record(*place, lane.index, lane.value()) for place, lane in lanes]
+    shown = [ledger.book.registry.records["department/a"], *records]
+    out["registry-lanes"] = "\n".join(
+        [f"leaf hash of entry {index}: {merkle.leaf_hash(ledger.entries[index]).hex()}"]
+        + [format_record(record).decode() for record in shown]
+    )
 
 
 def _catalogue(out: dict[str, str]) -> None:

@@ -10,7 +10,7 @@ import { laneOf, parseIdentifier } from "./identity.js";
 import * as lifecycle from "./lifecycle.js";
 import { checkInclusion, leafHash } from "./merkle.js";
 import { parseCheckpoint, parseNote, parseVkey } from "./note.js";
-import { granted, keyActive, parseRecord, treePlace } from "./registry.js";
+import { granted, keyActive, lanesAt, parseRecord, treePlace } from "./registry.js";
 import { checkMembership } from "./statusmap.js";
 import { CHECK_NAMES } from "./tables.js";
 import { byCodePoints, cut, shown as quoted } from "./text.js";
@@ -295,7 +295,7 @@ export class Examination {
     if (!keyActive(key, index)) {
       throw refuse(`the key of event ${t.id} was not valid at log index ${index}`);
     }
-    const { lanes } = this.#record(`department/${t.by}`);
+    const lanes = lanesAt(this.#record(`department/${t.by}`), index);
     if (this.#note(index).header.lane !== laneOf(this.evidence.key, lanes)) {
       throw refuse(`event ${t.id} is on the wrong lane of ${t.by}`);
     }

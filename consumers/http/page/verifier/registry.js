@@ -44,6 +44,10 @@ const isRecovery = (told) =>
   isObject(told) && hasMembers(told, ["vkey", "announced", "from"]) && isText(told.vkey) &&
   isCount(told.announced) && isText(told.from);
 
+const isFormerLanes = (former) =>
+  isObject(former) && hasMembers(former, ["lanes", "until"]) && isCount(former.lanes) &&
+  former.lanes > 0 && isCount(former.until);
+
 const isVersion = (item) =>
   isObject(item) && hasMembers(item, ["version", "check", "from"]) && isCount(item.version) &&
   isText(item.check) && isCount(item.from);
@@ -71,6 +75,7 @@ export const RECORDS = {
     silence_limit_seconds: isCountOrNull,
     lanes: (value) => isCount(value) && value > 0,
     recovery: (value) => isObject(value) && Object.values(value).every(isRecovery),
+    former_lanes: (value) => Array.isArray(value) && value.every(isFormerLanes),
   },
   lane: { signed_at: isText },
   ledger: { origin: isText }, // a neighbour of where a department would stand
@@ -86,6 +91,10 @@ export function granted(type, department, act, index) {
     .map(({ scope }) => scope);
   return scopes.includes("any") ? "any" : scopes.length ? "own" : null;
 }
+
+/** How many lanes a department's record says that it had at a log index. */
+export const lanesAt = ({ lanes, former_lanes: former = [] }, index) =>
+  former.find(({ until }) => index < until)?.lanes ?? lanes;
 
 /** Whether a key's record makes it valid at a log index. */
 export const keyActive = ({ from, revoked }, index) =>
