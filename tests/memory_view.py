@@ -23,7 +23,7 @@ from ledger.entry import ADMITTED, BUNDLE, EQUIVOCATION, code_at, outcome_count,
 from ledger.event import CORRECTED, parse_event
 from ledger.lifecycle import Standing, Transition, parse_transition
 from ledger.note import parse_note
-from ledger.registry import Registry
+from ledger.registry import Registry, lanes_at
 from ledger.reliance import Recall, is_recalled, is_reliance, recall_id
 from ledger.relying import Act, Case, Hold, Mark, Step
 
@@ -218,7 +218,8 @@ def check_log(view: MemoryView) -> None:
             key = event.key
             assert (key, event.id) not in ids, "an event was admitted twice"
             ids.add((key, event.id))
-            assert identity.lane_of(key, view.registry.lanes(header.department)) == header.lane
+            value = view.registry.value(f"department/{header.department}") or {}
+            assert identity.lane_of(key, lanes_at(value, index)) == header.lane
             history = histories.setdefault(key, [])
             standing = lifecycle.fold(history) if history else Standing()
             stored = view.histories[key][len(history)]

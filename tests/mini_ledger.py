@@ -17,10 +17,11 @@ from ledger.admission import Accounted, open_record
 from ledger.checkpoint import Checkpoint, format_proof
 from ledger.entry import Source
 from ledger.kafka_address import client_settings
-from ledger.note import sign
+from ledger.note import MemorySigner, sign
 from ledger.receipt import format_lane, format_notice, format_receipt
+from ledger.registry import DEPARTMENT_MEMBERS
 from tests.memory_view import MemoryView
-from tests.world import CHECKPOINT, ORIGIN, Book
+from tests.world import CHECKPOINT, OPERATOR, ORIGIN, Book
 
 _TOPIC_ID = "A" * 22
 
@@ -90,6 +91,25 @@ class MiniLedger:
                     return done
             time.sleep(0.02)
         raise AssertionError(f"no {outcome} in {[o.outcome for o in self.outcomes]}")
+
+    def change_lanes(self, department: str, lanes: int, owner: MemorySigner) -> None:
+        """Another number of lanes for a department, by an entry that is not in the log here. Only
+        while the ledger is deaf.
+        """
+        assert self.deaf.is_set()
+        time.sleep(0.2)  # the round that was under way is over
+        name = f"department/{department}"
+        value = self.book.registry.value(name) or {}
+        was = self.book.registry.lanes(department)
+        self.book.index = self.view.next_index
+        change = {member: value[member] for member in DEPARTMENT_MEMBERS}
+        self.book.change(name, {**change, "lanes": lanes}, owner, OPERATOR)
+        self.view.registry = self.book.registry
+        self.view.begin_lanes(department, was, lanes, bytes(32), self.view.next_index)
+        for owner_of, number in self.view.lanes:
+            if owner_of == department:
+                self._tell_lane(department, number)
+        self._producer.flush()
 
     def close(self) -> None:
         self._stop.set()
@@ -162,9 +182,12 @@ class MiniLedger:
 
     def _tell_lane(self, department: str, number: int) -> None:
         lane = self.view.lanes[department, number]
+        if number >= self.book.registry.lanes(department):
+            self._send(topics.LANES, department, number, None)
+            return
         state = {**lane.value(), "producer": lane.producer}
         value = format_lane(department, number, state)
         self._send(topics.LANES, department, number, value)
 
-    def _send(self, topic: str, department: str, lane: int, value: bytes) -> None:
+    def _send(self, topic: str, department: str, lane: int, value: bytes | None) -> None:
         self._producer.send(topic, key=topics.lane_key(department, lane), value=value)

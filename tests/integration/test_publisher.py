@@ -23,7 +23,7 @@ import pytest
 from kafka import KafkaProducer
 
 from ledger import event as events
-from ledger import times, topics
+from ledger import identity, keys, times, topics
 from ledger.bundle import Header, format_record, parse_record
 from ledger.checkpoint_keys import TrustedKey
 from ledger.errors import Conflict, LedgerError, Malformed, Refused, Unavailable
@@ -404,6 +404,53 @@ def test_a_take_over_fences_the_old_producer(place: Place) -> None:
     numbers = {item.event.number for b in place.ledger.view.logged for item in b.admitted}
     assert {f"late {n}" for n in range(8)} & numbers
     assert "equivocation" not in {done.outcome for done in place.ledger.outcomes}
+
+
+@pytest.mark.parametrize("lanes", [1, 3, 5])
+def test_another_number_of_lanes(place: Place, lanes: int) -> None:
+    """What had no receipt, logged or not, goes on on the new lanes, once and in its order."""
+    ledger, department = place.ledger, place.config.department
+    numbers = [f"川A-{n}" for n in range(12)]
+    running = place.publisher()
+    for number in numbers:
+        issue(running, number)
+    assert running.wait(20)
+    ledger.mute.set()
+    for number in numbers[:6]:
+        running.suspended(TYPE, number, reason="x", change_id="s")
+    end = time.monotonic() + 20
+    while ledger.admitted() < 18:
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    ledger.deaf.set()
+    time.sleep(0.3)  # the round that was under way is over
+    for number in numbers:
+        if number in numbers[:6]:
+            running.reinstated(TYPE, number, change_id="r")
+        running.amended(TYPE, number, change_id="a")
+    running.flush(20)
+    ledger.change_lanes(department, lanes, keys.load_key(place.config.folder / "registry.key"))
+    ledger.mute.clear()
+    ledger.deaf.clear()
+    with pytest.raises(LedgerError, match="fenced"):
+        running.wait(20)
+    with pytest.raises(LedgerError, match="fenced"):
+        running.close()
+    if lanes > 2:
+        with pytest.raises(Conflict, match=f"has {lanes} lanes, the settings of"):
+            place.publisher()
+    place.config = dataclasses.replace(place.config, lanes=lanes)
+    with place.publisher() as p:
+        assert p.wait(20)
+        assert issue(p, "川A-99").result(20).code == "admitted"
+    for number in numbers:
+        key = identity.certificate_key(TYPE, department, number)
+        kinds = [t.kind for t in ledger.view.histories[key]]
+        more = ["suspended", "reinstated"] if number in numbers[:6] else []
+        assert kinds == ["issued", *more, "amended"], number
+    assert set(ledger.codes()) == {"admitted", "repeat"}
+    assert ledger.codes().count("repeat") == 6
+    assert ledger.admitted() == 12 + 6 + 6 + 12 + 1
 
 
 def test_a_full_disk_rejects_and_recovers(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
