@@ -96,7 +96,7 @@ def make_town() -> LedgerBuilder:
         "department/a", world.department_change("a", 3), world.registry_signer("a"), world.OPERATOR
     )
     time = times.format_moment(ledger.now)
-    ledger.admit("renewed", "plain", time=time, valid_until="2027-12-31+08:00")
+    ledger.admit("renewed", "amended", time=time, valid_until="2027-12-31+08:00")
     for lane in range(3):
         ledger.publish([], "a", lane)
     ledger.status()
