@@ -1,77 +1,276 @@
-"""The data folder of the previous tagged version under this version.
+"""The data folder of the previous release under this version, and both versions at the same work.
 
-Formats and tables may change without migration until the first tag, so before that nothing is
-promised and nothing is tried. CERTLEDGER_PREVIOUS names another commit to start from.
+PREVIOUS has the previous release's version and commit: tags do not survive every way in which a
+repository is handed on, its history does. CERTLEDGER_PREVIOUS names another commit. The old code
+runs with the installed libraries of the new one.
 """
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import re
 import subprocess
 import sys
+import tarfile
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
+from kafka.admin import KafkaAdminClient
 
 from deploy.embedded import postgres
 from deploy.stack import Stack
+from ledger.kafka_address import client_settings
+from ledger.postgres.connection import connect
+from streams.settings import Settings
+from tests.running_stack import wait_until
+from tests.stored_ledger import query
 
 ROOT = Path(__file__).parents[2]
+PREVIOUS = Path(__file__).with_name("PREVIOUS")
+MIGRATIONS = Path("ledger/postgres/sql/migrations")
+_NOTHING = {"CERTLEDGER_POSTGRES": "unused", "CERTLEDGER_DATA": "unused"}
+CHECKPOINTS = (
+    "SELECT size, decode(split_part(convert_from(note, 'UTF8'), chr(10), 3), 'base64') "
+    "FROM checkpoint ORDER BY size"
+)
 
 
-def git(*words: str) -> str:
-    done = subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=False)
-    return done.stdout.strip() if done.returncode == 0 else ""
-
-
-def certledger(code: Path, *words: str) -> str:
-    """What a version's command prints; it must go well."""
-    done = subprocess.run(
+def certledger(code: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """A version's command."""
+    return subprocess.run(
         [sys.executable, "-m", "deploy.cli", *words],
         cwd=code,
-        env={**os.environ, "PYTHONPATH": str(code)},
+        env=environment(code),
         capture_output=True,
         text=True,
         check=False,
     )
-    assert done.returncode == 0, (words, done.stdout, done.stderr)
-    return done.stdout
+
+
+def environment(code: Path) -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(code)}
+
+
+@pytest.fixture(scope="module")
+def previous(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The previous release's code, from this repository's history."""
+    _, commit = PREVIOUS.read_text().split()
+    commit = os.environ.get("CERTLEDGER_PREVIOUS") or commit
+    done = subprocess.run(["git", "archive", commit], cwd=ROOT, capture_output=True, check=False)
+    if done.returncode != 0:
+        why = done.stderr.decode(errors="replace").strip()
+        pytest.skip(f"this copy has no history with {commit[:12]}, the previous release: {why}")
+    code = tmp_path_factory.mktemp("previous")
+    with tarfile.open(fileobj=io.BytesIO(done.stdout)) as archive:
+        archive.extractall(code, filter="data")
+    return code
+
+
+class Ledger:
+    """A data folder, under one version after the other."""
+
+    def __init__(self, data: Path) -> None:
+        self.data = data
+
+    def run(self, code: Path, *words: str) -> str:
+        done = certledger(code, *words, "--data", str(self.data))
+        assert done.returncode == 0, (words, done.stdout, done.stderr)
+        return done.stdout or done.stderr
+
+    def publish(self, code: Path, events: int, seed: int) -> None:
+        self.run(code, "simulate", "--events", str(events), "--seed", str(seed))
+
+    def status(self, code: Path) -> dict[str, Any]:
+        return dict(json.loads(self.run(code, "status", "--json")))
+
+    def rows(self, statement: str) -> list[tuple[Any, ...]]:
+        connection = connect(Stack(self.data).settings().postgres, "test")
+        try:
+            return query(connection, statement)
+        finally:
+            connection.close()
+
+    def entries(self) -> list[tuple[Any, ...]]:
+        """All entries, once they are signed."""
+        wait_until(
+            lambda: (
+                self.rows(
+                    "SELECT size = (SELECT next_index FROM allocation) AND size = "
+                    "(SELECT max(size) FROM checkpoint WHERE published_at IS NOT NULL) FROM head"
+                )
+                == [(True,)]
+            ),
+            60,
+        )
+        return self.rows("SELECT log_index, data FROM entry ORDER BY 1")
 
 
 @pytest.fixture
-def previous(tmp_path: Path) -> Iterator[Path]:
-    """The previous version's code, from this repository's history."""
-    wanted = os.environ.get("CERTLEDGER_PREVIOUS") or git(
-        "describe", "--tags", "--abbrev=0", "--match", "v*", "HEAD"
-    )
-    if not wanted:
-        pytest.skip("there is no tagged version (or no history) to upgrade from")
-    code = tmp_path / "previous"
-    assert git("worktree", "add", "--detach", str(code), wanted) is not None
-    assert (code / "deploy").is_dir(), f"no commit {wanted}"
-    try:
-        yield code
-    finally:
-        git("worktree", "remove", "--force", str(code))
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    made = Ledger(tmp_path / "data")
+    yield made
+    Stack(made.data).down()
+    postgres.remove(made.data)
 
 
-def test_the_previous_versions_ledger_goes_on(previous: Path, tmp_path: Path) -> None:
-    data = tmp_path / "data"
+def migrations(code: Path) -> dict[str, str]:
+    return {path.name: path.read_text() for path in (code / MIGRATIONS).glob("*.sql")}
+
+
+def test_the_previous_ledger_goes_on_and_both_versions_make_the_same_of_it(
+    previous: Path, ledger: Ledger, tmp_path: Path
+) -> None:
+    """Each version makes the whole ledger again from what the other left in Kafka; a restore ends
+    with an error at the first entry that does not come out byte for byte, and says size and root.
+    """
+    backup, evidence = tmp_path / "backup", tmp_path / "old.evidence.json"
+    ledger.run(previous, "up", "--detach")
+    ledger.publish(previous, 300, 1)
+    ledger.run(previous, "backup", str(backup))
+    ledger.publish(previous, 300, 2)
+    data = ("--data", str(ledger.data))
+    certledger(previous, "evidence", a_number(previous), "-o", str(evidence), *data)
+    was, before = ledger.status(previous), ledger.entries()
+    checkpoints = ledger.rows(CHECKPOINTS)
+    ledger.run(previous, "down")
+
+    ledger.run(ROOT, "up", "--detach", "--workers", "2")
+    ledger.publish(ROOT, 600, 3)
+    now, after = ledger.status(ROOT), ledger.entries()
+    assert (now["origin"], now["vkey"]) == (was["origin"], was["vkey"])
+    assert now["events"] > was["events"] > 0
+    assert after[: len(before)] == before
+    assert ledger.rows(CHECKPOINTS)[: len(checkpoints)] == checkpoints
+    trust = ("--trust", str(ledger.data / "trust.json"))
+    done = certledger(ROOT, "verify", str(evidence), *trust)
+    assert done.returncode in (0, 1), done.stderr
+    assert json.loads(ledger.run(ROOT, "fsck", "--json"))["clean"]
+    signed = dict(ledger.rows(CHECKPOINTS))
+    ledger.run(ROOT, "down")
+
+    for code in (previous, ROOT):
+        size, root = restored(code, ledger, backup)
+        assert size >= max(signed)
+        assert root == signed.get(size, root)  # a later one is compared by the restore itself
+        ledger.run(code, "up", "--detach")
+        assert signed.items() <= dict(ledger.rows(CHECKPOINTS)).items()
+        assert ledger.rows("SELECT log_index, data FROM entry ORDER BY 1")[: len(after)] == after
+        assert json.loads(ledger.run(code, "fsck", "--json"))["clean"]
+        ledger.run(code, "down")
+
+
+def a_number(code: Path) -> str:
+    """A certificate that the version's simulation from seed 1 issues."""
+    script = "from producers import town; print(next(town.events(1, 300))['certificate_number'])"
+    words = [sys.executable, "-c", script]
+    return subprocess.run(
+        words, cwd=code, env=environment(code), capture_output=True, text=True, check=True
+    ).stdout.strip()
+
+
+def restored(code: Path, ledger: Ledger, backup: Path) -> tuple[int, bytes]:
+    """(size, root) that a version makes of a backup and what Kafka holds."""
+    data = ("--data", str(ledger.data))
+    done = certledger(code, "restore", str(backup), "--replace", *data)
+    assert done.returncode == 0, done.stderr
+    found = re.search(r"(\d+) leaves, root ([0-9a-f]{64})", done.stderr)
+    assert found, done.stderr
+    return int(found[1]), bytes.fromhex(found[2])
+
+
+_INTERRUPTED = """
+import sys
+from deploy import cli
+from ledger.postgres import migrate
+
+real = migrate.migrations()
+
+def migrations():
+    yield from real[:-1]
+    print("now", flush=True)
+    number, name, text = real[-1]
+    yield number, name, text + "; SELECT pg_sleep(3600)"
+
+migrate.migrations = migrations
+cli.main(sys.argv[1:])
+"""
+
+
+def interrupt_migration(ledger: Ledger) -> None:
+    """Kill this version's `up` in the middle of its last migration."""
+    words = [sys.executable, "-c", _INTERRUPTED, "up", "--data", str(ledger.data)]
+    process = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
     try:
-        certledger(previous, "up", "--detach", "--data", str(data))
-        certledger(previous, "simulate", "--events", "300", "--data", str(data))
-        was = json.loads(certledger(previous, "status", "--json", "--data", str(data)))
-        certledger(previous, "down", "--data", str(data))
-        certledger(ROOT, "up", "--detach", "--workers", "2", "--data", str(data))
-        certledger(ROOT, "simulate", "--events", "600", "--data", str(data))
-        now = json.loads(certledger(ROOT, "status", "--json", "--data", str(data)))
-        assert now["origin"] == was["origin"]
-        assert now["vkey"] == was["vkey"]
-        assert now["events"] > was["events"] > 0
-        assert now["tree_size"] > was["tree_size"]
-        assert json.loads(certledger(ROOT, "fsck", "--json", "--data", str(data)))["clean"]
+        for _ in range(2):  # it looks at all of them before it begins
+            assert process.stdout.readline() == "now\n"
+        time.sleep(2)
+        assert process.poll() is None
     finally:
-        Stack(data).down()
-        postgres.remove(data)
+        process.kill()
+        process.wait()
+        process.stdout.close()
+        Stack(ledger.data).down()
+
+
+def test_old_and_new_workers_side_by_side(previous: Path, ledger: Ledger) -> None:
+    """With one schema they share the partitions; with another the old version leaves it alone, once
+    the migration, interrupted here, has been gone on with.
+    """
+    ledger.run(previous, "up", "--detach")
+    ledger.publish(previous, 200, 1)
+    ledger.run(previous, "down")
+    changed = migrations(previous) != migrations(ROOT)
+    if changed:
+        interrupt_migration(ledger)
+    ledger.run(ROOT, "up", "--detach")
+    if changed:
+        ledger.run(ROOT, "down")
+        done = certledger(previous, "up", "--detach", "--data", str(ledger.data))
+        assert done.returncode == 4, done.stderr
+        assert "this database was migrated by another version of the program" in done.stderr
+        ledger.run(ROOT, "up", "--detach")
+        ledger.publish(ROOT, 400, 2)
+    else:
+        with old_worker(previous, ledger):
+            ledger.publish(ROOT, 4000, 2)
+    assert json.loads(ledger.run(ROOT, "fsck", "--json"))["clean"]
+
+
+@contextmanager
+def old_worker(code: Path, ledger: Ledger) -> Iterator[None]:
+    """A worker of the previous version beside the one that runs, which has its partitions too."""
+    settings = Stack(ledger.data).settings()
+    log = ledger.data / "logs" / "old-worker.log"
+    with log.open("w") as out:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "streams.worker"],
+            cwd=code,
+            env={**environment(code), **settings.environment("worker-2")},
+            stdout=out,
+            stderr=subprocess.STDOUT,
+        )
+        try:
+            wait_until(lambda: workers(settings.kafka) == 2, 90)
+            yield
+            assert process.poll() is None, log.read_text()[-3000:]
+        finally:
+            process.terminate()
+            process.wait(30)
+
+
+def workers(kafka: str) -> int:
+    """How many workers share the partitions now."""
+    group = Settings.from_environment({"CERTLEDGER_KAFKA": kafka, **_NOTHING}).group
+    admin = KafkaAdminClient(**client_settings(kafka))
+    try:
+        found = admin.describe_groups([group])[group]
+    finally:
+        admin.close()
+    return len(found["members"]) if found["group_state"] == "Stable" else 0
