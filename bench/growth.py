@@ -9,6 +9,7 @@ which takes a share of one core whatever comes in, works all the time.
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import random
 import time
@@ -214,9 +215,13 @@ def _sizes(ledger: Ledger) -> dict[str, float]:
         (database,) = cursor.fetchone() or (0,)
         cursor.execute("SELECT coalesce(sum(size), 0)::bigint FROM pg_ls_waldir()")
         (wal,) = cursor.fetchone() or (0,)
-    kafka = sum(f.stat().st_blocks * 512 for f in _files(ledger.settings.data_dir / "kafka"))
+    kafka = _disk_bytes(ledger.settings.data_dir / "kafka")
     return {"database_bytes": database, "wal_bytes": wal, "kafka_bytes": kafka}
 
 
-def _files(folder: Path) -> list[Path]:
-    return [path for path in folder.rglob("*") if path.is_file()]
+def _disk_bytes(folder: Path) -> int:
+    total = 0
+    for path in folder.rglob("*"):
+        with contextlib.suppress(FileNotFoundError):  # Kafka takes files away meanwhile
+            total += path.stat().st_blocks * 512
+    return total
