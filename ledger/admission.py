@@ -130,9 +130,10 @@ def signing_key(header: Header, note: Note, registry: Registry) -> VerifierKey:
         raise Refused("foreign-ledger", f"signed for {header.origin[:120]!r}")
     if not registry.lanes(header.department):
         raise Refused("unknown-department", f"no department {header.department!r}")
-    if header.lane >= registry.lanes_ever(header.department):
-        lanes = f"{header.department} has {registry.lanes(header.department)} lanes"
-        raise Refused("unknown-lane", f"{lanes}, and none is numbered {header.lane}")
+    lanes = registry.lanes(header.department)
+    if header.lane >= lanes and header.lane >= registry.lanes_ever(header.department):
+        said = f"{header.department} has {lanes} lanes, and none is numbered {header.lane}"
+        raise Refused("unknown-lane", said)
     name = bundle_key_name(header.origin, header.department)
     strangers = [n.name for n in note.signatures if n.name != name]
     if strangers:  # the log keeps the note for ever: it is no place for anybody else's words

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from hashlib import sha256
 from typing import Any
 
-from ledger import canonical, identity, lifecycle, merkle
+from ledger import canonical, identity, lifecycle, merkle, times
 from ledger.admission import (
     Certificate,
     HolderAct,
@@ -19,7 +19,16 @@ from ledger.admission import (
     delta_root,
 )
 from ledger.bundle import parse_header
-from ledger.entry import ADMITTED, BUNDLE, EQUIVOCATION, code_at, outcome_count, parse_entry
+from ledger.entry import (
+    ADMITTED,
+    BUNDLE,
+    EQUIVOCATION,
+    REGISTRY,
+    code_at,
+    format_registry,
+    outcome_count,
+    parse_entry,
+)
 from ledger.event import CORRECTED, parse_event
 from ledger.lifecycle import Standing, Transition, parse_transition
 from ledger.note import parse_note
@@ -63,6 +72,14 @@ class MemoryView:
         before = {n: lane for (name, n), lane in self.lanes.items() if name == department}
         for number, lane in begin_lanes(before, was, count, leaf, index).items():
             self.lanes[department, number] = lane
+
+    def change(self, registry: Registry, note: bytes, now: int) -> bytes:
+        """An entry that changes the registry; its leaf hash."""
+        entry = format_registry(note, times.format_moment(now))
+        self.registry = registry
+        self.entries.append(entry)
+        self.next_index += 1
+        return merkle.leaf_hash(entry)
 
     def turn(self, now: int) -> Turn:
         return Turn(self, self.next_index, now)
@@ -197,6 +214,8 @@ def check_log(view: MemoryView) -> None:
         if entry["kind"] == EQUIVOCATION:
             first = view.entries[entry["conflicts_with"] - view.first_index]
             _check_equivocation(parse_entry(first), entry)
+            continue
+        if entry["kind"] == REGISTRY:
             continue
         assert entry["kind"] == BUNDLE
         text = parse_note(entry["note"].encode()).text

@@ -8,7 +8,7 @@ from hashlib import sha256
 from typing import Any
 
 from ledger import identity, merkle, times
-from ledger.bundle import Header, bundle_key_name, format_record, note_hash
+from ledger.bundle import Header, bundle_key_name, format_record, note_hash, parse_record
 from ledger.checkpoint_keys import TrustedKey
 from ledger.event import FIELDS, format_event, make_event_id
 from ledger.note import MemorySigner, sign
@@ -247,11 +247,18 @@ class Producer:
     origin: str = ORIGIN
     spool: list[bytes] = field(default_factory=list)
     note_hashes: list[bytes] = field(default_factory=list)
+    signer: MemorySigner | None = None  # left out: the department's first key
+
+    def resign(self, signer: MemorySigner) -> None:
+        """Sign with another key from now on, and what is spooled, too."""
+        self.signer = signer
+        bundles = [parse_record(record) for record in self.spool]
+        self.spool = [format_record(make_note(b.header, signer), b.lines) for b in bundles]
 
     def make(self, lines: Sequence[bytes], now: int) -> bytes:
         """The next record of the lane, spooled."""
         header = self.header(lines, now)
-        record = format_record(make_note(header), lines)
+        record = format_record(make_note(header, *filter(None, [self.signer])), lines)
         self.previous = note_hash(header.text())
         self.note_hashes.append(self.previous)
         self.sequence += 1

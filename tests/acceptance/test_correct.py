@@ -337,3 +337,47 @@ def test_an_office_that_relied_hears_of_a_correction(stack: Stack) -> None:
     ]
     code, receipt = stack.ask(*rely, "--office", "south", "--end")
     assert (code, receipt["code"]) == (0, "admitted")
+
+
+def test_a_department_gets_more_lanes_and_fewer(stack: Stack) -> None:
+    rows = [f"L-{n},north,2022-01-01,," for n in range(40)]
+    stack.bring("lanes.csv", *rows)
+    sheet = ["certificate_type_code,issuing_authority_code,certificate_number,event,correction,"]
+    sheet[0] += "valid_until,reason_code"
+    for lanes, year in ((4, 2031), (2, 2032), (3, 2033)):
+        code, out, err = stack.run("department", "lanes", "north", str(lanes))
+        assert (code, f"{lanes} lanes, from log index" in out) == (0, True), err
+        assert "as before" in stack.run("department", "lanes", "north", str(lanes))[1]
+        said = [f"pharmacy,north,L-{n},issued,restate,{year}-12-31,typing-error" for n in range(40)]
+        code, report = stack.ask("correct", "--file", stack.write(f"{year}.csv", *sheet, *said))
+        assert (code, report["admitted"]) == (0, 40), report
+        stack.bring(f"more-{year}.csv", f"M-{year},north,2022-01-01,,")
+    assert {stack.says(f"L-{n}") for n in range(0, 40, 8)} == {"in-force"}
+    code, history = stack.ask("history", "L-7")
+    assert [e.get("valid_until", "")[:4] for e in history["events"]] == ["", "2031", "2032", "2033"]
+    (north,) = (
+        each
+        for each in json.loads(stack.run("department", "list", "--json")[1])
+        if each["id"] == "north"
+    )
+    assert [each["lanes"] for each in north["former_lanes"]] == [1, 4, 2]
+    code, out, err = stack.run("fsck")
+    assert code == 0, out + err
+
+
+def test_a_key_is_recovered_only_after_its_delay(stack: Stack) -> None:
+    recover = ("key", "recover", "north", "--role", "bundle")
+    code, out, err = stack.run(*recover)
+    assert (code, "on the same command registers it" in out) == (0, True), err
+    code, _, err = stack.run(*recover)
+    assert (code, "recovery-not-due" in err or "announced it from" in err) == (2, True), err
+    assert "bundle   recovery from" in stack.run("department", "list")[1]
+    wait_for(lambda: "recoveries" in str(stack.ask("verify", "L-1")[1]["checks"][1]["values"]))
+    assert stack.run("department", "silence-limit", "north", "86400")[0] == 0  # it stands on
+    assert "bundle   recovery from" in stack.run("department", "list")[1]
+    code, out, err = stack.run("key", "object", "north", "--role", "bundle")
+    assert (code, "nothing is lost" in out) == (0, True), err
+    assert stack.run("key", "object", "north", "--role", "bundle")[0] == 2
+    assert "recovery from" not in stack.run("department", "list")[1]
+    assert stack.run("key", "recover", "north", "--role", "bundle", "--delay-days", "6")[0] == 2
+    assert stack.run("fsck")[0] == 0

@@ -10,6 +10,7 @@ _STORE = "tests/integration/test_store.py::"
 _STREAMS = "tests/integration/test_streams.py::"
 _WITNESSES = "tests/integration/test_witnesses.py::"
 _AUDIT = "tests/integration/test_audit.py::"
+_ACTS = "tests/integration/test_registry_acts.py::"
 _ADMISSION = "tests/unit/test_admission.py::"
 _EVIDENCE = "tests/unit/test_evidence.py::"
 _KILLS = "tests/fault/test_kills.py::"
@@ -130,6 +131,17 @@ FAULTS: dict[str, tuple[str, ...]] = {
     "department's key or ledger's key stolen": (
         f"{_EVIDENCE}test_an_event_by_a_revoked_key",
         f"{_EVIDENCE}test_a_retired_key_says_nothing_of_later_times",
+        f"{_ACTS}test_a_key_revoked_from_earlier",
+        "tests/unit/test_doubt.py",
+    ),
+    "department's key lost": (
+        f"{_ACTS}test_a_department_that_lost_its_keys",
+        "tests/unit/test_recovery.py",
+    ),
+    "another number of lanes while events are under way": (
+        f"{_ACTS}test_more_and_fewer_lanes",
+        f"{_PUBLISHER}test_another_number_of_lanes",
+        "tests/unit/test_lanes.py",
     ),
     "migration interrupted, another version's database": (
         f"{_STORE}test_migrations_go_on_where_they_were_interrupted",

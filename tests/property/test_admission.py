@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, seed, settings
@@ -16,8 +18,8 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from ledger import doubt, identity, lifecycle, times
 from ledger import event as events
-from ledger import identity, lifecycle, times
 from ledger.admission import (
     DEAD_LETTER,
     EQUIVOCATION,
@@ -31,8 +33,26 @@ from ledger.admission import (
 )
 from ledger.bundle import format_record, parse_record
 from ledger.entry import Source
+from ledger.errors import Refused
+from ledger.note import MemorySigner
+from ledger.registry import MIN_DELAY
+from tests import slow_life
 from tests.memory_view import MemoryView, check_log
-from tests.world import ALL_ACTS, START, TYPE, Book, Producer, lane_of, make_event, make_note
+from tests.world import (
+    ALL_ACTS,
+    OPERATOR,
+    START,
+    TYPE,
+    Book,
+    Producer,
+    bundle_signer,
+    department_change,
+    key_change,
+    lane_of,
+    make_event,
+    make_note,
+    registry_signer,
+)
 
 TOPIC = "A" * 22
 LANES = {"a": 2, "b": 1, "c": 3}
@@ -77,7 +97,7 @@ def datas(draw: st.DrawFn, kind: str, known: list[str]) -> dict[str, str]:
             data[name] = draw(values[name])
     if kind == events.SUSPENDED and data.get("valid_from") == "unknown":
         del data["valid_from"]
-    if data.get("correction") == "void":
+    if data.get("correction") in ("void", "confirm"):
         data = {n: v for n, v in data.items() if n not in ("valid_from", "valid_until")}
     return data
 
@@ -85,8 +105,13 @@ def datas(draw: st.DrawFn, kind: str, known: list[str]) -> dict[str, str]:
 class AdmissionMachine(RuleBasedStateMachine):
     @initialize()
     def begin(self) -> None:
+        self.book = dataclasses.replace(BOOK, notes=[])
         self.view = MemoryView(BOOK.registry, BOOK.index)
         self.now = START
+        self.lanes = dict(LANES)  # how many, by department
+        self.owners = {d: registry_signer(d) for d in LANES}
+        self.bundlers = {d: bundle_signer(d) for d in LANES}
+        self.announced: dict[str, MemorySigner] = {}
         self.turn = self.view.turn(self.now)
         self.offset = 0  # committed records
         self.in_turn: list[bytes] = []
@@ -106,7 +131,7 @@ class AdmissionMachine(RuleBasedStateMachine):
 
     @rule(data=st.data(), count=st.integers(0, 4), place=st.sampled_from(sorted(LANES)))
     def make(self, data: st.DataObject, count: int, place: str) -> None:
-        lane = data.draw(st.integers(0, LANES[place] - 1))
+        lane = data.draw(st.integers(0, self.lanes[place] - 1))
         lines = [self._line(data, place, lane) for _ in range(count)]
         producer = self.producers[place, lane]
         self.records.append(producer.make(lines, self.now))
@@ -116,7 +141,7 @@ class AdmissionMachine(RuleBasedStateMachine):
         if mine and data.draw(st.integers(0, 5)) == 0:
             return data.draw(st.sampled_from(mine))  # bundled again
         issuer = "c" if department == "c" else "a"
-        right = [n for n in NUMBERS if lane_of(department, n, BOOK.registry, issuer) == lane]
+        right = [n for n in NUMBERS if lane_of(department, n, self.view.registry, issuer) == lane]
         number = data.draw(st.sampled_from(right or NUMBERS))
         kind, known = self._kind(data, issuer, number)
         self.made += 1
@@ -177,7 +202,7 @@ class AdmissionMachine(RuleBasedStateMachine):
 
     @rule(data=st.data(), place=st.sampled_from(sorted(LANES)), stale=st.booleans())
     def take_over(self, data: st.DataObject, place: str, stale: bool) -> None:
-        lane = data.draw(st.integers(0, LANES[place] - 1))
+        lane = data.draw(st.integers(0, self.lanes[place] - 1))
         old = self.producers[place, lane]
         state = self.view.lanes[place, lane]
         self.made += 1
@@ -188,10 +213,137 @@ class AdmissionMachine(RuleBasedStateMachine):
         ]
         previous = data.draw(st.sampled_from(known)) if stale and known else state.previous
         self.producers[place, lane] = Producer(
-            place, lane, previous, f"{self.made:032x}", epoch=state.epoch + 1
+            place,
+            lane,
+            previous,
+            f"{self.made:032x}",
+            epoch=state.epoch + 1,
+            signer=self.bundlers[place],
         )
         if data.draw(st.booleans()):
             self.records.append(old.make([], self.now))  # the old one wakes up
+
+    # --- what departments and the operator change in the registry ---
+
+    def _change(self, name: str, change: Mapping[str, Any], *signers: MemorySigner) -> None:
+        """An entry of its own, after the turn that is under way."""
+        self.commit()
+        self.book.index, self.book.now = self.view.next_index, self.now
+        department = name.removeprefix("department/")
+        was = self.view.registry.lanes(department)
+        done = self.book.change(name, change, *signers)
+        leaf = self.view.change(self.book.registry, self.book.notes.pop(), self.now)
+        if done.opens_lanes:
+            index = self.view.next_index - 1
+            self.view.begin_lanes(department, was, done.opens_lanes, leaf, index)
+        self._new_turn()
+
+    @rule(place=st.sampled_from(sorted(LANES)), lanes=st.integers(1, 4))
+    def change_lanes(self, place: str, lanes: int) -> None:
+        """All lanes begin anew; what is spooled is bundled again by the new number, in order."""
+        if lanes == self.lanes[place]:
+            return
+        change = department_change(place, lanes)
+        self._change(f"department/{place}", change, self.owners[place], OPERATOR)
+        old = [self.producers.pop((place, n)) for n in range(self.lanes[place])]
+        self.lanes[place] = lanes
+        for n in range(lanes):
+            self.made += 1
+            at = self.view.lanes[place, n]
+            self.producers[place, n] = Producer(
+                place, n, at.previous, f"{self.made:032x}", at.epoch, signer=self.bundlers[place]
+            )
+        for producer in old:
+            for line in (line for record in producer.spool for line in parse_record(record).lines):
+                key = events.parse_event(line, bytes(32)).key
+                to = self.producers[place, identity.lane_of(key, lanes)]
+                self.records.append(to.make([line], self.now))
+
+    @rule(place=st.sampled_from(sorted(LANES)), data=st.data(), is_stolen=st.booleans())
+    def rotate_key(self, place: str, data: st.DataObject, is_stolen: bool) -> None:
+        """A new bundle key; the old one is revoked, from now or from an earlier entry on."""
+        old, owner = self.bundlers[place], self.owners[place]
+        self.made += 1
+        new = self.bundlers[place] = bundle_signer(place, str(self.made))
+        self._change(f"key/{new.key.key_id}", key_change(new, "bundle", place), owner, old, new)
+        since: Any = True
+        if is_stolen:
+            value = self.view.registry.value(f"key/{old.key.key_id}") or {}
+            since = data.draw(st.integers(value["from"], self.view.next_index - 1))
+        self._change(f"key/{old.key.key_id}", key_change(old, "bundle", place, since), owner)
+        for (department, _), producer in self.producers.items():
+            if department == place:
+                producer.resign(new)
+                self.records += producer.spool[-2:]
+
+    @rule(data=st.data(), how=st.sampled_from(["confirm", "confirm", "void", "restate"]))
+    @precondition(lambda self: self.view.registry.doubts)
+    def settle(self, data: st.DataObject, how: str) -> None:
+        """A department confirms or corrects what a doubted key signed."""
+        names = {
+            identity.certificate_key(TYPE, issuer, number): (issuer, number)
+            for issuer in "ac"
+            for number in NUMBERS
+        }
+        found = [
+            (key, t)
+            for key, history in sorted(self.view.histories.items())
+            for (index, _), t in zip(self.view.places[key], history, strict=True)
+            if doubt.is_doubted(t.key, index, self.view.registry.doubts)
+        ]
+        if not found:
+            return
+        key, t = data.draw(st.sampled_from(found))
+        issuer, number = names[key]
+        self.made += 1
+        line = make_event(
+            "corrected",
+            number,
+            issuer=issuer,
+            time=times.format_moment(self.now),
+            change=f"settle{self.made}",
+            corrects=t.id,
+            correction=how,
+            reason_code="r1",
+        )
+        lane = lane_of(t.by, number, self.view.registry, issuer)
+        self.lines.append((t.by, lane, line))
+        self.records.append(self.producers[t.by, lane].make([line], self.now))
+        for record in self.producers[t.by, lane].spool[-3:]:
+            self._deliver(record)
+
+    @rule(place=st.sampled_from(sorted(LANES)))
+    def lose_registry_key(self, place: str) -> None:
+        if place in self.announced:
+            return
+        self.made += 1
+        key = self.announced[place] = registry_signer(place, str(self.made))
+        said = {"role": "registry", "vkey": str(key.key), "delay_seconds": MIN_DELAY}
+        self._change(f"department/{place}", {"recover": said}, OPERATOR, key)
+
+    @rule(place=st.sampled_from(sorted(LANES)))
+    @precondition(lambda self: self.announced)
+    def object_to_recovery(self, place: str) -> None:
+        if self.announced.pop(place, None) is not None:
+            self._change(f"department/{place}", {"object": "registry"}, self.owners[place])
+
+    @rule(place=st.sampled_from(sorted(LANES)), days=st.integers(1, 9))
+    @precondition(lambda self: self.announced)
+    def recover(self, place: str, days: int) -> None:
+        key = self.announced.get(place)
+        if key is None:
+            return
+        self.commit()
+        self.now += days * 86_400 * times.SECOND
+        told = (self.view.registry.value(f"department/{place}") or {})["recovery"]["registry"]
+        name, change = f"key/{key.key.key_id}", key_change(key, "registry", place)
+        if self.now < times.parse_moment(told["from"]):
+            self.book.index, self.book.now = self.view.next_index, self.now
+            with pytest.raises(Refused, match="recovery-not-due"):
+                self.book.change(name, change, OPERATOR, key)
+            return
+        self._change(name, change, OPERATOR, key)
+        self.owners[place] = self.announced.pop(place)
 
     # --- what Kafka, the clock and the worker do ---
 
@@ -203,7 +355,7 @@ class AdmissionMachine(RuleBasedStateMachine):
 
     @rule(data=st.data(), place=st.sampled_from(["a", "a", "b", "c"]), count=st.integers(1, 4))
     def make_and_deliver(self, data: st.DataObject, place: str, count: int) -> None:
-        lane = data.draw(st.integers(0, LANES[place] - 1))
+        lane = data.draw(st.integers(0, self.lanes[place] - 1))
         for _ in range(count):
             lines = [self._line(data, place, lane) for _ in range(data.draw(st.integers(0, 3)))]
             self.records.append(self.producers[place, lane].make(lines, self.now))
@@ -212,7 +364,7 @@ class AdmissionMachine(RuleBasedStateMachine):
 
     @rule(place=st.sampled_from(sorted(LANES)))
     def deliver_spool(self, place: str) -> None:
-        for lane in range(LANES[place]):
+        for lane in range(self.lanes[place]):
             for record in self.producers[place, lane].spool:
                 self._deliver(record)
 
@@ -245,12 +397,13 @@ class AdmissionMachine(RuleBasedStateMachine):
     def _deliver(self, record: bytes, fresh: bool = True) -> None:
         if fresh and not self.in_turn:
             self.turn = self.view.turn(self.now)
-        opened = open_record(record, BOOK.registry)
+        opened = open_record(record, self.view.registry)
         source = Source(TOPIC, 0, self.offset + len(self.in_turn))
         self.in_turn.append(record)
         done = self.turn.take(source, opened)
         assert done.source == source
-        assert (done.outcome == DEAD_LETTER) == (not isinstance(opened, Opened))
+        is_dead = not isinstance(opened, Opened) or done.code == "key-revoked"
+        assert (done.outcome == DEAD_LETTER) == is_dead
         if done.outcome == EQUIVOCATION:
             assert done.bundle is not None
             h = done.bundle.header
@@ -279,8 +432,9 @@ class AdmissionMachine(RuleBasedStateMachine):
         check_log(self.view)
         self._no_lane_is_wedged()
         check_log(self.view)
-        for history in self.view.histories.values():
+        for key, history in self.view.histories.items():
             self._check_answers(history)
+            self._check_doubt(key, history)
 
     def _no_lane_is_wedged(self) -> None:
         for (department, lane), producer in self.producers.items():
@@ -312,6 +466,25 @@ class AdmissionMachine(RuleBasedStateMachine):
         for known in range(1, len(history) + 1):
             for day in DAYS:
                 lifecycle.answer(history[:known], times.day_start(day))
+
+    def _check_doubt(self, key: bytes, history: list[lifecycle.Transition]) -> None:
+        doubts = self.view.registry.doubts
+        indexes = [index for index, _ in self.view.places[key]]
+        steps = list(zip(indexes, history, strict=True))
+        acts = [
+            slow_life.Act(t.kind, t.id, t.by, t.time, corrects=t.corrects, correction=t.correction)
+            for t in history
+        ]
+        doubted = {
+            n
+            for n, (index, t) in enumerate(steps)
+            if t.key in doubts and doubts[t.key].start <= index
+        }
+        for known in range(1, len(history) + 1):
+            expected = slow_life.doubtful(acts, known, doubted)
+            assert doubt.find_doubtful(steps, known, doubts).keys() == expected
+        for n in doubted:  # by a key that is revoked
+            assert steps[n][0] < doubts[steps[n][1].key].stop
 
 
 STEPS = 80
