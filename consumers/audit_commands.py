@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from ledger.checkpoint_keys import TrustedKey
 from ledger.errors import Malformed, Unavailable
+from ledger.loss import Loss, loss_members
 from ledger.misbehaviour import format_misbehaviour
 from ledger.note import parse_vkey
 from ledger.postgres.connection import connect
@@ -181,6 +182,10 @@ def _audit(
         return result
 
 
+def _losses(result: Result) -> tuple[tuple[int, Loss], ...]:
+    return result.state.tree.registry.losses
+
+
 def _show(
     args: argparse.Namespace, task: _Task, result: Result, strange: list[str], seconds: float
 ) -> None:
@@ -198,6 +203,9 @@ def _show(
             "misbehaviour": str(task.misbehaviour) if result.misbehaviour else None,
             "proven": judgement.proven if judgement else None,
             "strange_keys": strange,
+            "losses": [
+                {"log_index": index, **loss_members(loss)} for index, loss in _losses(result)
+            ],
             "checked": result.counts,
             "seconds": round(seconds, 3),
         }
@@ -207,6 +215,9 @@ def _show(
         print_safely(plain(f"{finding.place}: {finding.message} [{finding.kind}]"), sys.stdout)
     for line in strange:
         print_safely(plain(f"{task.department} did not add this: {line}"), sys.stdout)
+    for index, loss in _losses(result):
+        line = f"entry {index} declares lost: {loss.words()} ({loss.reason})"
+        print_safely(plain(line), sys.stdout)
     if judgement is not None:
         word = "proves it to others" if judgement.proven else "reports it"
         print_safely(f"{task.misbehaviour} {word}: {plain(judgement.why)}", sys.stdout)

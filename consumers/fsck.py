@@ -100,7 +100,7 @@ def _check(tables: Scan, report: Report, topics: Topics | None) -> None:
             "allocation",
             f"the last registry change is entry {fold.last_registry}, not {registry_index}",
         )
-    check_accounting(tables, report, bytes(fold.kinds))
+    check_accounting(tables, report, bytes(fold.kinds), fold.registry)
     check_outbox(tables, report, fold.registry, next_outbox)
     check_positions(tables, report, tree.size, next_outbox)
     check_following(tables, report, origin, histories, fold.tainted)

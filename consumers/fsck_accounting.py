@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from ledger import admission
-from ledger.admission import DEAD_LETTER, EQUIVOCATION, LOGGED, REPEAT, DeadLetter
+from ledger.admission import DEAD_LETTER, EQUIVOCATION, LOGGED, LOST, REPEAT, DeadLetter
 from ledger.errors import LedgerError
+from ledger.loss import LostRecords
 from ledger.postgres.scan import Row, Scan
 from ledger.receipt import NOTICE_FORM, format_notice, parse_message
 from ledger.registry import Registry
@@ -14,14 +15,16 @@ from .fsck_report import Merge, Report
 
 # A dead letter's code that the registry of a later day need not give again.
 OF_ITS_DAY = frozenset({"unknown-department", "unknown-key", "key-revoked"})
-_ENTRY_OF = {LOGGED: "b", REPEAT: "b", EQUIVOCATION: "e"}
+_ENTRY_OF = {LOGGED: "b", REPEAT: "b", EQUIVOCATION: "e", LOST: "r"}
 
 
-def check_accounting(scan: Scan, report: Report, kinds: bytes) -> None:
-    """Offsets 0 to next - 1 of each partition once each; `kinds` has each entry's first letter."""
+def check_accounting(scan: Scan, report: Report, kinds: bytes, registry: Registry) -> None:
+    """Offsets 0 to next - 1 of each partition once each, those that `registry` declares lost as
+    such and no others; `kinds` has each entry's first letter.
+    """
     intake = {(t, p): (offset, last) for t, p, offset, last in scan.rows("scan_intake")}
-    if len({topic for topic, _ in intake}) > 1:
-        report.add("intake", "topic ids", "records were taken from topics of several ids")
+    _check_topic_ids(report, registry, {place: offset for place, (offset, _) in intake.items()})
+    lost = _Lost(report, registry)
     wanted: dict[tuple[str, int], int] = dict.fromkeys(intake, 0)
     gaps: set[tuple[str, int]] = set()
     for topic, partition, offset, outcome, index, _ in scan.stream("scan_accounting"):
@@ -38,6 +41,7 @@ def check_accounting(scan: Scan, report: Report, kinds: bytes) -> None:
                 "accounting", f"{topic}/{partition}/{want}", f"offset {missing}: not accounted for"
             )
         wanted[topic, partition] = offset + 1
+        lost.check(place, (topic, partition), offset, index if outcome == LOST else None)
         _check_entry(report, kinds, place, outcome, index)
     for (topic, partition), (next_offset, last) in intake.items():
         report.count("partitions")
@@ -53,9 +57,45 @@ def check_accounting(scan: Scan, report: Report, kinds: bytes) -> None:
             report.add("intake", place, "the hash of the last record taken does not fit the offset")
 
 
+def _check_topic_ids(
+    report: Report, registry: Registry, offsets: dict[tuple[str, int], int]
+) -> None:
+    """One intake topic, and before it those that were declared gone, taken up to what was said."""
+    gone = registry.lost_intakes
+    if len({topic for topic, _ in offsets} - gone.keys()) > 1:
+        report.add("intake", "topic ids", "records were taken from topics of several ids")
+    for topic, loss in gone.items():
+        taken = {place[1]: offset for place, offset in offsets.items() if place[0] == topic}
+        if taken != dict(loss.taken):
+            report.add("intake", topic, f"was declared gone, taken up to {dict(loss.taken)}")
+
+
+class _Lost:
+    """What was declared lost of partitions, against the accounting rows in their order."""
+
+    def __init__(self, report: Report, registry: Registry) -> None:
+        self._report = report
+        self._losses: dict[tuple[str, int], list[tuple[int, LostRecords]]] = {}
+        for index, loss in registry.losses:
+            report.count("declared losses")
+            if isinstance(loss, LostRecords):
+                place = (loss.topic_id, loss.partition)
+                self._losses.setdefault(place, []).append((index, loss))
+
+    def check(self, place: str, partition: tuple[str, int], offset: int, said: int | None) -> None:
+        """`said`: the entry that a row names which says that its record is lost, else None."""
+        found = (i for i, e in self._losses.get(partition, ()) if e.first <= offset <= e.last)
+        index = next(found, None)
+        if said is not None:
+            self._report.count("records declared lost")
+        if index != said:
+            declared = "no entry declares it lost" if index is None else f"entry {index} does"
+            self._report.add("accounting", place, f"lost by entry {said}: {declared}")
+
+
 def _check_entry(report: Report, kinds: bytes, place: str, outcome: str, index: int | None) -> None:
     if index is None:
-        if outcome in (LOGGED, REPEAT):
+        if outcome in (LOGGED, REPEAT, LOST):
             report.add("accounting", place, f"{outcome} without an entry")
         return
     letter = _ENTRY_OF.get(outcome)

@@ -19,6 +19,7 @@ from ledger.admission import (
     EQUIVOCATION,
     FENCED,
     LOGGED,
+    LOST,
     OUT_OF_SEQUENCE,
     REPEAT,
     SKIPPED,
@@ -395,6 +396,8 @@ def _check_intake(scan: Scan, report: Report, found: Topics, fold: Fold) -> None
     parts = {part.partition: part for part in found.parts.get(topics.EVENTS, [])}
     for stored_id, partition, next_offset, last in scan.rows("scan_intake"):
         place = f"{stored_id}/{partition}"
+        if stored_id in fold.registry.lost_intakes:
+            continue
         if stored_id != topic_id:
             report.add("intake", place, f"the topic's id is {topic_id} now")
             continue
@@ -447,13 +450,13 @@ class _Partition:
             row = next(rows, None)
 
     def _check_unseen(self, place: str, row: Row) -> None:
-        if row[1] != SKIPPED:
+        if row[1] not in (SKIPPED, LOST):
             self._report.add("intake-record", place, f"{row[1]}, the topic holds no such record")
 
     def _check_record(self, value: bytes | None, row: Row) -> None:
         _, outcome, index, entry, code, kept = row
-        if outcome == SKIPPED:
-            raise Refused("proof-failed", "skipped, the topic holds a record there")
+        if outcome in (SKIPPED, LOST):
+            raise Refused("proof-failed", f"{outcome}, the topic holds a record there")
         if outcome == LOGGED:
             self._check_logged(parse_record(value or b""), index, entry)
             return

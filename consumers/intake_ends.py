@@ -6,6 +6,7 @@ import base64
 import socket
 import threading
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +28,15 @@ class Ends:
 
     topic_id: str
     offsets: dict[int, int]
+
+    def lag(self, taken: Mapping[tuple[str, int], int]) -> dict[int, int]:
+        """Records that were not taken yet, by partition; `taken`: next offsets by topic id and
+        partition, former topics' too.
+        """
+        return {
+            partition: max(end - taken.get((self.topic_id, partition), 0), 0)
+            for partition, end in sorted(self.offsets.items())
+        }
 
 
 class Admin(KafkaAdminClient):  # type: ignore[misc]

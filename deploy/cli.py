@@ -27,6 +27,7 @@ from deploy import (
     dead_letter_commands,
     demo,
     doctor,
+    losses,
     registry_commands,
     relying_commands,
     signer_command,
@@ -70,6 +71,7 @@ def build_parser() -> argparse.ArgumentParser:
     catalogue_commands.add_commands(commands)
     relying_commands.add_commands(commands)
     dead_letter_commands.add_commands(commands)
+    losses.add_commands(commands)
     producers.commands.add_commands(commands)
     producers.outbox_commands.add_commands(commands)
     consumers.commands.add_commands(commands)

@@ -54,6 +54,7 @@ class Advice:
 
 
 _SIGNING, _RESTORE = "signing-stops.md", "back-up-and-restore.md"
+_LOST = "kafka-lost-records.md"
 
 ADVICE = {
     "stack-down": Advice(
@@ -84,14 +85,14 @@ ADVICE = {
         "The worker stopped: records that it wants next are gone from the intake topic.",
         "Do not move offsets by hand: what is missing would be lost in silence. Find out whether "
         "retention or somebody's delete-records took them; the publishers still have what has no "
-        "receipt.",
-        _RESTORE,
+        "receipt. `certledger accept-loss` shows what is missing, and goes on without it.",
+        _LOST,
     ),
     "topic-changed": Advice(
         "The worker stopped: the intake topic was made anew, or another Kafka answers.",
         "Point CERTLEDGER_KAFKA at the right one. If the topic is gone, nothing that was logged is "
-        "lost; do not go on with another topic before the numbers were compared.",
-        _RESTORE,
+        "lost; `certledger accept-loss` shows from where on records are, and goes on without.",
+        _LOST,
     ),
     "going-back": Advice(
         "Signing stopped: somebody knows more than this database, or another history.",

@@ -16,6 +16,7 @@ from ledger.errors import Malformed, Refused
 from ledger.event import FIELDS
 from ledger.identity import pseudonym_check
 from ledger.kafka_address import SCRAM, client_settings, credentials_file, format_credentials
+from ledger.loss import Loss, loss_members
 from ledger.note import Signer, sign
 from ledger.postgres.connection import connect, transaction
 from ledger.postgres.rows import read_origin, read_registry, read_time
@@ -334,6 +335,14 @@ class Registration:
             if (before["names"], sorted(now)) == (change["names"], change["offices"]):
                 return None
         return self._change(current, f"service/{code}", change, [self._operator()])
+
+    def declare_loss(self, loss: Loss) -> int:
+        """Declare something lost for good, with its reason; the log index. Refused `no-such-loss`
+        where the ledger does not stand just before it.
+        """
+        current = self.read()
+        name = f"loss/{len(current.losses) + 1}"
+        return self._change(current, name, loss_members(loss), [self._operator()])
 
     def publish_catalogue(self, data: bytes) -> int | None:
         """Publish a catalogue's file: the root of its version becomes an entry, the file is kept;

@@ -8,33 +8,29 @@ import os
 import sys
 import time
 from collections.abc import Iterable, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from kafka import KafkaConsumer, TopicPartition
-from kafka.errors import KafkaError
-
 from consumers.http.settings import LOG_PREFIX
+from consumers.intake_ends import IntakeEnds
 from deploy.embedded.supervisor import Program
 from deploy.environment import Environment
 from deploy.errors import StackError
 from deploy.stack import Stack, worker_programs
 from deploy.witnesses import policy_path, set_policy, witness_programs
-from ledger import topics
 from ledger.errors import LedgerError, Unavailable
-from ledger.kafka_address import client_settings, servers
+from ledger.kafka_address import servers
 from ledger.policy import parse_policy
 from ledger.postgres.connection import connect, transaction
 from ledger.postgres.rows import read_lanes, read_origin, read_registry
 from ledger.postgres.sequencing import read_head, read_published, read_tally, read_witnesses
 from ledger.postgres.statements import sql
 from ledger.silence import silences
-from producers.link import check_reachable
 from streams.disk import DEFAULT, VARIABLE, find_full, parse_reserve
 
 _OWN = ("certificates", "admitted")
-_KAFKA_MS = 3_000  # a status is no place to wait for a broker
 
 
 def add_commands(commands: Any) -> None:
@@ -214,8 +210,10 @@ def ledger_status(env: Environment) -> dict[str, Any]:
         "taken": sum(offset for _, _, offset in intake),
         "departments": silences(registry, lanes, time.time_ns() // 1000),
     }
+    taken = {(topic_id, partition): offset for topic_id, partition, offset in intake}
     try:
-        lag = _lag(env.kafka, {partition: offset for _, partition, offset in intake})
+        with closing(IntakeEnds(env.kafka)) as ends:
+            lag = sum(ends.read().lag(taken).values())
     except Unavailable as err:
         return {**held, "lag": None, "problem": err.message}
     return {**held, "lag": lag}
@@ -228,26 +226,6 @@ def _has_quorum(data: Path, witnesses: Iterable[tuple[str, Any, Any, str | None]
     if not path.exists():
         return all(sound.values())
     return parse_policy(path.read_bytes()).is_met([name for name in sound if sound[name]])
-
-
-def _lag(kafka: str, taken: dict[int, int]) -> int:
-    """Records in the intake topic that were not taken yet."""
-    check_reachable(servers(kafka))
-    try:
-        consumer = KafkaConsumer(
-            **client_settings(kafka),
-            enable_auto_commit=False,
-            bootstrap_timeout_ms=_KAFKA_MS,
-            request_timeout_ms=_KAFKA_MS,
-        )
-        try:
-            partitions = consumer.partitions_for_topic(topics.EVENTS) or set()
-            ends = consumer.end_offsets([TopicPartition(topics.EVENTS, p) for p in partitions])
-        finally:
-            consumer.close()
-    except KafkaError as err:
-        raise Unavailable("unreachable", f"Kafka at {kafka}: {err}") from err
-    return sum(end - taken.get(place.partition, 0) for place, end in ends.items())
 
 
 def shown_address(url: str) -> str:

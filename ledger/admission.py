@@ -34,7 +34,7 @@ from .registry import BUNDLE_ROLE, Registry, granted, key_active
 from .reliance import Reliance
 from .relying import Relying, RelyingView
 
-LOGGED, REPEAT, OUT_OF_SEQUENCE, FENCED, EQUIVOCATION, DEAD_LETTER, SKIPPED = (
+LOGGED, REPEAT, OUT_OF_SEQUENCE, FENCED, EQUIVOCATION, DEAD_LETTER, SKIPPED, LOST = (
     "logged",
     "repeat",
     "out-of-sequence",
@@ -42,6 +42,7 @@ LOGGED, REPEAT, OUT_OF_SEQUENCE, FENCED, EQUIVOCATION, DEAD_LETTER, SKIPPED = (
     "equivocation",
     "dead-letter",
     "skipped",
+    "lost",
 )
 
 _NOTHING = Standing()
@@ -76,6 +77,13 @@ class DeadLetter:
 @dataclass(frozen=True, slots=True)
 class Skipped:
     """An offset that nobody is given a record for: a transaction's marker, or what was aborted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """An offset that Kafka no longer holds, as the operator declared in the entry at `index`."""
+
+    index: int
 
 
 Parse = Callable[[Bundle], tuple[Line, ...]]
@@ -323,12 +331,14 @@ class Turn:
         self._scopes: dict[tuple[str, str], str | None] = {}  # granted in it, by type and act
         self._transitions: dict[bytes, list[Transition]] = {}  # of this turn, by certificate
 
-    def take(self, source: Source, record: Opened | DeadLetter | Skipped) -> Accounted:
+    def take(self, source: Source, record: Opened | DeadLetter | Skipped | Lost) -> Accounted:
         """Account for one record; a logged bundle gets the next index."""
         if isinstance(record, Opened):
             done = self._take(source, record)
         elif isinstance(record, DeadLetter):
             done = Accounted(source, DEAD_LETTER, record.code, record.message, bundle=record.bundle)
+        elif isinstance(record, Lost):
+            done = Accounted(source, LOST, index=record.index)
         else:
             done = Accounted(source, SKIPPED)
         self.accounted.append(done)

@@ -160,6 +160,7 @@ CODES: dict[str, Code] = {
         "The declared delay of the key's recovery is not over yet.", Refused, 409
     ),
     "key-in-use": _row("This public key is registered already.", Refused, 409),
+    "no-such-loss": _row("What was declared lost is not just what is missing.", Refused, 409),
     # catalogues
     "unknown-catalogue": _row("The registry knows no such catalogue.", Refused, 404, 2, "INFO"),
     "unknown-service": _row("The catalogue has no such public service.", Refused, 404, 2, "INFO"),

@@ -18,7 +18,10 @@ from .errors import CODES, LedgerError, Malformed
 ENTRIES, CHECKPOINT, ACCOUNTING = b"entries", b"checkpoint", b"accounting"
 MAGIC = b"CLG1"
 ACCOUNTING_FORM = "certledger accounting v1"
-OUTCOMES = ("repeat", "out-of-sequence", "fenced", "equivocation", "dead-letter", "skipped")
+OUTCOMES = (
+    *("repeat", "out-of-sequence", "fenced", "equivocation", "dead-letter", "skipped"),
+    "lost",
+)
 MAX_RECORD = 1024 * 1024
 _HEAD = 16  # bytes before the first entry
 _TOPIC_ID = re.compile(r"[A-Za-z0-9_-]{22}")

@@ -22,6 +22,7 @@ from .checkpoint_keys import TrustedKey, format_keys, parse_keys, rotate
 from .cosignature import ML_DSA_44, CosignerKey, parse_cosigner_key
 from .errors import LedgerError, Malformed, ProofError, Refused
 from .event import FIELDS
+from .loss import Loss, LostIntake, parse_loss
 from .note import Note, VerifierKey, decode_hash, format_text, parse_note, parse_vkey
 
 RECORD_FORM = "certledger registry record v1"
@@ -115,6 +116,18 @@ class Registry:
         """The versions of the pseudonym secret; None while the registry names none."""
         value = self.value(PSEUDONYMS)
         return None if value is None else frozenset(v["version"] for v in value["versions"])
+
+    @cached_property
+    def losses(self) -> tuple[tuple[int, Loss], ...]:
+        """(log index, loss) of all that operators declared lost, in order."""
+        values = [record for name, record in self.records.items() if name.startswith("loss/")]
+        found = [(int(record["since"]), parse_loss(record["value"])) for record in values]
+        return tuple(sorted(found, key=lambda item: item[0]))
+
+    @cached_property
+    def lost_intakes(self) -> dict[str, LostIntake]:
+        """The intake topics that are gone, by id, in order."""
+        return {loss.topic_id: loss for _, loss in self.losses if isinstance(loss, LostIntake)}
 
     @cached_property
     def catalogue_roots(self) -> frozenset[str]:
@@ -347,6 +360,7 @@ def apply_note(registry: Registry, note_bytes: bytes, index: int, now: int) -> C
         "catalogue": _catalogue,
         "service": _service,
         "ledger": _ledger,
+        "loss": _loss,
         PSEUDONYMS: _pseudonyms,
     }
     if kind not in rules or (kind == "ledger") != (name == "ledger"):
@@ -812,6 +826,17 @@ def _ledger(
             raise Refused("registry-signature", f"{what} must sign too")
     keys = format_keys(rotate(before, new, index + 1))
     return {"origin": registry.origin, "checkpoint_keys": keys}, 0
+
+
+def _loss(
+    registry: Registry, note: Note, rest: str, change: dict[str, Any], index: int
+) -> tuple[dict[str, Any], int]:
+    """One more loss. Whether that is missing, and no more, is compared where it is applied."""
+    _need_operator(registry, note)
+    parse_loss(change)
+    if rest != str(len(registry.losses) + 1):
+        raise Refused("registry-refused", f"the next loss is number {len(registry.losses) + 1}")
+    return change, 0
 
 
 def _check_free(registry: Registry, public: bytes) -> None:

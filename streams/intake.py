@@ -50,17 +50,17 @@ class Intake:
         self._next: dict[int, int] = {}  # offset per partition, of what `apply` takes
 
     def positions(self, partitions: Iterable[int]) -> dict[int, int]:
-        """Where to read on, per partition: PostgreSQL's next offset, checked against the topic.
+        """Where to read on, per partition: PostgreSQL's next offset, checked against the topic,
+        after what was declared lost.
 
         Conflict `topic-changed` or `offset-jump` when the topic is not the one that was read.
         """
         wanted = sorted(partitions)
         topic_id, _ = describe_topic(self._kafka, topics.EVENTS)
         self._check_id(topic_id)
-        offsets = self._store.offsets(topic_id, wanted)
-        self._check_positions(offsets)
-        self._next |= {partition: offset for partition, (offset, _) in offsets.items()}
-        return {partition: self._next[partition] for partition in offsets}
+        found = self._check_positions(self._store.offsets(topic_id, wanted))
+        self._next |= found
+        return found
 
     def _make_consumer(self) -> KafkaConsumer:
         """A consumer beside the worker's own, of another library, that moves no group's offsets."""
@@ -72,7 +72,8 @@ class Intake:
             max_partition_fetch_bytes=2 * 1024 * 1024,
         )
 
-    def _check_positions(self, offsets: dict[int, tuple[int, bytes | None]]) -> None:
+    def _check_positions(self, offsets: dict[int, tuple[int, bytes | None]]) -> dict[int, int]:
+        found = {}
         places = {TopicPartition(topics.EVENTS, p): value for p, value in offsets.items()}
         try:
             consumer = self._make_consumer()
@@ -80,7 +81,9 @@ class Intake:
                 consumer.assign(list(places))
                 begins = consumer.beginning_offsets(list(places))
                 ends = consumer.end_offsets(list(places))
-                for place, (offset, last) in places.items():
+                for place, (wanted, last) in places.items():
+                    offset = self._take_lost(place.partition, wanted, begins[place])
+                    found[place.partition] = offset
                     if not begins[place] <= offset <= ends[place]:
                         raise Conflict(
                             "offset-jump",
@@ -93,6 +96,21 @@ class Intake:
                 consumer.close()
         except KafkaError as err:
             raise Unavailable("unreachable", f"Kafka: {err}") from err
+        return found
+
+    def _take_lost(self, partition: int, offset: int, begin: int) -> int:
+        """The next offset after what an operator declared lost from `offset` on, which is accounted
+        for here. The topic, which begins at `begin`, must hold nothing of it.
+        """
+        for index, loss in self._store.losses(self.topic_id, partition):
+            if loss.first <= offset <= loss.last < begin:
+                log.warning(
+                    "partition %d: %d to %d were declared lost", partition, offset, loss.last
+                )
+                for first in range(offset, loss.last + 1, MAX_RECORDS_PER_TURN):
+                    offset = min(first + MAX_RECORDS_PER_TURN, loss.last + 1)
+                    self._store.take_lost(self.topic_id, partition, range(first, offset), index)
+        return offset
 
     def _check_last(
         self, consumer: KafkaConsumer, place: TopicPartition, offset: int, last: bytes

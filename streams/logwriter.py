@@ -63,9 +63,15 @@ class LogWriter:
     def check(self, head: Head, subtree: merkle.Subtree, keys: Iterable[CheckingKey]) -> None:
         """The start-up comparison: Refused `going-back` unless this database is at least what
         the topic says was signed; then the topic's position is remembered.
+
+        Of a log topic that an operator declared lost, what is left and what is in its place are
+        compared all the same; then everything is written again.
         """
         topic_id, _ = describe_topic(self._bootstrap, topics.LOG)
         known = self._store.log_topic()
+        lost = self._store.lost_log(topic_id, read_end(self._bootstrap))
+        if lost is not None:
+            known = None
         if known is not None and known.topic_id != topic_id and known.last_offset >= 0:
             raise Refused("going-back", f"the log topic was {known.topic_id} and now is {topic_id}")
         known_keys = list(keys)
@@ -98,6 +104,9 @@ class LogWriter:
                     f"the checkpoint of size {checkpoint.size} at log topic offset {offset} has "
                     "another root than this database",
                 )
+        if lost is not None:
+            self._store.forget_log_topic(lost)
+            # A crash here begins with an empty position: it is compared and written all the same.
         if known is None or known.last_offset < 0:
             self._store.begin_log_topic(topic_id)
 
@@ -183,6 +192,19 @@ def signed_checkpoint(value: bytes | None, keys: Iterable[CheckingKey]) -> Check
         except LedgerError:
             continue
     return None
+
+
+def read_end(bootstrap: str) -> int:
+    """The offset after the log topic's last record."""
+    place = TopicPartition(topics.LOG, 0)
+    try:
+        consumer = KafkaConsumer(**client_settings(bootstrap), enable_auto_commit=False)
+        try:
+            return int(consumer.end_offsets([place])[place])
+        finally:
+            consumer.close()
+    except KafkaError as err:
+        raise Unavailable("unreachable", f"Kafka: {err}") from err
 
 
 def read_topic(bootstrap: str, start: int) -> Iterator[tuple[int, bytes | None, bytes | None]]:

@@ -11,7 +11,7 @@ from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import KafkaError
 
 from ledger import logtopic, merkle, tiles, topics
-from ledger.admission import SKIPPED
+from ledger.admission import LOST, SKIPPED
 from ledger.checkpoint import Checkpoint
 from ledger.entry import Source
 from ledger.errors import Conflict, ProofError, Refused, Unavailable
@@ -153,7 +153,8 @@ class _Intake:
 
     def record(self, step: Step) -> bytes | None:
         """The Kafka record that a step came from, None where it has none."""
-        if step.source is None or (step.row is not None and step.row.outcome == SKIPPED):
+        said = None if step.row is None else step.row.outcome
+        if step.source is None or said in (SKIPPED, LOST):
             return None
         try:
             return self._find(step.source)

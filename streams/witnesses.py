@@ -108,19 +108,22 @@ class Witnesses:
 
     def compare(
         self, size: int, kept: tuple[int, bytes] | None, keys: Sequence[CheckingKey]
-    ) -> None:
+    ) -> list[str]:
         """The start-up comparison (D12) with every witness that can be reached: Refused
-        `going-back` where one has seen more than this database, or another history.
+        `going-back` where one has seen more than this database, or another history. The names of
+        those that could not be compared with.
 
         `size` is our tree's, `kept` the largest checkpoint that was signed here, `keys` all that
         ever signed checkpoints.
         """
         self._keys = keys
+        compared: list[bool] = []
         if self._asked:
             with ThreadPoolExecutor(len(self._asked)) as pool:
-                list(pool.map(lambda asked: self._compare(asked, size, kept), self._asked))
+                compared += pool.map(lambda asked: self._compare(asked, size, kept), self._asked)
         for thread in self._threads:
             thread.start()
+        return [a.name for a, done in zip(self._asked, compared, strict=True) if not done]
 
     def offer(self, size: int, note: bytes, maps: bool = False) -> None:
         """A checkpoint that was signed, kept and written: the newest to be published. One with the
@@ -331,12 +334,12 @@ class Witnesses:
                 return checkpoint
         return None
 
-    def _compare(self, asked: _Asked, size: int, kept: tuple[int, bytes] | None) -> None:
+    def _compare(self, asked: _Asked, size: int, kept: tuple[int, bytes] | None) -> bool:
+        """Whether the witness could be compared with."""
         asked.until = time.monotonic() + COMPARE_SECONDS
         try:
             if kept is None:
-                self._look(asked)
-                return
+                return self._look(asked)
             answer = self._submit(asked, *kept)
             if answer.status == 409:
                 theirs = parse_size(answer.body)
@@ -348,7 +351,7 @@ class Witnesses:
                             f"was signed here is {kept[0]} and this database has {size} leaves",
                         )
                     asked.size = theirs
-                    return
+                    return True
                 asked.size = theirs
                 answer = self._submit(asked, *kept)
             if answer.status == 422:
@@ -360,8 +363,10 @@ class Witnesses:
             if answer.status != 200:
                 raise ProofError("witness-refused", _said(answer))
             asked.size = kept[0]
+            return True
         except (ProofError, Unavailable) as err:
             log.warning("witness %s was not compared with: %s", asked.name, err)
+            return False
         finally:
             asked.until = None
 

@@ -38,11 +38,7 @@ class Seen:
         """Records that were not taken yet, by partition of the intake topic as it is now."""
         if self.standing is None or self.ends is None:
             return None
-        taken, topic_id = self.standing.offsets, self.ends.topic_id
-        return {
-            partition: max(end - taken.get((topic_id, partition), 0), 0)
-            for partition, end in sorted(self.ends.offsets.items())
-        }
+        return self.ends.lag(self.standing.offsets)
 
 
 class Watch:

@@ -10,6 +10,7 @@ from psycopg2.extensions import cursor as Cursor
 from ..bundle import Header
 from ..dead_letter import HEAD_BYTES, seen_header
 from ..errors import Conflict, Refused
+from .rows import read_intake_topic, read_origin, read_registry
 from .statements import sql
 
 _PAGE = 256
@@ -86,8 +87,7 @@ def read_accounted(
 
 def intake_topic(cursor: Cursor) -> str:
     """The id of the topic that records come from; Conflict `topic-changed` without just one."""
-    cursor.execute(sql("intake_topics"))
-    found = [row[0] for row in cursor.fetchall()]
-    if len(found) != 1:
-        raise Conflict("topic-changed", f"records were taken from {len(found)} intake topics")
-    return str(found[0])
+    found = read_intake_topic(cursor, read_registry(cursor, read_origin(cursor)))
+    if found is None:
+        raise Conflict("topic-changed", "no records were taken yet")
+    return found

@@ -13,7 +13,7 @@ from psycopg2.extensions import connection as Connection
 
 from .. import admission, merkle, times
 from .. import registry as registries
-from ..admission import Accounted, Opened, Skipped, Turn
+from ..admission import Accounted, Lost, Opened, Skipped, Turn
 from ..entry import ADMITTED, REGISTRY, code_at, format_registry, format_status, map_heads
 from ..errors import CODES, ProofError
 from ..replaying import Step
@@ -80,9 +80,11 @@ class Restoring:
             registry = read_registry(cursor, origin)
             now = _moment(step) or ledger_time
             said = None if step.row is None else step.row.outcome
-            opened: Opened | admission.DeadLetter | Skipped
+            opened: Opened | admission.DeadLetter | Skipped | Lost
             if said == admission.SKIPPED:
                 opened = Skipped()
+            elif step.row is not None and said == admission.LOST:
+                opened = Lost(step.row.log_index or 0)
             else:
                 opened = admission.open_record(record, registry)
             if isinstance(opened, Opened) and step.row is None:

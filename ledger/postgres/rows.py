@@ -11,7 +11,7 @@ from .. import canonical, times
 from ..admission import Lane
 from ..bundle import Bundle
 from ..entry import Source, parse_entry
-from ..errors import Unavailable
+from ..errors import Conflict, Unavailable
 from ..registry import Registry, lane_record
 from .statements import sql
 
@@ -24,6 +24,20 @@ def read_registry(cursor: Cursor, origin: str) -> Registry:
     return Registry(
         origin, {name: canonical.loads(bytes(data)) for name, data in cursor.fetchall()}
     )
+
+
+def read_intake_topic(cursor: Cursor, registry: Registry) -> str | None:
+    """The id of the topic that records come from: of those taken from, the one that no operator
+    declared gone, or what he said is in its place. None before the first; Conflict `topic-changed`
+    for several.
+    """
+    gone = registry.lost_intakes
+    cursor.execute(sql("intake_topics"))
+    found = {row[0] for row in cursor.fetchall()} - gone.keys()
+    found |= {loss.became for loss in [*gone.values()][-1:]}
+    if len(found) > 1:
+        raise Conflict("topic-changed", f"records were taken from {len(found)} intake topics")
+    return next(iter(found), None)
 
 
 def read_source(cursor: Cursor, bundle: Bundle) -> Source | None:

@@ -14,6 +14,7 @@ from .. import registry as registries
 from ..checkpoint_keys import TrustedKey, parse_keys
 from ..entry import format_status
 from ..errors import Conflict, LedgerError, ProofError, Unavailable
+from ..loss import LostLog
 from ..note import parse_note
 from ..sequencing import check_stored
 from ..tiles import TileReader
@@ -21,6 +22,8 @@ from .connection import transaction, turn
 from .copying import bigint, copy, integer
 from .rows import (
     read_blinding_secret,
+    read_origin,
+    read_registry,
     registry_leaves_records,
     unpack_lines,
     write_registry_snapshot,
@@ -267,6 +270,34 @@ class Sequencing:
             cursor.execute(sql("read_log_topic"))
             row = cursor.fetchone()
             return None if row is None else LogTopic(*row)
+
+    def lost_log(self, topic_id: str, end: int) -> LostLog | None:
+        """The loss of the log topic as it is known here that an operator declared, when the topic
+        in its place has just this id and end.
+        """
+        known = self.log_topic()
+        if known is None:
+            return None
+        wanted = known.topic_id, known.last_offset, topic_id, end
+        with transaction(self.connection) as cursor:
+            losses = read_registry(cursor, read_origin(cursor)).losses
+        for _, loss in losses:
+            if isinstance(loss, LostLog) and wanted == (
+                *(loss.topic_id, loss.offset),
+                *(loss.became, loss.end),
+            ):
+                return loss
+        return None
+
+    def forget_log_topic(self, lost: LostLog) -> None:
+        """Remember that the log topic in the place of a lost one holds nothing yet."""
+        with transaction(self.connection) as cursor:
+            cursor.execute(
+                sql("forget_log_topic"),
+                {"topic_id": lost.topic_id, "offset": lost.offset, "became": lost.became},
+            )
+            if cursor.rowcount != 1:
+                raise Conflict("head-moved", "the log topic's position moved")
 
     def begin_log_topic(self, topic_id: str) -> LogTopic:
         """Remember the topic's id before the first record is written to it."""

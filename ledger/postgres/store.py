@@ -6,7 +6,7 @@ import os
 import struct
 import weakref
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, NamedTuple
@@ -20,6 +20,7 @@ from ..admission import (
     Certificate,
     DeadLetter,
     Lane,
+    Lost,
     Opened,
     Recorded,
     Skipped,
@@ -31,6 +32,7 @@ from ..errors import Conflict, ProofError, Refused, Unavailable
 from ..event import CORRECTED, Event
 from ..evidence import Step
 from ..lifecycle import Transition
+from ..loss import LostIntake, LostLog, LostRecords, parse_loss
 from ..receipt import format_notice
 from ..registry import Registry, apply_note, format_record, genesis_records
 from ..reliance import Reliance
@@ -44,6 +46,7 @@ from .rows import (
     keep_catalogue,
     pack_lines,
     read_blinding_secret,
+    read_intake_topic,
     read_lanes,
     read_origin,
     read_registry,
@@ -78,7 +81,7 @@ class Checked:
     """A record after step 4, and which registry (log index of its last change) it was opened by."""
 
     fetched: Fetched
-    opened: Opened | DeadLetter | Skipped
+    opened: Opened | DeadLetter | Skipped | Lost
     registry_index: int
 
 
@@ -131,15 +134,15 @@ class Store:
     ) -> dict[int, tuple[int, bytes | None]]:
         """(next offset, SHA-256 of the last record taken) of partitions, begun at 0 when new.
 
-        Conflict `topic-changed` when records were taken from a topic of another id.
+        Conflict `topic-changed` when records were taken from a topic of another id, and no
+        operator declared that this one is in its place.
         """
         with transaction(self.connection) as cursor:
-            cursor.execute(sql("intake_topics"))
-            others = [row[0] for row in cursor.fetchall() if row[0] != topic_id]
-            if others:
+            known = read_intake_topic(cursor, self._registry[1])
+            if known is not None and known != topic_id:
                 raise Conflict(
                     "topic-changed",
-                    f"records were taken from topic id {others[0]}, this topic's id is {topic_id}",
+                    f"records were taken from topic id {known}, this topic's id is {topic_id}",
                 )
             for partition in partitions:
                 cursor.execute(sql("insert_intake"), {"topic_id": topic_id, "partition": partition})
@@ -149,6 +152,20 @@ class Store:
                 for partition, offset, last in cursor.fetchall()
                 if partition in partitions
             }
+
+    def losses(self, topic_id: str, partition: int) -> list[tuple[int, LostRecords]]:
+        """(log index, loss) of what operators declared lost of a partition, in order."""
+        return [
+            (index, loss)
+            for index, loss in self._registry[1].losses
+            if isinstance(loss, LostRecords)
+            and (loss.topic_id, loss.partition) == (topic_id, partition)
+        ]
+
+    def take_lost(self, topic_id: str, partition: int, offsets: Sequence[int], index: int) -> None:
+        """Step 5 for offsets that entry `index` declares lost."""
+        lost = [Checked(Fetched(partition, offset, None), Lost(index), 0) for offset in offsets]
+        self.apply(topic_id, lost)
 
     def check(self) -> None:
         """None while the database answers and holds a ledger; Unavailable otherwise."""
@@ -189,12 +206,14 @@ class Store:
             if self._registry[0] != registry_index:
                 self._registry = (registry_index, read_registry(cursor, origin))
             registry = self._registry[1]
+            if topic_id in registry.lost_intakes:
+                raise Conflict("topic-changed", f"the topic {topic_id} was declared gone")
             accepted, moves = self._accept(cursor, topic_id, batch)
             todo = [
                 (
                     c.fetched,
                     c.opened
-                    if c.registry_index == registry_index or isinstance(c.opened, Skipped)
+                    if c.registry_index == registry_index or isinstance(c.opened, Skipped | Lost)
                     else admission.open_record(c.fetched.value, registry, self._parse),
                 )
                 for c in accepted
@@ -358,16 +377,19 @@ class Store:
         """Apply a registry note in a turn of its own: its log index, None when in force already.
         `at` is the ledger time that a restore takes from the log.
 
-        A note that publishes a catalogue comes with that file, which is kept with it. Refused,
-        Malformed or ProofError as `registry.apply_note` says; nothing is written then.
+        A note that publishes a catalogue comes with that file, which is kept with it. A loss must
+        be just what is missing (`no-such-loss`). Refused, Malformed or ProofError as
+        `registry.apply_note` says; nothing is written then.
         """
         with turn(self.connection) as (cursor, row):
             origin, index, ledger_time, _, next_outbox, clock = row
-            now = max(clock, ledger_time) if at is None else at
             registry = read_registry(cursor, origin)
+            now = max(clock, ledger_time) if at is None else at
             change = apply_note(registry, note, index, now)
             if change is None:
                 return None
+            if at is None and change.record["name"].startswith("loss/"):
+                _check_loss(cursor, registry, change.record["value"])
             entry = format_registry(note, times.format_moment(now))
             cursor.execute(sql("insert_entry"), {"log_index": index, "data": entry})
             name = change.record["name"]
@@ -464,6 +486,31 @@ def read_genesis(connection: Connection) -> tuple[str, bytes]:
         origin = read_origin(cursor)
         cursor.execute(sql("read_entries"), {"begin": 0, "end": 1})
         return origin, merkle.leaf_hash(bytes(cursor.fetchall()[0][1]))
+
+
+def _check_loss(cursor: Cursor, registry: Registry, value: Mapping[str, Any]) -> None:
+    """None when a declared loss begins just where this ledger stands; Refused `no-such-loss`.
+
+    The turn is held, so that nobody takes a record meanwhile.
+    """
+    loss = parse_loss(value)
+    if isinstance(loss, LostLog):
+        cursor.execute(sql("read_log_topic"))
+        found = cursor.fetchall()
+        cursor.execute(sql("read_head"))
+        ((size, _),) = cursor.fetchall()
+        fits = size == loss.size and [row[:2] for row in found] == [(loss.topic_id, loss.offset)]
+    else:
+        cursor.execute(sql("read_intake"), {"topic_id": loss.topic_id})
+        taken = {partition: offset for partition, offset, _ in cursor.fetchall()}
+        fits = loss.topic_id == read_intake_topic(cursor, registry)
+        if isinstance(loss, LostIntake):
+            cursor.execute(sql("read_intake"), {"topic_id": loss.became})
+            fits = fits and taken == dict(loss.taken) and not cursor.fetchall()
+        else:
+            fits = fits and taken.get(loss.partition) == loss.first
+    if not fits:
+        raise Refused("no-such-loss", f"that is not where this ledger stands: {loss.words()}")
 
 
 class _Numbers:

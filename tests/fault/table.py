@@ -16,6 +16,7 @@ _EVIDENCE = "tests/unit/test_evidence.py::"
 _KILLS = "tests/fault/test_kills.py::"
 _FROZEN = "tests/fault/test_frozen.py::"
 _DISKS = "tests/fault/test_disks.py::"
+_LOSSES = "tests/fault/test_losses.py::"
 _SWITCHES = "tests/fault/test_switches.py"
 
 FAULTS: dict[str, tuple[str, ...]] = {
@@ -98,12 +99,16 @@ FAULTS: dict[str, tuple[str, ...]] = {
         f"{_STORE}test_two_departments_act_on_one_certificate",
         f"{_STORE}test_two_workers_apply_the_same_at_the_same_moment",
     ),
-    "topic's records lost": (
+    "topic's records lost, as after retention": (
         f"{_FROZEN}test_records_that_the_topic_lost_stop_the_worker_and_are_named",
+        f"{_LOSSES}test_records_that_retention_took_are_declared_and_accounted_for",
     ),
     "topic deleted and made again": (
         f"{_STREAMS}test_another_log_topic_is_not_written_to",
         f"{_STREAMS}test_another_intake_topic_is_not_consumed",
+        f"{_LOSSES}test_a_lost_log_topic_is_declared_and_written_again",
+        f"{_LOSSES}test_an_intake_topic_that_is_gone_is_declared_and_another_taken",
+        f"{_LOSSES}test_what_was_signed_is_never_given_up",
     ),
     "transactions aborted or left open": (
         f"{_STREAMS}test_what_a_transaction_aborted_is_skipped",

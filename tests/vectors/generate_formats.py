@@ -46,6 +46,7 @@ from ledger.entry import (
 from ledger.event import format_event, hide_change, make_commitment, make_event_id, make_salt
 from ledger.evidence import CertificateId, format_evidence, parse_evidence
 from ledger.holder_evidence import format_holder_evidence
+from ledger.loss import Loss, LostIntake, LostLog, LostRecords, loss_members
 from ledger.note import MemorySigner, sign
 from ledger.proving import prove_holder
 from ledger.receipt import format_lane, format_notice, format_receipt
@@ -205,6 +206,12 @@ def _keys(out: dict[str, str]) -> None:
 def _registry(out: dict[str, str], book: Book) -> None:
     out["registry-note"] = book.notes[0].decode()
     out["registry-key-note"] = book.notes[1].decode()
+    losses: list[Loss] = [
+        LostRecords(TOPIC, 0, 43, 57, "a week's retention passed while nobody watched"),
+        LostIntake(TOPIC, TOPIC[::-1], ((0, 43), (1, 0)), "the disks of the brokers burnt"),
+        LostLog(TOPIC, 12, TOPIC[::-1], 0, 8, "the disks of the brokers burnt"),
+    ]
+    out["losses"] = "\n".join(canonical.format(loss_members(loss)).decode() for loss in losses)
     out["registry-records"] = "\n".join(
         f"{format_record(record).decode()}" for _, record in sorted(book.registry.records.items())
     )

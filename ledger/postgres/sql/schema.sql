@@ -144,12 +144,13 @@ CREATE TABLE accounting (
     partition integer NOT NULL,
     record_offset bigint NOT NULL CHECK (record_offset >= 0),
     outcome text NOT NULL CHECK (outcome IN (
-        'logged', 'repeat', 'out-of-sequence', 'fenced', 'equivocation', 'dead-letter', 'skipped'
+        'logged', 'repeat', 'out-of-sequence', 'fenced', 'equivocation', 'dead-letter', 'skipped',
+        'lost'
     )),
-    log_index bigint,  -- of the entry it became or repeats
+    log_index bigint,  -- of the entry it became or repeats, or that declares it lost
     outbox_number bigint,  -- of what is said about it, null when logged
     CHECK ((outcome = 'logged') = (outbox_number IS NULL)),
-    CHECK (outcome NOT IN ('logged', 'repeat') OR log_index IS NOT NULL),
+    CHECK (outcome NOT IN ('logged', 'repeat', 'lost') OR log_index IS NOT NULL),
     PRIMARY KEY (topic_id, partition, record_offset)
 );
 
