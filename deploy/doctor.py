@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import re
@@ -40,8 +41,7 @@ _MOVE_SECONDS = 3.0  # in which a worker that has something to do does some of i
 _KAFKA_MS = 3_000
 _TAIL_BYTES = 16 * 1024
 _SAID = re.compile(r"(?:^|[ :])(" + "|".join(map(re.escape, CODES)) + r"): ?(.*)$")
-# our own programs' lines, and those of Faust, which has its own form for them
-_LEVEL = re.compile(r"\[?[0-9-]{10} [0-9:,]{12}\]? (?:\[[0-9]+\] )?\[?(WARNING|ERROR|CRITICAL)\]? ")
+_LEVEL = re.compile(r'(?:"level": "|Z )(WARNING|ERROR|CRITICAL)\b')
 
 
 @dataclass(frozen=True, slots=True)
@@ -402,16 +402,24 @@ def _last_words(path: Path) -> str:
     except OSError:
         return ""
     words = ""
-    traceback = False
     for line in lines:
-        level = _LEVEL.match(line)
-        if level is not None and (level[1] != "WARNING" or _SAID.search(line)):
-            words = line
-        elif line.startswith("Traceback "):
-            traceback = True
-        elif traceback and line.strip() and not line.startswith(" "):
-            words, traceback = line, False
+        found = _said(line)
+        if found is not None:
+            words = found
     return words[-500:]
+
+
+def _said(line: str) -> str | None:
+    """What a line of a log says of a program's end, None for others: JSON, text, or a server's."""
+    level = _LEVEL.search(line)
+    if level is None:
+        return None
+    words = line
+    with contextlib.suppress(ValueError):
+        value = json.loads(line)
+        fields = {n: v for n, v in value.items() if n not in ("time", "level", "program")}
+        words = ": ".join(map(str, fields.values()))
+    return None if level[1] == "WARNING" and not _SAID.search(words) else words
 
 
 def open_files(data: Path) -> list[str]:

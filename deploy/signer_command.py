@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import logging
+import os
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from deploy.environment import Environment
 from ledger.cosignature import Cosigner
 from ledger.errors import Malformed
 from ledger.keys import load_signer, passphrase_in
+from ledger.logs import FORMAT_VARIABLE, set_up
 from ledger.note import Signer
 from streams.ending import stop_on_signals
 from streams.pkcs11 import TokenSigner
@@ -48,7 +49,7 @@ def add_commands(commands: Any) -> None:
 
 def run_signer(args: argparse.Namespace, env: Environment) -> int:
     """certledger signer"""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    set_up("signer", os.environ.get(FORMAT_VARIABLE))
     keys = env.data / "keys"
     if args.pkcs11 is None:
         ring = KeyRing.of_files(keys / "checkpoint.key", keys / "cosigner.key")

@@ -20,9 +20,10 @@ from kafka.errors import KafkaError, KafkaTimeoutError
 from ledger import topics
 from ledger.errors import LedgerError, Malformed, Unavailable
 from ledger.kafka_address import client_settings, credentials_file, servers
+from ledger.logs import get_log
 from ledger.receipt import LANE_FORM, parse_message
 
-log = logging.getLogger(__name__)
+log = get_log(__name__)
 # kafka-python reports each lost connection as an error; who wants to see that sets logging up.
 logging.getLogger("kafka").addHandler(logging.NullHandler())
 
@@ -91,7 +92,7 @@ class Link:
         try:
             self._producer.flush(timeout=timeout_seconds)
         except KafkaError as err:
-            log.debug("flush: %s", err)
+            log.debug("flush-failed", error=err)
 
     def lanes(self, department: str) -> dict[int, dict[str, Any]]:
         """The last known states of a department's lanes (receipt.format_lane); maybe stale."""
@@ -169,7 +170,7 @@ class Link:
                 self._producer.close(timeout=0)
                 self._producer = self._make_producer()
             except KafkaError as err:
-                log.warning("no new producer yet: %s", err)
+                log.warning("no-producer-yet", error=err)
 
     def _make_consumer(self, topic: str) -> Any:
         consumer = KafkaConsumer(
@@ -202,7 +203,7 @@ class Link:
             try:
                 polled = self._consumer.poll(timeout_ms=int(_POLL_SECONDS * 1000))
             except KafkaError as err:
-                log.warning("receipts cannot be read now: %s", err)
+                log.warning("receipts-unreadable", error=err)
                 self._stop.wait(1)
                 continue
             for records in polled.values():
@@ -246,7 +247,7 @@ def _lane_state(data: bytes | None, department: str) -> dict[str, Any] | None:
         value = parse_message(data)
         _check_lane_state(value)
     except LedgerError as err:
-        log.warning("%s holds something else: %s", topics.LANES, err)
+        log.warning("no-lane-state", topic=topics.LANES, error=err)
         return None
     return value if value["department"] == department else None
 

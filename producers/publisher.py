@@ -14,7 +14,6 @@ the bundle is sent again and gets the same receipt. Before (3) nothing was sent.
 
 from __future__ import annotations
 
-import logging
 import os
 import threading
 import time
@@ -42,6 +41,7 @@ from ledger.bundle import (
 from ledger.entry import ADMITTED
 from ledger.errors import CODES, Conflict, LedgerError, Malformed, Refused, Unavailable
 from ledger.event import parse_event
+from ledger.logs import get_log
 from ledger.receipt import NOTICE_FORM, RECEIPT_FORM, Receipt, parse_message, parse_receipt
 from ledger.reliance import DECISION, is_reliance, parse_reliance
 
@@ -51,7 +51,7 @@ from .link import Link
 from .relying import CASES, RelianceMaker, ReliedOn, Said
 from .spool import LaneState, Spool, Spooled
 
-log = logging.getLogger(__name__)
+log = get_log(__name__)
 
 REPEAT = "repeat"
 _ROOM = MAX_RECORD - MAX_BUNDLE_NOTE - 8  # bytes of lines with their newlines in one record
@@ -648,7 +648,9 @@ class Publisher:
                 f"{hint['next_sequence']}, {reason}: take it over (take_over=True) if no other "
                 "process publishes for this department",
             )
-        log.warning("taking lane %s/%d over: %s", self.config.department, number, reason)
+        log.warning(
+            "lane-taken-over", department=self.config.department, lane=number, reason=reason
+        )
         return LaneState(
             hint["epoch"] + 1,
             _new_producer(),
@@ -698,7 +700,7 @@ class Publisher:
                 pass
         except BaseException as err:
             if not isinstance(err, LedgerError):
-                log.exception("the publisher of %s stops", self.config.department)
+                log.exception("publisher-stops", department=self.config.department)
             self._fail(err)
 
     def _step(self) -> bool:
@@ -865,7 +867,7 @@ class Publisher:
 
     def _send(self, lane: _Lane, spooled: Spooled, record: bytes) -> None:
         def failed(err: Exception) -> None:
-            log.info("%s/%d: not sent yet: %s", self.config.department, lane.number, err)
+            log.info("not-sent-yet", department=self.config.department, lane=lane.number, error=err)
             with self._cond:
                 if spooled.note_hash in lane.flights:
                     number = spooled.header.sequence
@@ -903,7 +905,7 @@ class Publisher:
             else:
                 return
         except (LedgerError, ValueError) as err:
-            log.warning("a message on the receipts topic proves nothing: %s", err)
+            log.warning("receipt-refused", error=err)
             return
         try:
             self._take_receipt(receipt)

@@ -22,13 +22,14 @@ from faust.types import TP
 from ledger import topics
 from ledger.errors import Unavailable
 from ledger.kafka_address import client_settings, servers
+from ledger.logs import get_log
 from ledger.postgres.store import Checked, Fetched
 
 from .disk import LOOK_SECONDS, DiskWatch
 from .intake import MAX_RECORDS_PER_TURN, Intake
 from .settings import Settings
 
-log = logging.getLogger(__name__)
+log = get_log(__name__)
 
 EXIT_SURPRISE = 70
 BATCH = 64  # records per take()
@@ -41,7 +42,7 @@ WATCH_SECONDS = 2.0
 
 def die(err: BaseException) -> None:
     """End the process at once: an exception in a Faust agent would freeze it with its lag."""
-    log.critical("the worker stops: %s", err, exc_info=not hasattr(err, "code"))
+    log.critical("the-worker-stops", error=err, exc_info=None if hasattr(err, "code") else err)
     logging.shutdown()
     os._exit(EXIT_SURPRISE)
 

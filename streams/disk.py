@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import logging
 import os
 import re
 import time
@@ -12,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ledger.errors import Malformed
+from ledger.logs import get_log
 
-log = logging.getLogger(__name__)
+log = get_log(__name__)
 
 DEFAULT = "5%,2GB"
 VARIABLE = "CERTLEDGER_DISK_RESERVE"
@@ -88,7 +88,7 @@ class DiskWatch:
         self._looked = now
         before, self._full = self._full, find_full(self._data, self._reserve)
         if self._full is not None and before is None:
-            log.error("intake waits, the disk is nearly full: %s", self._full)
+            log.error("intake-waits", disk_nearly_full=self._full)
         elif self._full is None and before is not None:
-            log.warning("there is room on the disk again: intake goes on")
+            log.warning("intake-goes-on")
         return self._full is not None

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from ledger.errors import CODES, LedgerError, Unavailable
+from ledger.logs import Events
 
 from .settings import SettingsError
 
@@ -23,17 +24,17 @@ def stop_on_signals() -> threading.Event:
 
 
 @contextmanager
-def exit_with_reason(log: logging.Logger, words: str) -> Iterator[None]:
+def exit_with_reason(log: Events, event: str) -> Iterator[None]:
     """End the process: 1 for wrong settings, 75 for what may be there later, 70 for the rest, at
-    the code's log level and behind `words`.
+    the code's log level as `event`.
     """
     try:
         yield
     except SettingsError as err:
         sys.exit(str(err))
     except Unavailable as err:
-        log.warning("%s", err)
+        log.warning(event, error=err)
         sys.exit(75)
     except LedgerError as err:
-        log.log(logging.getLevelName(CODES[err.code].level), "%s: %s", words, err)
+        log.log(logging.getLevelName(CODES[err.code].level), event, error=err)
         sys.exit(70)

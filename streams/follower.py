@@ -7,7 +7,6 @@ its time: ingest comes first.
 
 from __future__ import annotations
 
-import logging
 import os
 import secrets
 import threading
@@ -16,6 +15,7 @@ from collections.abc import Callable
 
 from ledger import times
 from ledger.keys import load_key, passphrase_in, unlock_with
+from ledger.logs import FORMAT_VARIABLE, get_log, set_up
 from ledger.note import Signer
 from ledger.postgres.connection import connect
 from ledger.postgres.following import Following, ListRow
@@ -25,7 +25,7 @@ from .ending import exit_with_reason, stop_on_signals
 from .sequencer import LEAD_WAIT_SECONDS
 from .settings import Settings
 
-log = logging.getLogger(__name__)
+log = get_log(__name__)
 
 INTERVAL_SECONDS = 0.5
 NICENESS = 10
@@ -60,7 +60,7 @@ class Follower:
         for row in self._store.lists():
             if self._is_due(row, now // times.SECOND):
                 self._store.make_list(row.number, row.uri, now, self._signer)
-                log.info("signed status list %d", row.number)
+                log.info("status-list-signed", number=row.number)
         return more
 
     def _is_due(self, row: ListRow, now: int) -> bool:
@@ -85,12 +85,12 @@ def run(settings: Settings, stop: threading.Event, clock: Clock = system_clock) 
     try:
         while not store.lead():
             if not waiting:
-                log.info("another follower leads: waiting")
+                log.info("another-leads")
             waiting = True
             if stop.wait(LEAD_WAIT_SECONDS):
                 return
         follower = Follower(store, signer, clock)
-        log.info("following")
+        log.info("started")
         while not stop.is_set():
             begun = time.monotonic()
             if follower.round():
@@ -103,10 +103,10 @@ def run(settings: Settings, stop: threading.Event, clock: Clock = system_clock) 
 
 def main(clock: Clock = system_clock) -> None:
     """Run until a signal comes; exit 70 with the reason on anything else."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     os.nice(NICENESS)
+    set_up("follower", os.environ.get(FORMAT_VARIABLE))
     stop = stop_on_signals()
-    with exit_with_reason(log, "the follower stops"):
+    with exit_with_reason(log, "following-stops"):
         run(Settings.from_environment(), stop, clock)
 
 

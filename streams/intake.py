@@ -5,7 +5,6 @@ Decides nothing: `ledger.postgres.store.Store` checks every record and accounts 
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Iterable, Sequence
 from hashlib import sha256
@@ -19,6 +18,7 @@ from ledger.errors import Conflict, Unavailable
 from ledger.event import CORRECTED, Event
 from ledger.kafka_address import client_settings
 from ledger.lifecycle import MAX_CORRECTABLE
+from ledger.logs import get_log
 from ledger.postgres.connection import connect
 from ledger.postgres.migrate import check_schema
 from ledger.postgres.store import Checked, Fetched, Store
@@ -27,7 +27,7 @@ from ledger.reliance import Reliance
 from .kafka_topics import TopicWatch, describe_topic
 from .settings import Settings
 
-log = logging.getLogger(__name__)
+log = get_log(__name__)
 
 MAX_EVENTS_PER_TURN = 8192
 MAX_RECORDS_PER_TURN = 256
@@ -104,9 +104,7 @@ class Intake:
         """
         for index, loss in self._store.losses(self.topic_id, partition):
             if loss.first <= offset <= loss.last < begin:
-                log.warning(
-                    "partition %d: %d to %d were declared lost", partition, offset, loss.last
-                )
+                log.warning("records-lost", partition=partition, first=offset, last=loss.last)
                 for first in range(offset, loss.last + 1, MAX_RECORDS_PER_TURN):
                     offset = min(first + MAX_RECORDS_PER_TURN, loss.last + 1)
                     self._store.take_lost(self.topic_id, partition, range(first, offset), index)
@@ -163,8 +161,7 @@ class Intake:
             self._records = min(2 * self._records, MAX_RECORDS_PER_TURN)
             unusual = {k: n for k, n in done.outcomes.items() if k != "logged"}
             if unusual:
-                log.warning("records not logged: %s", unusual)
-            log.debug("%s, %d admitted, %d refused", done.outcomes, done.admitted, done.refused)
+                log.warning("records-not-logged", outcomes=unusual)
 
     def _with_skipped(self, batch: Sequence[Checked]) -> list[Checked]:
         """The batch, and before each record what was passed over on the way to it.
@@ -177,7 +174,7 @@ class Intake:
             want = self._next.get(partition, offset)
             if offset > want:
                 self._check_skipped(partition, want, offset)
-                log.info("partition %d: skipping %d to %d", partition, want, offset - 1)
+                log.info("records-skipped", partition=partition, first=want, last=offset - 1)
                 filled += [
                     Checked(Fetched(partition, n, None), Skipped(), checked.registry_index)
                     for n in range(want, offset)

@@ -6,8 +6,7 @@ topic's acknowledgement, so a message may come twice with the same id, and none 
 
 from __future__ import annotations
 
-import logging
-import sys
+import os
 import threading
 from typing import Any
 
@@ -18,7 +17,8 @@ from ledger import fast_json, merkle, receipt, tiles, topics
 from ledger.bundle import place_of
 from ledger.checkpoint import format_proof
 from ledger.entry import BUNDLE, REGISTRY, parse_entry
-from ledger.errors import LedgerError, ProofError, Unavailable
+from ledger.errors import ProofError, Unavailable
+from ledger.logs import FORMAT_VARIABLE, get_log, set_up
 from ledger.note import parse_note
 from ledger.postgres.connection import connect, transaction
 from ledger.postgres.migrate import check_schema
@@ -27,11 +27,11 @@ from ledger.postgres.rows import read_lanes, read_origin, read_registry
 from ledger.postgres.sequencing import Sequencing, tile_reader
 from ledger.reliance import format_recall
 
-from .ending import stop_on_signals
+from .ending import exit_with_reason, stop_on_signals
 from .logwriter import SEND_TIMEOUT_SECONDS, make_producer
-from .settings import Settings, SettingsError
+from .settings import Settings
 
-log = logging.getLogger(__name__)
+log = get_log(__name__)
 
 INTERVAL_SECONDS = 0.1
 ENTRIES_PER_ROUND = 512
@@ -230,7 +230,7 @@ def run(settings: Settings, stop: threading.Event) -> None:
     check_schema(connection)
     producer = make_producer(settings.kafka, "relay")
     relay = Relay(Sequencing(connection), producer)
-    log.info("relaying")
+    log.info("started")
     while not stop.is_set():
         if not relay.round():
             stop.wait(INTERVAL_SECONDS)
@@ -240,16 +240,10 @@ def run(settings: Settings, stop: threading.Event) -> None:
 
 def main() -> None:
     """Run until a signal comes; exit 70 with the reason on anything else."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    logging.getLogger("kafka").setLevel(logging.WARNING)
+    set_up("relay", os.environ.get(FORMAT_VARIABLE))
     stop = stop_on_signals()
-    try:
+    with exit_with_reason(log, "relaying-stops"):
         run(Settings.from_environment(), stop)
-    except SettingsError as err:
-        sys.exit(str(err))
-    except LedgerError as err:
-        log.error("the relay stops: %s", err)
-        sys.exit(70)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ never anything signed before the head is committed.
 
 from __future__ import annotations
 
-import logging
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -17,6 +17,7 @@ from ledger.checkpoint import Checkpoint
 from ledger.checkpoint_keys import required
 from ledger.errors import ProofError
 from ledger.keys import passphrase_in, unlock_with
+from ledger.logs import FORMAT_VARIABLE, get_log, set_up
 from ledger.policy import NONE, Policy, parse_policy
 from ledger.postgres.connection import connect, transaction
 from ledger.postgres.maps import Maps
@@ -33,7 +34,7 @@ from .signer import RemoteRing
 from .signing import CheckpointSigner, KeyRing
 from .witnesses import Witnesses
 
-log = logging.getLogger(__name__)
+log = get_log(__name__)
 
 INTERVAL_SECONDS = 0.2
 MIN_WAIT_SECONDS = 0.01
@@ -75,7 +76,7 @@ class Sequencer:
         """The status maps, loaded when they are first needed."""
         if self._loaded is None:
             self._loaded = Maps.load(self._store.connection)
-            log.info("loaded the status maps of entry %d", self._loaded.state)
+            log.info("maps-loaded", log_index=self._loaded.state)
         return self._loaded
 
     def start(self) -> None:
@@ -119,7 +120,7 @@ class Sequencer:
         cosigned = self._witnesses.take()
         if cosigned is not None:
             self._store.publish(*cosigned)
-            log.info("published checkpoint of %d leaves", cosigned[0])
+            log.info("published", size=cosigned[0])
         states = self._witnesses.states()
         if states != self._told:
             self._store.write_witnesses([(s.name, s.size, s.seconds, s.problem) for s in states])
@@ -202,7 +203,7 @@ def run(settings: Settings, stop: threading.Event, step: Step = no_step) -> None
     waiting = False
     while not store.lead():
         if not waiting:
-            log.info("another sequencer leads: waiting")
+            log.info("another-leads")
         waiting = True
         if stop.wait(LEAD_WAIT_SECONDS):
             return
@@ -210,7 +211,7 @@ def run(settings: Settings, stop: threading.Event, step: Step = no_step) -> None
     sequencer = Sequencer(store, writer, ring, witnesses, origin, step)
     try:
         sequencer.start()
-        log.info("sequencing")
+        log.info("started")
         while not stop.is_set():
             begun = time.monotonic()
             sequencer.round()
@@ -253,10 +254,9 @@ def make_witnesses(policy: Policy, postgres: str) -> Witnesses:
 
 def main(step: Step = no_step) -> None:
     """Run until a signal comes; exit 70 with the reason on anything else."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    logging.getLogger("kafka").setLevel(logging.WARNING)
+    set_up("sequencer", os.environ.get(FORMAT_VARIABLE))
     stop = stop_on_signals()
-    with exit_with_reason(log, "signing stops"):
+    with exit_with_reason(log, "signing-stops"):
         run(Settings.from_environment(), stop, step)
 
 

@@ -25,12 +25,13 @@ from ledger.checkpoint import Checkpoint
 from ledger.checkpoint_keys import TrustedKey
 from ledger.cosignature import CosignerKey, parse_cosigner_key
 from ledger.errors import CODES, LedgerError, Malformed, ProofError, Refused, Unavailable
+from ledger.logs import get_log
 from ledger.note import ED25519, CheckingKey, VerifierKey, parse_note, parse_vkey, split_vkey
 from ledger.witnessing import Seen
 
 from .signing import KeyRing, Prove
 
-log = logging.getLogger(__name__)
+log = get_log(__name__)
 
 MAX_LINE = 64 * 1024
 ANSWER_SECONDS = 10.0
@@ -166,7 +167,7 @@ def serve(guard: Guard, place: Path, stop: threading.Event) -> None:
         listening.listen(4)
         draft.rename(place)  # whoever finds it there is heard
         listening.settimeout(0.2)
-        log.info("signing for whoever reaches %s", place)
+        log.info("signing", socket=place)
         while not stop.is_set():
             try:
                 connection, _ = listening.accept()
@@ -188,7 +189,7 @@ def _talk(guard: Guard, connection: socket.socket) -> None:
             answer = {"error": err.code, "message": err.message}
         connection.sendall(canonical.format(answer) + b"\n")
     except OSError as err:
-        log.warning("a client went away: %s", err)
+        log.warning("client-gone", error=err)
 
 
 def _read_line(connection: socket.socket) -> bytes:

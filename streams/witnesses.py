@@ -7,7 +7,6 @@ target. Each witness has a thread of its own: one that is slow or dead delays no
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -18,6 +17,7 @@ from hashlib import sha256
 from ledger.checkpoint import Checkpoint, parse_checkpoint
 from ledger.cosignature import SIGNATURE_BYTES
 from ledger.errors import LedgerError, Malformed, ProofError, Refused, Unavailable
+from ledger.logs import get_log
 from ledger.note import (
     MAX_NOTE,
     MAX_SIGNATURES,
@@ -37,7 +37,7 @@ from ledger.witnessing import (
 
 from .witness_http import Answer, Endpoint
 
-log = logging.getLogger(__name__)
+log = get_log(__name__)
 
 REQUEST_SECONDS = 5.0
 COMPARE_SECONDS = 8.0  # with a witness at the start: an idle sequencer loses its lead after 15 s
@@ -190,7 +190,7 @@ class Witnesses:
         ]
         self._ready = target.size, add_signatures(target.note, signatures)
         if self._wanting_since is not None:
-            log.info("the quorum of witnesses cosigned size %d: publication goes on", target.size)
+            log.info("quorum-again", size=target.size)
             self._wanting_since = None
         self._condition.notify_all()
         self._aim()
@@ -215,13 +215,12 @@ class Witnesses:
                 if asked.name not in target.signatures
             )
             log.error(
-                "quorum-missing: %d of %d witnesses cosigned size %d, nothing is published for "
-                "%.0f s (%s)",
-                len(target.signatures),
-                len(self._asked),
-                target.size,
-                now - self._wanting_since,
-                missing,
+                "quorum-missing",
+                cosigned=len(target.signatures),
+                witnesses=len(self._asked),
+                size=target.size,
+                seconds=round(now - self._wanting_since),
+                problems=missing,
             )
         if self._kept is not None or self._newest is not None:
             self._aim()
@@ -251,7 +250,7 @@ class Witnesses:
                     with self._condition:
                         self._alarm = err
             except Exception as err:
-                log.exception("witness %s", asked.name)
+                log.exception("witness-failed", witness=asked.name)
                 problem = f"{type(err).__name__}: {err}"
             with self._condition:
                 asked.note(target.size, signature, problem)
@@ -365,7 +364,7 @@ class Witnesses:
             asked.size = kept[0]
             return True
         except (ProofError, Unavailable) as err:
-            log.warning("witness %s was not compared with: %s", asked.name, err)
+            log.warning("witness-not-compared", witness=asked.name, error=err)
             return False
         finally:
             asked.until = None
@@ -403,13 +402,13 @@ class _Asked:
         if signature is not None:
             self._last = size, int.from_bytes(signature.signature[:8], "big")
             if self.problem is not None:
-                log.info("witness %s cosigns again", self.name)
+                log.info("witness-again", witness=self.name)
             self.problem = None
             return
         now = time.monotonic()
         if self.problem != problem or now - self._said_at > REPEAT_LOG_SECONDS:
             self._said_at = now
-            log.warning("witness %s: %s", self.name, problem)
+            log.warning("witness-problem", witness=self.name, problem=problem)
         self.problem = problem
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import gc
-import logging
+import os
 import sys
 import threading
 
 import faust
+
+from ledger.logs import FORMAT_VARIABLE, set_up
 
 from .app import build_app, die
 from .settings import Settings, SettingsError
@@ -17,8 +19,7 @@ GARBAGE_THRESHOLD = 200_000  # objects made and not yet freed
 
 def main() -> None:
     """Run until a signal comes; exit 70 on any surprise, for the supervisor to start anew."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    logging.getLogger("kafka").setLevel(logging.WARNING)
+    set_up("worker", os.environ.get(FORMAT_VARIABLE))
     try:
         settings = Settings.from_environment()
     except SettingsError as err:
@@ -32,7 +33,7 @@ def main() -> None:
     gc.freeze()
     gc.set_threshold(GARBAGE_THRESHOLD, 10, 10)
     threading.Thread(target=app.ledger.watch, name="watch", daemon=True).start()
-    worker = faust.Worker(app, loglevel="INFO", redirect_stdouts=False)
+    worker = faust.Worker(app, redirect_stdouts=False, override_logging=False)
     worker.execute_from_commandline()
 
 

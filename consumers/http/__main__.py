@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import logging
+import os
 import sys
+
+from ledger.logs import FORMAT_VARIABLE, set_up
 
 from .app import build_app
 from .server import serve
@@ -13,7 +15,7 @@ from .settings import Settings, SettingsError
 
 def main() -> None:
     """Run with the settings of the environment."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    set_up("http", os.environ.get(FORMAT_VARIABLE))
     try:
         settings = Settings.from_environment()
     except SettingsError as err:

@@ -11,8 +11,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from ledger.errors import CODES, LedgerError
+from ledger.logs import get_log
 
-log = logging.getLogger(__name__)
+log = get_log(__name__)
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_SECONDS = 1
@@ -41,17 +42,23 @@ def error_headers(status: int) -> dict[str, str]:
     return headers
 
 
-def log_error(err: LedgerError, path: str) -> None:
-    """Our own faults and what needs somebody's hand go to the log, callers' mistakes do not."""
+def log_error(err: LedgerError, route: str) -> None:
+    """Our own faults and what needs somebody's hand go to the log, callers' mistakes do not.
+
+    `route` is what the path stands for: the path itself may hold a certificate's number.
+    """
     row = CODES[err.code]
     if row.http >= 500:
-        log.log(logging.getLevelName(row.level), "%s: %s", path, err)
+        log.log(logging.getLevelName(row.level), "request-failed", route=route, error=err)
 
 
 def on_ledger_error(request: Request, err: Exception) -> Response:
     """The problem document of a LedgerError; what PostgreSQL said of itself stays in the log."""
     assert isinstance(err, LedgerError)
-    log_error(err, request.url.path)
+    route = str(request.scope["path"])
+    for name, value in request.path_params.items():
+        route = route.replace(str(value), f"{{{name}}}")
+    log_error(err, route)
     row = CODES[err.code]
     return problem(row.http, row.sentence if row.http >= 500 else err.message, code=err.code)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -33,8 +32,6 @@ from ledger.witnessing import Request as Asked
 
 from .config import Logs
 from .state import State
-
-log = logging.getLogger(__name__)
 
 BODY_SECONDS = 5.0  # for a whole request body
 THREADS = 4

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import logging
+import os
 from pathlib import Path
 from typing import Any
 
 from consumers.http.server import serve
 from ledger.errors import Malformed
+from ledger.logs import FORMAT_VARIABLE, set_up
 from ledger.note import is_name
 
 from .app import Witness, build_app
@@ -103,7 +104,7 @@ def run_run(args: argparse.Namespace, env: Any) -> int:
     host, _, port = args.listen.rpartition(":")
     if not host or not port.isascii() or not port.isdigit() or not 1 <= int(port) <= 65535:
         raise Malformed("usage", f"--listen {args.listen!r}: HOST:PORT is needed")
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    set_up("witness", os.environ.get(FORMAT_VARIABLE))
     folder: Path = args.folder
     witness = Witness(load_cosigners(folder), Logs(folder), State(folder / STATE))
     asyncio.run(serve(build_app(witness), host.strip("[]"), int(port)))

@@ -5,7 +5,6 @@ What is folded was read back and hashed before: no damaged delta list gets into 
 
 from __future__ import annotations
 
-import logging
 import struct
 from hashlib import sha256
 from typing import Any
@@ -16,6 +15,7 @@ from psycopg2.extensions import cursor as Cursor
 from ..entry import map_heads, parse_entry
 from ..errors import ProofError
 from ..lifecycle import holder_record_hash
+from ..logs import get_log
 from ..mapfold import StatusMap, without
 from ..sequencing import check_deltas
 from ..statusmap import CERTIFICATES, KEY_SIZE, PAIR, MapHead, next_k
@@ -24,7 +24,7 @@ from .map_reading import KINDS, certificate_record, some_records_at
 from .rows import read_blinding_secret
 from .statements import sql
 
-log = logging.getLogger(__name__)
+log = get_log(__name__)
 
 ENTRIES = 64  # read back in one transaction
 PENDING = 4096  # delta lists kept unfolded
@@ -169,7 +169,7 @@ class Maps:
             if maps._stored_tiles(cursor, index) == maps.changed_tiles():
                 maps.settle()
             else:
-                log.warning("entry %d's map tiles are not stored: they are written again", index)
+                log.warning("map-tiles-missing", log_index=index)
         return maps
 
     def _stored_tiles(self, cursor: Cursor, index: int) -> Tiles:

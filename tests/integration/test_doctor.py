@@ -105,7 +105,7 @@ def test_intake_waits_for_room_on_the_disk(stack: RunningStack, department: Depa
     time.sleep(2 * LOOK_SECONDS)  # what it saw before counts for so long
     department.publish_issued(3)
     department.producer.flush()
-    waiting = stack.wait_for_log("worker-1", "intake waits, the disk is nearly full", written)
+    waiting = stack.wait_for_log("worker-1", "intake-waits", written)
     assert "1.0 of " in waiting
     time.sleep(3)
     assert stack.rows(taken) == before
@@ -114,7 +114,7 @@ def test_intake_waits_for_room_on_the_disk(stack: RunningStack, department: Depa
     path.unlink()
     department.settle()
     assert stack.rows(taken) > before
-    assert "intake goes on" in stack.log("worker-1")[written:]
+    assert "intake-goes-on" in stack.log("worker-1")[written:]
     assert stack.pid("worker-1") == pid, "nothing ended for it"
     stack.check()
 

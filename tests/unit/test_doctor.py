@@ -15,7 +15,7 @@ from ledger.errors import Malformed
 from streams.disk import DEFAULT, parse_reserve
 
 RUNBOOKS = Path(__file__).parents[2] / "deploy" / "runbooks"
-LINE = "2026-11-26 02:53:12,101 {} streams.app {}"
+LINE = "2026-11-26T02:53:12.101Z {} worker streams.app {}"
 
 
 def report(**members: Any) -> dict[str, Any]:
@@ -124,15 +124,21 @@ def test_last_words(tmp_path: Path) -> None:
     noise = LINE.format("WARNING", "password in the clear") + "\n" + LINE.format("INFO", "starting")
     path.write_text(f"{LINE.format('ERROR', 'older')}\n{reason}\n{noise}\n+table+\n")
     assert _last_words(path) == reason
-    faust = (
-        "[2026-11-26 03:03:32,031] [136] [CRITICAL] the worker stops: offset-jump: want 5, got 9"
-    )
-    path.write_text(f"{reason}\n{faust} \n[2026-11-26 03:03:33,031] [137] [INFO] Joined group\n")
-    assert _last_words(path) == faust + " "
-    path.write_text(
-        f"{reason}\nTraceback (most recent call last):\n  x\nValueError: odd\n{noise}\n"
-    )
-    assert _last_words(path) == "ValueError: odd"
+    value = {"event": "the-worker-stops", "error": "offset-jump: want 5, got 9"}
+    structured = [
+        json.dumps(
+            {"time": "2026-11-26T02:53:12.101Z", "level": level, "program": "worker", **more}
+        )
+        for level, more in (
+            ("CRITICAL", value),
+            ("INFO", {"event": "Joined group"}),
+            ("WARNING", {"event": "kafka", "message": "password in the clear"}),
+        )
+    ]
+    path.write_text("\n".join([reason, *structured]))
+    assert _last_words(path) == "the-worker-stops: offset-jump: want 5, got 9"
+    path.write_text(f"{reason}\n" + LINE.format("CRITICAL", "crashed ValueError ['x.py:1 f']"))
+    assert _last_words(path).endswith("crashed ValueError ['x.py:1 f']")
 
 
 def test_a_folder_where_nothing_runs(

@@ -24,6 +24,7 @@ FORMATS = {  # what producers/ may use of ledger/: formats, no store, no admissi
     "identity",
     "kafka_address",
     "keys",
+    "logs",
     "merkle",
     "note",
     "receipt",

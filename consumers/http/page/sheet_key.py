@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 
 from ledger.errors import LedgerError
 from ledger.keys import load_key
+from ledger.logs import get_log
 from ledger.note import MemorySigner
 
 from ..trusting import TrustFile
 
-log = logging.getLogger(__name__)
+log = get_log(__name__)
 
 
 class SheetKey:
@@ -24,7 +24,7 @@ class SheetKey:
             if path is not None and path.exists():
                 self._signer = load_key(path)
         except LedgerError as err:
-            log.warning("no sheets: %s: %s", path, err)
+            log.warning("no-sheets", file=path, error=err)
 
     @property
     def signer(self) -> MemorySigner | None:
