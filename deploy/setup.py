@@ -26,10 +26,11 @@ from ledger.postgres.rows import read_registry
 from ledger.postgres.store import create_ledger, read_genesis
 from ledger.registry import operator_key_name
 from streams.kafka_topics import create_topics, describe_topic
-from streams.kafka_users import set_intake_user
+from streams.kafka_users import PROGRAMS as KAFKA_PROGRAMS
+from streams.kafka_users import program_user, set_program_user
+from streams.settings import GROUP
 
 DEFAULT_PARTITIONS = 4
-HTTP_USER = "certledger-http"
 
 
 def prepare(settings: Settings) -> None:
@@ -57,7 +58,7 @@ def _prepare(settings: Settings) -> None:
             settings.kafka, int(os.environ.get("CERTLEDGER_PARTITIONS") or DEFAULT_PARTITIONS)
         )
         describe_topic(settings.kafka, topics.LOG)
-        _ensure_http_user(settings)
+        _ensure_kafka_users(settings)
         origin = _origin(data)
         _check_begun(data)
         checkpoint = _key(data, "checkpoint", origin)
@@ -86,16 +87,20 @@ def _prepare(settings: Settings) -> None:
         connection.close()
 
 
-def _ensure_http_user(settings: Settings) -> None:
-    """Kafka credentials for the HTTP program, which strangers reach: it only takes bundles in."""
-    path = credentials_file(settings.kafka_of("http"))
-    if credentials_file(settings.kafka) is None or path is None or path.exists():
+def _ensure_kafka_users(settings: Settings) -> None:
+    """Kafka credentials for each program, which may do what it does and nothing else."""
+    if credentials_file(settings.kafka) is None:
         return
-    path.parent.mkdir(mode=0o700, exist_ok=True)
-    password = secrets.token_urlsafe(24)
-    set_intake_user(settings.kafka, HTTP_USER, password)
     ca = client_settings(settings.kafka).get("ssl_cafile")
-    write_private(path, format_credentials(SCRAM, HTTP_USER, password, ca))
+    for program in KAFKA_PROGRAMS:
+        path = credentials_file(settings.kafka_of(program))
+        if path is None or path.exists():
+            continue
+        path.parent.mkdir(mode=0o700, exist_ok=True)
+        password = secrets.token_urlsafe(24)
+        group = os.environ.get("CERTLEDGER_GROUP") or GROUP
+        set_program_user(settings.kafka, program, password, group)
+        write_private(path, format_credentials(SCRAM, program_user(program), password, ca))
 
 
 def _origin(data: Path) -> str:

@@ -30,6 +30,7 @@ from deploy.errors import StackError
 from deploy.witnesses import witness_programs
 from ledger.kafka_address import credentials_file, with_credentials
 from ledger.postgres.roles import MIGRATOR, PROGRAMS
+from streams.kafka_users import PROGRAMS as KAFKA_PROGRAMS
 
 _MARKER = "stack.json"
 _LOCK = "lock"
@@ -61,12 +62,11 @@ class Settings:
         return self.roles.get(role) or self.postgres
 
     def kafka_of(self, program: str) -> str:
-        """Return Kafka's address for a program: the operator's, but for the one that strangers
-        reach.
-        """
-        if program != "http" or credentials_file(self.kafka) is None:
+        """Return Kafka's address for a program: with an account of its own, for ours."""
+        name = program.partition("-")[0]
+        if name not in KAFKA_PROGRAMS or credentials_file(self.kafka) is None:
             return self.kafka
-        return with_credentials(self.kafka, self.data_dir / "kafka" / "http.json")
+        return with_credentials(self.kafka, self.data_dir / "kafka" / f"{name}.json")
 
     def environment(self, program: str) -> dict[str, str]:
         """Return the variables by which a program finds the servers; some have no database."""

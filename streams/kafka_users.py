@@ -1,10 +1,12 @@
-"""Departments' accounts in Kafka: SCRAM credentials, what they may do there, how much of it.
+"""Accounts in Kafka, departments' and our programs': SCRAM credentials, what they may do, how much.
 
 The broker's word is never trusted, signatures are: this keeps a department's load and curiosity
 within bounds, and strangers out.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 from kafka.admin import (
     ACL,
@@ -26,16 +28,30 @@ from .kafka_topics import Admin
 DEFAULT_BYTES_PER_SECOND = 32 * 1024 * 1024  # each way: more than the SDK publishes on two cores
 REQUEST_PERCENT = 200.0  # of one broker thread's time
 
-Grants = tuple[tuple[str, ACLOperation], ...]
+Grants = tuple[tuple[ResourceType, str, ACLOperation], ...]
+
+
+def _on(operation: ACLOperation, *names: str) -> Grants:
+    return tuple((ResourceType.TOPIC, name, operation) for name in names)
+
 
 # Nothing else is allowed to anybody but the operator: StandardAuthorizer denies what no ACL grants.
-# Idempotent producing needs no right of its own, transactions need one that no department gets.
-_GRANTS: Grants = (
-    (topics.EVENTS, ACLOperation.WRITE),
-    (topics.RECEIPTS, ACLOperation.READ),
-    (topics.LANES, ACLOperation.READ),
-    (topics.RECALLS, ACLOperation.READ),
+# Idempotent producing needs no right of its own, transactions need one that nobody gets.
+_DEPARTMENT = (
+    *_on(ACLOperation.WRITE, topics.EVENTS),
+    *_on(ACLOperation.READ, topics.RECEIPTS, topics.LANES, topics.RECALLS),
 )
+# What each of our programs does in Kafka; the follower does nothing there.
+PROGRAMS: Mapping[str, Grants] = {
+    "worker": _on(ACLOperation.READ, topics.EVENTS),  # and its consumer group
+    "sequencer": (*_on(ACLOperation.READ, topics.LOG), *_on(ACLOperation.WRITE, topics.LOG)),
+    "relay": _on(
+        ACLOperation.WRITE,
+        *(topics.RECEIPTS, topics.LANES, topics.DEAD_LETTERS, topics.EXPIRY, topics.RECALLS),
+    ),
+    "follower": (),
+    "http": _on(ACLOperation.WRITE, topics.EVENTS),  # what takes bundles in from outside
+}
 
 
 def department_user(department: str) -> str:
@@ -53,14 +69,20 @@ def set_department_user(
     Unavailable `unreachable` where `kafka` (`ledger.kafka_address`) does not do it.
     """
     user = department_user(department)
-    _set_user(kafka, user, password, _GRANTS, bytes_per_second)
+    _set_user(kafka, user, password, _DEPARTMENT, bytes_per_second)
 
 
-def set_intake_user(kafka: str, user: str, password: str) -> None:
-    """Make an account that writes to the intake topic and does nothing else: what takes bundles in
-    from outside needs no more.
-    """
-    _set_user(kafka, user, password, _GRANTS[:1], None)
+def program_user(program: str) -> str:
+    """The name of the account of one of our programs."""
+    return f"certledger-{program}"
+
+
+def set_program_user(kafka: str, program: str, password: str, group: str) -> None:
+    """Make or renew the account of one of PROGRAMS; `group` is the workers' consumer group."""
+    grants = PROGRAMS[program]
+    if program == "worker":
+        grants = (*grants, (ResourceType.GROUP, group, ACLOperation.READ))
+    _set_user(kafka, program_user(program), password, grants, None)
 
 
 def _set_user(
@@ -88,10 +110,12 @@ def _allow(admin: Admin, user: str, grants: Grants) -> None:
             host="*",
             operation=operation,
             permission_type=ACLPermissionType.ALLOW,
-            resource_pattern=ResourcePattern(ResourceType.TOPIC, topic),
+            resource_pattern=ResourcePattern(kind, name),
         )
-        for topic, operation in grants
+        for kind, name, operation in grants
     ]
+    if not acls:
+        return
     failed = admin.create_acls(acls)["failed"]
     if failed:
         raise Unavailable("unreachable", f"Kafka grants {user} nothing: {failed[0]}")

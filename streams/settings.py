@@ -13,6 +13,7 @@ from ledger.errors import Malformed
 from .disk import DEFAULT, VARIABLE, Reserve, parse_reserve
 
 _RESERVE = parse_reserve(DEFAULT)
+GROUP = "certledger-admission"
 
 
 class SettingsError(Exception):
@@ -78,7 +79,7 @@ class Settings:
                 environ.get("CERTLEDGER_COSIGNER_KEY") or data / "keys" / "cosigner.key"
             ),
             policy=Path(environ.get("CERTLEDGER_POLICY") or data / "policy"),
-            group=environ.get("CERTLEDGER_GROUP") or "certledger-admission",
+            group=environ.get("CERTLEDGER_GROUP") or GROUP,
             statuslist_key=Path(
                 environ.get("CERTLEDGER_STATUSLIST_KEY") or data / "keys" / "statuslist.key"
             ),

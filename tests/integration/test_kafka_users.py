@@ -39,7 +39,7 @@ from kafka.errors import (
 )
 
 from ledger import topics
-from ledger.errors import Malformed
+from ledger.errors import LedgerError, Malformed
 from ledger.kafka_address import (
     SCRAM,
     client_settings,
@@ -49,7 +49,13 @@ from ledger.kafka_address import (
     with_credentials,
 )
 from streams.kafka_topics import create_topics, plan
-from streams.kafka_users import department_user, set_department_user
+from streams.kafka_users import (
+    PROGRAMS,
+    department_user,
+    program_user,
+    set_department_user,
+    set_program_user,
+)
 
 KEY = topics.lane_key("a", 0)
 READ = [
@@ -272,3 +278,97 @@ def test_addresses_and_credentials_are_strict(tmp_path: Path) -> None:
         client_settings(address)
     with pytest.raises(Malformed, match="cannot be read"):
         client_settings(with_credentials("one:1", tmp_path / "none"))
+
+
+# --- our own programs ----------------------------------------------------------------------------
+
+TOPICS = [made.name for made in plan(1)]
+MAY_READ = {"worker": {topics.EVENTS}, "sequencer": {topics.LOG}}
+MAY_WRITE = {
+    "sequencer": {topics.LOG},
+    "relay": set(TOPICS) - {topics.EVENTS, topics.LOG},
+    "http": {topics.EVENTS},
+}
+
+
+@pytest.fixture(scope="module")
+def programs(kafka_bootstrap: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The Kafka as each program speaks to it."""
+    create_topics(kafka_bootstrap, 2)
+    folder = tmp_path_factory.mktemp("programs")
+    found = {}
+    for program in PROGRAMS:
+        password = secrets.token_urlsafe(16)
+        set_program_user(kafka_bootstrap, program, password, "workers")
+        text = format_credentials(SCRAM, program_user(program), password)
+        found[program] = with_credentials(kafka_bootstrap, write(folder / f"{program}.json", text))
+    for topic in TOPICS:
+        produce(kafka_bootstrap, topic)
+    return found
+
+
+def is_refused(act: Callable[[], Any]) -> bool:
+    try:
+        return act() == []
+    except (AuthorizationError, KafkaError):
+        return True
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_a_program_writes_what_it_must_and_nothing_else(
+    programs: dict[str, str], program: str
+) -> None:
+    written = {
+        topic
+        for topic in TOPICS
+        if not is_refused(lambda topic=topic: produce(programs[program], topic, max_block_ms=2_000))
+    }
+    assert written == MAY_WRITE.get(program, set())
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_a_program_reads_what_it_must_and_nothing_else(
+    programs: dict[str, str], program: str
+) -> None:
+    read = {
+        topic
+        for topic in TOPICS
+        if not is_refused(lambda topic=topic: consume(programs[program], topic, 2))
+    }
+    assert read == MAY_READ.get(program, set())
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_a_program_changes_no_topic_and_no_account(programs: dict[str, str], program: str) -> None:
+    admin = KafkaAdminClient(**client_settings(programs[program]))
+    try:
+        for act in (
+            lambda: admin.create_topics([NewTopic("mine", 1, 1)]),
+            lambda: admin.delete_topics([topics.LOG]),
+            lambda: admin.delete_records({TopicPartition(topics.EVENTS, 0): 1}),
+            lambda: set_program_user(programs[program], "http", "another", "workers"),
+        ):
+            with pytest.raises((KafkaError, LedgerError)):
+                act()
+    finally:
+        admin.close()
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_the_workers_group_is_the_workers(programs: dict[str, str], program: str) -> None:
+    """Who joined it would take partitions away from them."""
+
+    async def join() -> None:
+        client = AIOKafkaConsumer(
+            topics.EVENTS, group_id="workers", **client_settings(programs[program])
+        )
+        try:
+            await asyncio.wait_for(client.start(), 20)
+        finally:
+            await client.stop()
+
+    if program == "worker":
+        asyncio.run(join())
+    else:
+        with pytest.raises((AioKafkaError, TimeoutError)):
+            asyncio.run(join())
