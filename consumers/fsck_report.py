@@ -12,6 +12,7 @@ MAX_PER_KIND = 20
 # Every kind in the order in which findings are shown: what others may follow from comes first.
 KINDS: dict[str, str] = {
     "storage": "PostgreSQL itself cannot read a table",
+    "topic": "Kafka itself cannot read a topic's record: its bytes are damaged",
     "genesis": "entry 0 is missing, is no genesis, or the tables say another origin",
     "allocation": "the allocation row does not fit the log",
     "entry": "an entry is missing, is no entry, or its bytes are not those that were hashed",

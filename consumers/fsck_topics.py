@@ -11,7 +11,7 @@ from functools import lru_cache
 from hashlib import sha256
 
 from kafka import KafkaConsumer, TopicPartition
-from kafka.errors import KafkaError
+from kafka.errors import CorruptRecordError, KafkaError
 
 from ledger import admission, logtopic, merkle, tiles, topics
 from ledger.admission import (
@@ -108,7 +108,9 @@ class Topics:
     def read(
         self, part: Part, end: int | None = None
     ) -> Iterator[tuple[int, bytes | None, bytes | None]]:
-        """(offset, key, value) of a partition's records below `end`, without aborted ones."""
+        """(offset, key, value) of a partition's records below `end`, without aborted ones.
+        ProofError `stored-bytes-damaged` at one that Kafka itself cannot read.
+        """
         stop = part.end if end is None else min(end, part.end)
         place = TopicPartition(part.topic, part.partition)
         try:
@@ -128,6 +130,8 @@ class Topics:
                         "unreachable",
                         f"Kafka gives nothing of {part.topic}/{part.partition} below {stop}",
                     )
+        except CorruptRecordError as err:
+            raise ProofError("stored-bytes-damaged", str(err)) from err
         except KafkaError as err:
             raise Unavailable("unreachable", f"Kafka at {self._bootstrap}: {err}") from err
 
@@ -165,12 +169,24 @@ def check_topics(
         except IndexError:
             return True  # a tile is missing or short, which was reported
 
-    _LogTopic(scan, report, found, fold.damaged, tree.size, next_outbox, keys, is_ours).check()
-    if keys:
-        _check_receipts(scan, report, found, fold.damaged, tree.size, keys, is_ours)
-    _check_intake(scan, report, found, fold)
-    _check_ends(scan, report, found)
-    _check_recalls(scan, report, found, fold.registry.origin)
+    log = _LogTopic(scan, report, found, fold.damaged, tree.size, next_outbox, keys, is_ours)
+    size, origin = tree.size, fold.registry.origin
+    checks: dict[str, Callable[[], None]] = {
+        topics.LOG: log.check,
+        topics.RECEIPTS: lambda: _check_receipts(
+            scan, report, found, fold.damaged, size, keys, is_ours
+        ),
+        topics.EVENTS: lambda: _check_intake(scan, report, found, fold),
+        topics.EXPIRY: lambda: _check_ends(scan, report, found),
+        topics.RECALLS: lambda: _check_recalls(scan, report, found, origin),
+    }
+    for topic, check in checks.items():
+        if topic == topics.RECEIPTS and not keys:
+            continue
+        try:
+            check()
+        except ProofError as err:
+            report.add("topic", topic, err.message)
 
 
 class _LogTopic:

@@ -16,11 +16,12 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, cast
 
 import faust
+from aiokafka.errors import CorruptRecordException
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
 from ledger import topics
-from ledger.errors import Unavailable
+from ledger.errors import ProofError, Unavailable
 from ledger.kafka_address import client_settings, servers
 from ledger.logs import get_log
 from ledger.postgres.store import Checked, Fetched
@@ -58,6 +59,13 @@ class _Thread(driver.AIOKafkaConsumerThread):
         consumer = super()._create_worker_consumer(transport)
         consumer._isolation_level = "read_committed"  # aborted transactions are never delivered
         return consumer
+
+    async def _fetch_records(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return await super()._fetch_records(*args, **kwargs)
+        except CorruptRecordException as err:  # the next fetch would pass it over
+            die(ProofError("stored-bytes-damaged", f"Kafka: {err}"))
+            raise
 
 
 class _Consumer(driver.Consumer):

@@ -24,7 +24,7 @@ from ledger.postgres.migrate import check_schema
 from ledger.postgres.store import Checked, Fetched, Store
 from ledger.reliance import Reliance
 
-from .kafka_topics import TopicWatch, describe_topic
+from .kafka_topics import TopicWatch, describe_topic, reading_failed
 from .settings import Settings
 
 log = get_log(__name__)
@@ -95,7 +95,7 @@ class Intake:
             finally:
                 consumer.close()
         except KafkaError as err:
-            raise Unavailable("unreachable", f"Kafka: {err}") from err
+            raise reading_failed(err) from err
         return found
 
     def _take_lost(self, partition: int, offset: int, begin: int) -> int:
@@ -209,7 +209,7 @@ class Intake:
             finally:
                 consumer.close()
         except KafkaError as err:
-            raise Unavailable("unreachable", f"Kafka: {err}") from err
+            raise reading_failed(err) from err
 
 
 def _histories(line: Line) -> int:

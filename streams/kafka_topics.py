@@ -9,10 +9,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from kafka.admin import KafkaAdminClient, NewTopic
-from kafka.errors import KafkaError, TopicAlreadyExistsError, UnknownTopicOrPartitionError
+from kafka.errors import (
+    CorruptRecordError,
+    KafkaError,
+    TopicAlreadyExistsError,
+    UnknownTopicOrPartitionError,
+)
 
 from ledger import topics
-from ledger.errors import Conflict, Unavailable
+from ledger.errors import Conflict, LedgerError, ProofError, Unavailable
 from ledger.kafka_address import client_settings
 
 _MAX_MESSAGE = str(2 * 1024 * 1024)
@@ -135,6 +140,13 @@ class TopicWatch:
         if error:
             raise Unavailable("unreachable", f"Kafka does not describe {self._name}: error {error}")
         return topic_id_text(found["topic_id"])
+
+
+def reading_failed(err: KafkaError) -> LedgerError:
+    """What it means for us that Kafka's records could not be read: later, or not these."""
+    if isinstance(err, CorruptRecordError):
+        return ProofError("stored-bytes-damaged", f"Kafka: {err}")
+    return Unavailable("unreachable", f"Kafka: {err}")
 
 
 def topic_id_text(topic_id: Any) -> str:

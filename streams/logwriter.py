@@ -16,7 +16,7 @@ from ledger.kafka_address import client_settings
 from ledger.note import CheckingKey
 from ledger.postgres.sequencing import Head, LogTopic, Sequencing
 
-from .kafka_topics import describe_topic
+from .kafka_topics import describe_topic, reading_failed
 
 BATCH_BYTES = 512 * 1024
 LINGER_MS = 50
@@ -128,7 +128,7 @@ class LogWriter:
             self._producer.flush(timeout=SEND_TIMEOUT_SECONDS)
             last = max(f.get(timeout=SEND_TIMEOUT_SECONDS).offset for f in futures)
         except KafkaError as err:
-            raise Unavailable("unreachable", f"Kafka: {err}") from err
+            raise reading_failed(err) from err
         if last <= known.last_offset:
             raise Refused(
                 "going-back",
@@ -204,7 +204,7 @@ def read_end(bootstrap: str) -> int:
         finally:
             consumer.close()
     except KafkaError as err:
-        raise Unavailable("unreachable", f"Kafka: {err}") from err
+        raise reading_failed(err) from err
 
 
 def read_topic(bootstrap: str, start: int) -> Iterator[tuple[int, bytes | None, bytes | None]]:
@@ -230,4 +230,4 @@ def read_topic(bootstrap: str, start: int) -> Iterator[tuple[int, bytes | None, 
         finally:
             consumer.close()
     except KafkaError as err:
-        raise Unavailable("unreachable", f"Kafka: {err}") from err
+        raise reading_failed(err) from err

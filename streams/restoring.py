@@ -14,7 +14,7 @@ from ledger import logtopic, merkle, tiles, topics
 from ledger.admission import LOST, SKIPPED
 from ledger.checkpoint import Checkpoint
 from ledger.entry import Source
-from ledger.errors import Conflict, ProofError, Refused, Unavailable
+from ledger.errors import Conflict, ProofError, Refused
 from ledger.kafka_address import client_settings
 from ledger.note import CheckingKey
 from ledger.postgres.connection import connect
@@ -23,7 +23,7 @@ from ledger.postgres.restoring import Position, Restoring, read_position
 from ledger.postgres.sequencing import Head, Sequencing
 from ledger.replaying import Step, in_order
 
-from .kafka_topics import describe_topic
+from .kafka_topics import describe_topic, reading_failed
 from .logwriter import read_topic, signed_checkpoint
 from .sequencer import advance
 
@@ -159,7 +159,7 @@ class _Intake:
         try:
             return self._find(step.source)
         except KafkaError as err:
-            raise Unavailable("unreachable", f"Kafka: {err}") from err
+            raise reading_failed(err) from err
 
     def _find(self, source: Source) -> bytes | None:
         if source.topic_id != self._topic_id:

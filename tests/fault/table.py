@@ -15,6 +15,7 @@ _ADMISSION = "tests/unit/test_admission.py::"
 _EVIDENCE = "tests/unit/test_evidence.py::"
 _KILLS = "tests/fault/test_kills.py::"
 _FROZEN = "tests/fault/test_frozen.py::"
+_BROKERS = "tests/fault/test_brokers.py::"
 _DISKS = "tests/fault/test_disks.py::"
 _LOSSES = "tests/fault/test_losses.py::"
 _SWITCHES = "tests/fault/test_switches.py"
@@ -24,7 +25,9 @@ FAULTS: dict[str, tuple[str, ...]] = {
         _SWITCHES,
         "tests/fault/test_publisher_switches.py",
     ),
-    "broker killed while sending": (
+    "broker killed while sending, away for a minute, standing still": (
+        f"{_BROKERS}test_the_broker_is_away_for_a_minute",
+        f"{_BROKERS}test_a_server_stands_still",
         f"{_KILLS}test_a_killed_part_comes_back",
         f"{_PUBLISHER}test_a_lost_record_is_sent_again_in_order",
     ),
@@ -33,7 +36,11 @@ FAULTS: dict[str, tuple[str, ...]] = {
         f"{_FROZEN}test_a_frozen_worker_is_replaced_and_writes_nothing_when_it_wakes",
         f"{_STORE}test_a_zombie_doubles_nothing",
     ),
-    "PostgreSQL killed in the middle of a commit": (f"{_KILLS}test_a_killed_part_comes_back",),
+    "PostgreSQL killed in the middle of a commit, restarted, standing still": (
+        f"{_KILLS}test_a_killed_part_comes_back",
+        f"{_BROKERS}test_postgresql_is_restarted_in_the_middle_of_turns",
+        f"{_BROKERS}test_a_server_stands_still",
+    ),
     "reply lost after COMMIT": (
         f"{_DISKS}test_the_reply_to_a_commit_is_lost",
         f"{_DISKS}test_the_reply_to_the_new_head_is_lost",
@@ -109,6 +116,13 @@ FAULTS: dict[str, tuple[str, ...]] = {
         f"{_LOSSES}test_a_lost_log_topic_is_declared_and_written_again",
         f"{_LOSSES}test_an_intake_topic_that_is_gone_is_declared_and_another_taken",
         f"{_LOSSES}test_what_was_signed_is_never_given_up",
+    ),
+    "partition count of the intake topic changed": (
+        f"{_BROKERS}test_the_intake_topic_gets_more_partitions",
+    ),
+    "bytes damaged in Kafka's own files": (
+        f"{_BROKERS}test_a_damaged_record_of_the_intake_topic_is_not_taken",
+        f"{_BROKERS}test_damage_in_the_log_topic_stops_signing_until_it_is_written_again",
     ),
     "transactions aborted or left open": (
         f"{_STREAMS}test_what_a_transaction_aborted_is_skipped",
