@@ -14,7 +14,7 @@ PIP = $(BIN)/python -m pip --disable-pip-version-check --quiet
 export ONLY JSON
 
 .DEFAULT_GOAL := test
-.PHONY: demo test lint type bench soak fault lock clean
+.PHONY: demo test lint type bench soak fault fuzz lock clean
 
 demo: $(VENV)/.kafka
 	@$(BIN)/certledger demo
@@ -27,6 +27,12 @@ fault: $(VENV)/.dev $(VENV)/.kafka
 
 soak: $(VENV)/.dev $(VENV)/.kafka
 	@$(BIN)/pytest -m soak tests $(ARGS)
+
+# atheris has wheels for Linux on x86-64 alone, so it is no part of the locks; it comes with hashes too.
+fuzz: $(VENV)/.dev
+	@$(BIN)/python -m pip --disable-pip-version-check --quiet install --require-hashes \
+		--only-binary :all: --target $(VENV)/fuzz --upgrade -r requirements-fuzz.lock
+	@PYTHONPATH=$(VENV)/fuzz $(BIN)/python -m tests.fuzz $(or $(SECONDS),60)
 
 lint: $(VENV)/.dev
 	@$(BIN)/ruff check .

@@ -418,7 +418,7 @@ def _mapping(value: Any) -> Mapping:
     encoding = _text(value.get("encoding", "utf-8"), "encoding")
     try:
         codecs.lookup(encoding)
-    except LookupError as err:
+    except (LookupError, ValueError) as err:
         raise _Wrong("encoding", f"no encoding {encoding!r} is known") from err
     delimiter = _text(value.get("delimiter", ","), "delimiter")
     if len(delimiter) != 1 or delimiter in '\r\n"':

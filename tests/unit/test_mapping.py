@@ -118,6 +118,8 @@ def test_a_row_that_maps_to_nothing_says_why(row: list[str], reason: str) -> Non
         ({"number": {"columns": ["번호"], "spacing": "keep"}}, r"number\.spacing: unknown member"),
         ({"time_zone": "Mars/Olympus"}, "time_zone: no time zone"),
         ({"encoding": "klingon"}, "encoding: no encoding"),
+        ({"encoding": "\udcff"}, "encoding: no encoding"),
+        ({"encoding": "utf-8\0"}, "encoding: no encoding"),
         ({"department": {"fixed": "jeju"}}, "department: 'jeju' is not among"),
         ({"rules": []}, "rules: at least one"),
         ({"rules": [{"event": "born"}]}, r"rules\[0\]\.event: one of"),
