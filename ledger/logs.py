@@ -61,12 +61,12 @@ class Formatter(logging.Formatter):
         moment = format_moment(int(record.created * 1000) * 1000)
         raised = _raised(record)
         if not self._as_json:
-            words = record.getMessage().replace("\n", " ")
+            words = record.getMessage().partition("\nTraceback (")[0].replace("\n", " ")
             said = f"{moment} {record.levelname} {self._program} {record.name} {words}"
             return said if raised is None else f"{said} {raised['exception']} {raised['where']}"
         fields = getattr(record, "fields", None)
-        if fields is None:  # another library's
-            fields = {"message": record.getMessage()}
+        if fields is None:  # another library's; a traceback in its text ends in an error's words
+            fields = {"message": record.getMessage().partition("\nTraceback (")[0]}
         line = {
             "time": moment,
             "level": record.levelname,

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route
 
@@ -32,7 +32,7 @@ from .page.operating import OPERATOR_PATH, OperatorPage
 from .page.service import PLOT_PATH, SAVINGS_PATH, SERVICE_PATH, ServicePage
 from .page.sheet_key import SheetKey
 from .page.sheets import Sheets
-from .problems import on_crash, on_http_error, on_ledger_error
+from .problems import on_broken_body, on_crash, on_http_error, on_ledger_error
 from .questions import FRESH, Answering, Questions
 from .rates import Rates
 from .settings import LOG_PREFIX, Settings
@@ -119,6 +119,7 @@ def build_app(settings: Settings) -> Starlette:
         exception_handlers={
             HTTPException: on_http_error,
             LedgerError: on_ledger_error,
+            ClientDisconnect: on_broken_body,
             Exception: on_crash,
         },
         lifespan=lifespan,

@@ -20,7 +20,7 @@ from starlette.types import Receive, Scope, Send
 from consumers.asking import Asked
 from ledger.errors import CODES, LedgerError, Malformed
 
-from .problems import problem
+from .problems import on_broken_body, problem
 from .questions import FRESH, NAMES, Answering, parse_asked
 
 MEDIA_TYPE = "application/x-ndjson"
@@ -56,12 +56,19 @@ class Duplex(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         start = {"type": "http.response.start", "status": self.status_code}
-        await send({**start, "headers": self.raw_headers})
+        started = False
         try:
             async for piece in self._pieces:
+                if not started:
+                    started = True
+                    await send({**start, "headers": self.raw_headers})
                 await send({"type": "http.response.body", "body": piece, "more_body": True})
         except ClientDisconnect:
+            if not started:
+                await on_broken_body(Request(scope), ClientDisconnect())(scope, receive, send)
             return
+        if not started:
+            await send({**start, "headers": self.raw_headers})
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 

@@ -52,13 +52,17 @@ def log_error(err: LedgerError, route: str) -> None:
         log.log(logging.getLevelName(row.level), "request-failed", route=route, error=err)
 
 
-def on_ledger_error(request: Request, err: Exception) -> Response:
-    """The problem document of a LedgerError; what PostgreSQL said of itself stays in the log."""
-    assert isinstance(err, LedgerError)
+def _route(request: Request) -> str:
     route = str(request.scope["path"])
     for name, value in request.path_params.items():
         route = route.replace(str(value), f"{{{name}}}")
-    log_error(err, route)
+    return route
+
+
+def on_ledger_error(request: Request, err: Exception) -> Response:
+    """The problem document of a LedgerError; what PostgreSQL said of itself stays in the log."""
+    assert isinstance(err, LedgerError)
+    log_error(err, _route(request))
     row = CODES[err.code]
     return problem(row.http, row.sentence if row.http >= 500 else err.message, code=err.code)
 
@@ -69,6 +73,12 @@ def on_http_error(request: Request, err: Exception) -> Response:
     return problem(err.status_code, err.detail, err.headers)
 
 
+def on_broken_body(request: Request, err: Exception) -> Response:
+    """A body whose chunks or length are not as its head says, or whose caller hung up."""
+    return problem(400, "the body did not come as its head says", {"Connection": "close"})
+
+
 def on_crash(request: Request, err: Exception) -> Response:
     """A programming error says nothing of itself to the caller; Starlette raises it again."""
+    log.critical("request-crashed", route=_route(request), exc_info=err)
     return problem(500, "the server made a mistake; it is in its log")

@@ -12,6 +12,8 @@ from starlette.types import ASGIApp
 
 HEAD_BYTES = 16 * 1024  # request line and header fields; more is 431
 HEAD_SECONDS = 5  # for a whole request head, and between two requests of a connection
+# What the server says goes the way of all that is logged.
+_LOGS = {"formatters": {}, "handlers": {}, "loggers": {"_granian": {"propagate": True}}}
 MAX_CONNECTIONS = 512  # at once; others wait in the system's queue
 
 
@@ -27,6 +29,7 @@ async def serve(app: ASGIApp, host: str, port: int) -> None:
             header_read_timeout=HEAD_SECONDS * 1000, max_buffer_size=HEAD_BYTES
         ),
         websockets=False,
+        log_dictconfig=_LOGS,
         backlog=1024,
         backpressure=MAX_CONNECTIONS,
     )
