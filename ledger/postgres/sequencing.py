@@ -272,19 +272,20 @@ class Sequencing:
             return None if row is None else LogTopic(*row)
 
     def lost_log(self, topic_id: str, end: int) -> LostLog | None:
-        """The loss of the log topic as it is known here that an operator declared, when the topic
-        in its place has just this id and end.
+        """The loss of the log topic as it is known here that an operator declared, when `topic_id`
+        is what is in its place; when that is the same topic, it must end just where he said.
         """
         known = self.log_topic()
         if known is None:
             return None
-        wanted = known.topic_id, known.last_offset, topic_id, end
         with transaction(self.connection) as cursor:
             losses = read_registry(cursor, read_origin(cursor)).losses
         for _, loss in losses:
-            if isinstance(loss, LostLog) and wanted == (
-                *(loss.topic_id, loss.offset),
-                *(loss.became, loss.end),
+            if (
+                isinstance(loss, LostLog)
+                and (loss.topic_id, loss.offset) == (known.topic_id, known.last_offset)
+                and loss.became == topic_id
+                and (loss.became != loss.topic_id or loss.end == end)
             ):
                 return loss
         return None

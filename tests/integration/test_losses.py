@@ -117,10 +117,26 @@ def test_a_log_topic_that_is_not_lost_like_that(ledger: StoredLedger) -> None:
     declare(ledger, 1, LostLog(**loss, size=head.size, reason="deleted"))
     lost = ledger.sequencing.lost_log(OTHER, 0)
     assert lost is not None
-    assert ledger.sequencing.lost_log(OTHER, 1) is None
+    assert ledger.sequencing.lost_log(OTHER, 7) == lost  # something was written there meanwhile
     assert ledger.sequencing.lost_log(TOPIC, 0) is None
     ledger.sequencing.forget_log_topic(lost)
     found = ledger.sequencing.log_topic()
     assert found is not None
     assert (found.topic_id, found.last_offset, found.entries) == (OTHER, -1, 0)
     assert ledger.sequencing.lost_log(OTHER, 0) is None
+
+
+def test_a_log_topic_that_lost_its_end_is_given_up_once(ledger: StoredLedger) -> None:
+    """The same topic: only as it was found, and not when it comes by that offset again."""
+    head = ledger.checkpoint()
+    ledger.sequencing.begin_log_topic(TOPIC)
+    ledger.sequencing.acknowledged(9, head.size, 0)
+    declare(ledger, 1, LostLog(TOPIC, 9, TOPIC, 4, head.size, reason="a disk was full"))
+    assert [ledger.sequencing.lost_log(TOPIC, end) for end in (3, 5, 10)] == [None] * 3
+    lost = ledger.sequencing.lost_log(TOPIC, 4)
+    assert lost is not None
+    ledger.sequencing.forget_log_topic(lost)
+    with pytest.raises(Conflict):
+        ledger.sequencing.forget_log_topic(lost)
+    ledger.sequencing.acknowledged(9, head.size, 0)
+    assert ledger.sequencing.lost_log(TOPIC, 10) is None
