@@ -18,7 +18,7 @@ import pytest
 from kafka import KafkaProducer
 
 from deploy.embedded import postgres
-from ledger import topics
+from ledger import keys, topics
 from ledger.kafka_address import client_settings
 from producers.config import load_publisher_config
 from producers.publisher import Publisher
@@ -36,15 +36,15 @@ class Stack:
 
     def __init__(self, folder: Path) -> None:
         self.data = folder / "town"
-        self._words = folder / "words"
-        self._words.touch(mode=0o600)
-        self._words.write_text(PASSPHRASE + "\n")
+        self.words = folder / "words"
+        self.words.touch(mode=0o600)
+        self.words.write_text(PASSPHRASE + "\n")
 
     def run(self, *words: str, code: int | None = 0) -> str:
         done = subprocess.run(
             [sys.executable, "-m", "deploy.cli", *words, "--data", str(self.data)],
             cwd=ROOT,
-            env={**os.environ, "CERTLEDGER_PASSPHRASE_FILE": str(self._words)},
+            env={**os.environ, "CERTLEDGER_PASSPHRASE_FILE": str(self.words)},
             capture_output=True,
             text=True,
             timeout=300,
@@ -68,8 +68,9 @@ class Stack:
 
 
 @pytest.fixture
-def stack(tmp_path: Path) -> Iterator[Stack]:
+def stack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stack]:
     made = Stack(tmp_path)
+    monkeypatch.setattr(keys._unlocking, "passphrase", keys.passphrase_in(made.words))
     try:
         yield made
     finally:
@@ -133,7 +134,7 @@ def test_logs_hold_no_personal_data_and_no_secret(stack: Stack) -> None:
     stack.run("department", "add", "transport", "--name", "zh=交通运输局")
     stack.run("type", "add", "taxi", "--name", "zh=道路运输证", "--grant", "transport:all")
     stack.run("key", "encrypt", *map(str, (stack.data / "keys").glob("*.key")),
-              "--passphrase-file", str(stack._words))  # fmt: skip
+              "--passphrase-file", str(stack.words))  # fmt: skip
     status = stack.status()
     publish(stack, status["kafka"])
     poison(status["kafka"])
@@ -168,10 +169,14 @@ def secrets_of(data: Path) -> list[bytes]:
     found = [word.encode() for word in words]
     found += [urllib.parse.quote(word, safe="").encode() for word in (PERSON, STREET, NUMBER)]
     found += [json.dumps(word)[1:-1].encode() for word in (PERSON, STREET, NUMBER)]
-    keys, passwords = [*data.rglob("*.key")], [*data.rglob("*.passfile")]
+    private, passwords = [*data.rglob("*.key")], [*data.rglob("*.passfile")]
     accounts = [*data.glob("kafka/*.json"), *data.rglob("kafka.json")]
-    assert min(len(keys) // 3, len(passwords), len(accounts)) >= 2, (keys, passwords, accounts)
-    for path in keys:
+    assert min(len(private) // 3, len(passwords), len(accounts)) >= 2, (
+        private,
+        passwords,
+        accounts,
+    )
+    for path in private:
         found.append(path.read_bytes().strip().split(b"+", 4)[-1])
     for path in passwords:
         found.append(path.read_bytes().strip().rpartition(b":")[2])
