@@ -137,7 +137,7 @@ def test_frozen_and_ended_programs(
     moved = "UPDATE intake SET next_offset = next_offset + %s"
     stack.rows(moved, 1000)
     stack.kill("worker-1")
-    stack.wait_for_log("worker-1", "the worker stops: offset-jump", len(stack.log("worker-1")))
+    stack.wait_for_log("worker-1", "offset-jump", len(stack.log("worker-1")))
     assert "offset-jump" in names(found())
     stack.rows(moved, -1000)
     department.publish_issued(1)
