@@ -829,7 +829,7 @@ def _ledger(
 
 
 def _loss(
-    registry: Registry, note: Note, rest: str, change: dict[str, Any], index: int
+    registry: Registry, note: Note, rest: str, change: dict[str, Any], index: int, now: int
 ) -> tuple[dict[str, Any], int]:
     """One more loss. Whether that is missing, and no more, is compared where it is applied."""
     _need_operator(registry, note)

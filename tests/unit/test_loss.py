@@ -78,7 +78,7 @@ def test_losses_are_declared_by_the_operator_one_after_the_other_and_stay() -> N
 
     def refused(name: str, *signers: Any) -> str:
         with pytest.raises(LedgerError) as caught:
-            apply_note(book.registry, book.note(name, RECORDS, *signers), book.index)
+            apply_note(book.registry, book.note(name, RECORDS, *signers), book.index, 0)
         return caught.value.code
 
     assert refused("loss/1", registry_signer("a")) == "registry-signature"
