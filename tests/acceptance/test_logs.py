@@ -24,7 +24,7 @@ from producers.config import load_publisher_config
 from producers.publisher import Publisher
 
 ROOT = Path(__file__).parents[2]
-HOLDER, COMPANY = "11010519491231002X", "91430100MA4L16JQ8B"
+HOLDER, COMPANY = "11010519491231002X", "91430100MA4L16JQ8A"
 PERSON, STREET, NUMBER = "李四光阿明", "芙蓉路1734号院", "湘A-40712-Zhang/3"
 PASSPHRASE = "correct horse 7261 staple"
 OURS = ("worker-1", "sequencer", "relay", "follower", "http")

@@ -149,7 +149,7 @@ def _opened(data: bytes) -> None:
 
 
 def _apply(data: bytes) -> None:
-    done = apply_note(GOOD_BOOK.registry, data, 9)
+    done = apply_note(GOOD_BOOK.registry, data, 9, 0)
     assert done is not None
     canonical.format(done.record)
 
