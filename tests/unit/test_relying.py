@@ -267,12 +267,12 @@ def test_a_service_names_offices_that_there_are(offices: object, code: str) -> N
     change = {"names": {"zh": "开办餐饮店"}, "offices": offices}
     with pytest.raises(LedgerError, match=code):
         apply_note(
-            book.registry, book.note(f"service/{SERVICE}", change, book.operator), book.index
+            book.registry, book.note(f"service/{SERVICE}", change, book.operator), book.index, 0
         )
     signer = world.registry_signer("a")
     note = book.note(f"service/{SERVICE}", {**change, "offices": ["a"]}, signer)
     with pytest.raises(LedgerError, match="registry-signature"):
-        apply_note(book.registry, note, book.index)
+        apply_note(book.registry, note, book.index, 0)
 
 
 # --- what is recalled
