@@ -28,6 +28,7 @@ from ledger.question import Question
 from ledger.statusmap import Membership
 from ledger.trust import Trust
 from ledger.verdict import FRESHNESS, NAMES, NOT_CHECKED, PASSED, Answer, Check, Found, decide
+from ledger.vouching import explain_recovery, find_recoveries
 
 WHY = "the server's own word: /v1/evidence has what proves it"
 _ANY_ZONE = "UTC"  # where no issuer is known
@@ -114,7 +115,7 @@ def _answer(stored: _Stored, asked: Asked, looked: Looked, trust: Trust, now: in
             answer = replace(answer, type_code=None, issuer=None, number=looked.number)
         return replace(answer, near_misses=looked.near, looked_up=looked.number)
     notes = notes_on(view, asked, question, zone)
-    return replace(answer, looked_up=looked.number, notes=notes)
+    return replace(answer, looked_up=looked.number, notes=(*notes, *answer.notes))
 
 
 def _examine(
@@ -319,6 +320,11 @@ class _Unproven(Examination):
         if named not in self._named:
             self._named[named] = self._names(found, certificate)
         answer, reason, why = decide(assumed, found)
+        if self._registry.recovering:
+            departments = {certificate.issuer, found.responsible or certificate.issuer}
+            concerned = departments & self._registry.recovering
+            announced = find_recoveries(concerned, self._known_record)
+            notes = (*notes, *map(explain_recovery, announced))
         return Answer(
             answer=answer,
             reason=reason,

@@ -58,7 +58,7 @@ from .verdict import (
     undecided,
     unread,
 )
-from .vouching import Vouching, check_logged, explain_keys
+from .vouching import Vouching, check_logged, explain_keys, explain_recovery, find_recoveries
 
 STALE, SILENT, DISAGREEING = "checkpoint-stale", "issuer-silent", "witness-times-disagree"
 ANOTHER = "another-certificate"
@@ -351,11 +351,7 @@ class Examination:
         if keys:
             why = explain_keys(keys)
         recoveries = self._recoveries()
-        why += "".join(
-            f"; entry {each['announced']} announced that {each['department']} gets a "
-            f"{each['role']} key without the previous one from {each['from']} on"
-            for each in recoveries
-        )
+        why += "".join(f"; {explain_recovery(each)}" for each in recoveries)
         return passed(
             AUTHORITY,
             why,
@@ -367,20 +363,9 @@ class Examination:
 
     def _recoveries(self) -> list[dict[str, Any]]:
         """The recoveries that are announced for the departments that the answer rests on."""
-        acting = {self._step(event).transition.by for event in self.evidence.events}
-        names = {self.evidence.certificate.issuer, self._responsible(), *acting}
-        return [
-            {
-                "department": name,
-                "role": role,
-                "announced": told["announced"],
-                "from": told["from"],
-            }
-            for name in sorted(names)
-            for role, told in sorted(
-                (self.records.get(f"department/{name}") or {}).get("recovery", {}).items()
-            )
-        ]
+        acting = (self._step(event).transition.by for event in self.evidence.events)
+        names = (self.evidence.certificate.issuer, self._responsible(), *acting)
+        return find_recoveries(names, self.records.get)
 
     def _check_authority(self, ordinal: int, step: Step, type_value: Mapping[str, Any]) -> None:
         t = step.transition

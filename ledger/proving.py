@@ -90,6 +90,7 @@ class Records:
         str, list[str]
     ]  # names of their records, by NAME+HASH as signatures have it
     doubts: Doubts
+    recovering: frozenset[str]  # departments for which a key's recovery is announced
     _values: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @classmethod
@@ -98,16 +99,19 @@ class Records:
         order: list[bytes] = []
         registry_keys: dict[str, list[str]] = {}
         doubts: dict[str, range] = {}
+        recovering: set[str] = set()
         for place, leaf in enumerate(leaves):
             record = canonical.loads(leaf)
             places[str(record["name"])] = place
             order.append(tree_place(record))
             doubts |= doubts_of([record])
+            if "recovery" in record["value"]:
+                recovering.add(str(record["name"]).removeprefix("department/"))
             if record["name"].startswith("key/") and record["value"]["role"] == REGISTRY_ROLE:
                 signs_as = "+".join(str(record["value"]["vkey"]).split("+", 2)[:2])
                 registry_keys.setdefault(signs_as, []).append(str(record["name"]))
         subtree = merkle.in_memory([merkle.leaf_hash(leaf) for leaf in leaves])
-        return cls(leaves, places, order, subtree, registry_keys, doubts)
+        return cls(leaves, places, order, subtree, registry_keys, doubts, frozenset(recovering))
 
     def value(self, name: str) -> dict[str, Any] | None:
         """What a record says, None where there is none."""

@@ -7,7 +7,7 @@ which another entry had announced long before (FORMATS.md, section 9).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -161,6 +161,25 @@ def explain_keys(keys: Sequence[Mapping[str, Any]]) -> str:
                 f"{key['doubted_from']} on"
             )
     return why
+
+
+def find_recoveries(
+    departments: Iterable[str], value: Callable[[str], Mapping[str, Any] | None]
+) -> list[dict[str, Any]]:
+    """The recoveries that are announced for departments; `value` gives a record's by its name."""
+    return [
+        {"department": name, "role": role, "announced": told["announced"], "from": told["from"]}
+        for name in sorted(set(departments))
+        for role, told in sorted((value(f"department/{name}") or {}).get("recovery", {}).items())
+    ]
+
+
+def explain_recovery(each: Mapping[str, Any]) -> str:
+    """One of `find_recoveries`, in a sentence."""
+    return (
+        f"entry {each['announced']} announced that {each['department']} gets a {each['role']} key "
+        f"without the previous one from {each['from']} on"
+    )
 
 
 def check_logged(shown: Shown, checkpoint: Checkpoint) -> None:

@@ -182,6 +182,12 @@ def test_a_department_that_lost_its_keys(ledger: StoredLedger, asking: Asking) -
     ledger.checkpoint()
     with asking.view() as view:
         answer, _ = ask(view, Asked("before"), asking.trust, ledger.now())
+        (other,) = answer_unproven(view, [Asked("before")], asking.trust, ledger.now())
+    assert isinstance(other, Answer)
+    assert [note.split(" without")[0] for note in other.notes] == [
+        f"entry {announced[1]} announced that a gets a bundle key",
+        f"entry {announced[0]} announced that a gets a registry key",
+    ]
     roles = [each["role"] for each in answer.checks[1].values["recoveries"]]
     assert roles == ["bundle", "registry"]
     late = now + MIN_DELAY * times.SECOND
