@@ -591,7 +591,9 @@ class Publisher:
                 lane.resend_from = 0
 
     def _hints(self, start_seconds: float) -> dict[int, dict[str, Any]]:
-        """The ledger's word on our lanes; waited for where the spool says nothing of a lane."""
+        """The ledger's word on our lanes; waited for where the spool says nothing of a lane, or the
+        ledger still tells of more lanes than our settings, on which events would go wrong ways.
+        """
         deadline = time.monotonic() + start_seconds
         while True:
             hints = self._link.lanes(self.config.department)
@@ -600,9 +602,15 @@ class Publisher:
                 for number in range(self.config.lanes)
                 if number not in hints and number not in self._spool.lanes
             ]
-            if not lacking:
-                self._check_lanes(hints)
+            told = max(hints, default=-1) + 1
+            if not lacking and told <= self.config.lanes:
                 return hints
+            if time.monotonic() > deadline and not lacking:
+                raise Conflict(
+                    "fenced",
+                    f"{self.config.department} has {told} lanes, the settings of "
+                    f'{self.config.folder} say {self.config.lanes}: put "lanes": {told} into them',
+                )
             if time.monotonic() > deadline:
                 raise Unavailable(
                     "unreachable",
@@ -610,18 +618,6 @@ class Publisher:
                     "the department registered, is the ledger running?",
                 )
             time.sleep(0.3)
-
-    def _check_lanes(self, hints: Mapping[int, Any]) -> None:
-        """None unless the ledger tells of more lanes than this folder's settings: events would go
-        to wrong ones.
-        """
-        told = max(hints, default=-1) + 1
-        if told > self.config.lanes:
-            raise Conflict(
-                "fenced",
-                f"{self.config.department} has {told} lanes, the settings of {self.config.folder} "
-                f'say {self.config.lanes}: put "lanes": {told} into them',
-            )
 
     def _lane_state(self, number: int, hint: dict[str, Any] | None, take_over: bool) -> LaneState:
         own = self._spool.lanes.get(number)

@@ -438,7 +438,7 @@ def test_another_number_of_lanes(place: Place, lanes: int) -> None:
         running.close()
     if lanes > 2:
         with pytest.raises(Conflict, match=f"has {lanes} lanes, the settings of"):
-            place.publisher()
+            place.publisher(start_seconds=1)
     place.config = dataclasses.replace(place.config, lanes=lanes)
     with place.publisher() as p:
         assert p.wait(20)
