@@ -244,7 +244,7 @@ _CHANNELS = {
         notice=_message("A record is not", "Notice"),
     ),
     topics.LANES: _channel(
-        "Compacted: where each lane stands, Kafka key DEPARTMENT/LANE.",
+        "Compacted: where each open lane stands, Kafka key DEPARTMENT/LANE; null for a closed one.",
         lane=_message("A hint, harmless when stale", "Lane"),
     ),
     topics.LOG: _channel(
