@@ -447,22 +447,10 @@ class Turn:
         self._scopes = {}
         admitted: list[Admitted] = []
         acts: list[HolderAct] = []
-        codes: list[str] = []
-        for position, item in enumerate(opened.events):
-            if refusal is not None:
-                codes.append(refusal)
-            elif isinstance(item, str):
-                codes.append(item)
-            else:
-                try:
-                    if isinstance(item, Reliance):
-                        self._rely(opened, index, position, item)
-                    else:
-                        admitted.append(self._admit(opened, index, position, item, acts))
-                except LedgerError as err:
-                    codes.append(err.code)
-                else:
-                    codes.append(ADMITTED)
+        if refusal is None:
+            codes = self._judge(opened, index, admitted, acts)
+        else:
+            codes = [refusal] * len(opened.events)
         certificates = tuple(
             (key, self._record_hash(key)) for key in sorted({a.key for a in admitted})
         )
@@ -508,6 +496,35 @@ class Turn:
             index,
         )
         return Accounted(source, LOGGED, None, None, index, opened.bundle)
+
+    def _judge(
+        self, opened: Opened, index: int, admitted: list[Admitted], acts: list[HolderAct]
+    ) -> list[str]:
+        """The code of each line, one after the other; what is admitted goes to the lists."""
+        return [
+            self._judge_line(opened, index, position, item, admitted, acts)
+            for position, item in enumerate(opened.events)
+        ]
+
+    def _judge_line(
+        self,
+        opened: Opened,
+        index: int,
+        position: int,
+        item: Line,
+        admitted: list[Admitted],
+        acts: list[HolderAct],
+    ) -> str:
+        if isinstance(item, str):
+            return item
+        try:
+            if isinstance(item, Reliance):
+                self._rely(opened, index, position, item)
+            else:
+                admitted.append(self._admit(opened, index, position, item, acts))
+        except LedgerError as err:
+            return err.code
+        return ADMITTED
 
     def _record_hash(self, key: bytes) -> bytes:
         certificate = self.certificates[key][1]

@@ -6,7 +6,7 @@ A line that is anything but plain is left to `event.parse_event`, which decides 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from functools import lru_cache, reduce
 from hashlib import sha256
@@ -192,7 +192,7 @@ def _events(found: list[Any], line_hashes: Sequence[bytes]) -> list[Event]:
             issuers,
             numbers,
             holders,
-            map(_holder_key, holders),
+            _holder_keys(holders),
             identifiers,
             line_hashes,
             keys,
@@ -261,5 +261,25 @@ def _prefix(type_code: str, issuer: str) -> bytes:
     return identity.certificate_prefix(type_code, issuer)
 
 
-def _holder_key(pseudonym: str | None) -> bytes | None:
-    return None if pseudonym is None else identity.holder_key(pseudonym)
+def _holder_keys(pseudonyms: list[str | None]) -> Iterable[bytes | None]:
+    """The map keys of holders, whose digits are looked at all at once."""
+    said = [text.partition(":") for text in pseudonyms if text is not None]
+    if not said:
+        return pseudonyms  # type: ignore[return-value]  # None for every event
+    _check_hexes([digits for _, _, digits in said], 64)
+    digests = bytes.fromhex("".join([digits for _, _, digits in said]))
+    keys = iter(
+        [
+            sha256(_holder_prefix(version) + digests[at : at + 32]).digest()
+            for (version, _, _), at in zip(said, range(0, len(digests), 32), strict=True)
+        ]
+    )
+    return [None if text is None else next(keys) for text in pseudonyms]
+
+
+@lru_cache(maxsize=64)
+def _holder_prefix(version: str) -> bytes:
+    number = identity.pseudonym_version(version)
+    if not number:
+        raise _Odd
+    return identity.holder_prefix(number)

@@ -90,11 +90,12 @@ def certificate_prefix(type_code: str, issuer: str) -> bytes:
 def holder_key(pseudonym: str) -> bytes:
     """The status map's key of a holder, version of the pseudonym secret included."""
     version, digest = parse_pseudonym(pseudonym)
-    return sha256(_holder_prefix(version) + digest).digest()
+    return sha256(holder_prefix(version) + digest).digest()
 
 
 @lru_cache(maxsize=64)
-def _holder_prefix(version: int) -> bytes:
+def holder_prefix(version: int) -> bytes:
+    """What is hashed before the pseudonym's 32 bytes."""
     text = str(version).encode()
     return b"H" + len(text).to_bytes(2, "big") + text + (32).to_bytes(2, "big")
 
@@ -123,7 +124,7 @@ def pseudonym_check(secret: bytes) -> str:
 def parse_pseudonym(text: str) -> tuple[int, bytes]:
     """(version of the secret, 32 bytes) of a pseudonym `version:hex`."""
     version, _, digits = text.partition(":")
-    number = _pseudonym_version(version)
+    number = pseudonym_version(version)
     try:
         digest = bytes.fromhex(digits)
     except ValueError:
@@ -134,7 +135,7 @@ def parse_pseudonym(text: str) -> tuple[int, bytes]:
 
 
 @lru_cache(maxsize=64)
-def _pseudonym_version(text: str) -> int:
+def pseudonym_version(text: str) -> int:
     """The version of a pseudonym's secret, 0 for what is none."""
     return int(text) if _VERSION.fullmatch(text) else 0
 

@@ -58,10 +58,10 @@ TABLE: dict[tuple[str, str], str] = {
 }
 VERSION_ACTS = frozenset({ISSUED, RENEWED, AMENDED})
 _make_tuple = tuple.__new__  # what a named tuple's own constructor ends in
-_LINK_TAG = b"certledger link v1\n"
+LINK_TAG = b"certledger link v1\n"
 RECORD_TAG = b"certledger record v1\n"
-_HOLDER_TAG = b"certledger holder v1\n"
-HOLDER_RECORD_TAG = _HOLDER_TAG + b"record"
+HOLDER_TAG = b"certledger holder v1\n"
+HOLDER_RECORD_TAG = HOLDER_TAG + b"record"
 MAX_HISTORY = 1024  # transitions, but for a revocation: evidence and turns carry all of them
 MAX_CORRECTABLE = 256  # transitions; a correction folds them all while every writer waits
 STATE_ACTS = {  # the state that each act leads to
@@ -198,7 +198,7 @@ def retrace(stated: Iterable[Transition]) -> list[Transition]:
 def link(previous: bytes, index: int, position: int, line_hash: bytes, transition: bytes) -> bytes:
     """The next link of a certificate's history; the first `previous` is its map key."""
     place = index.to_bytes(8, "big") + position.to_bytes(4, "big")
-    return sha256(_LINK_TAG + previous + place + line_hash + transition).digest()
+    return sha256(LINK_TAG + previous + place + line_hash + transition).digest()
 
 
 def holder_link(
@@ -207,7 +207,7 @@ def holder_link(
     """The next link of a holder's record for one act, *bound* or *unbound*."""
     place = index.to_bytes(8, "big") + position.to_bytes(4, "big")
     return sha256(
-        _HOLDER_TAG + previous + (b"\x01" if bound else b"\x00") + certificate + place
+        HOLDER_TAG + previous + (b"\x01" if bound else b"\x00") + certificate + place
     ).digest()
 
 

@@ -31,6 +31,7 @@ from ..entry import ADMITTED, Source, format_genesis, format_registry
 from ..errors import Conflict, ProofError, Refused, Unavailable
 from ..event import CORRECTED, Event
 from ..evidence import Step
+from ..fast_turn import FastTurn
 from ..lifecycle import Transition
 from ..loss import LostIntake, LostLog, LostRecords, parse_loss
 from ..receipt import format_notice
@@ -220,7 +221,7 @@ class Store:
             ]
             bundles = [o for _, o in todo if isinstance(o, Opened)]
             view = _View(cursor, registry, bundles, self._blinding_secret, known, may_let_go)
-            taken = Turn(view, next_index, max(clock, ledger_time))
+            taken = FastTurn(view, next_index, max(clock, ledger_time))
             outbox = []
             for fetched, opened in todo:
                 source = Source(topic_id, fetched.partition, fetched.offset)
@@ -296,7 +297,7 @@ class Store:
         wanted = {partition: offset for partition, offset, _ in cursor.fetchall()}
         begun = dict(wanted)
         todo: list[Checked] = []
-        last: dict[int, bytes] = {}
+        last: dict[int, Fetched] = {}
         for checked in batch:
             fetched = checked.fetched
             want = wanted.get(fetched.partition)
@@ -308,9 +309,12 @@ class Store:
             if fetched.offset < want:
                 continue
             wanted[fetched.partition] = want + 1
-            last[fetched.partition] = sha256(fetched.value or b"").digest()
+            last[fetched.partition] = fetched
             todo.append(checked)
-        return todo, {p: (begun[p], wanted[p], digest) for p, digest in last.items()}
+        return todo, {
+            partition: (begun[partition], fetched.offset + 1, sha256(fetched.value or b"").digest())
+            for partition, fetched in last.items()
+        }
 
     def _move_intake(
         self, cursor: Cursor, topic_id: str, moves: dict[int, tuple[int, int, bytes]]
