@@ -7,7 +7,6 @@ topic and leaves skipped offsets to Faust's consumer, of which the bench makes n
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -18,7 +17,7 @@ from ledger.postgres.store import Fetched
 from streams.app import BATCH, Pipeline
 from streams.intake import Intake
 from streams.settings import Settings
-from streams.worker import GARBAGE_THRESHOLD
+from streams.worker import collect_seldom
 
 
 async def work(settings: Settings) -> None:
@@ -50,6 +49,5 @@ async def work(settings: Settings) -> None:
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.WARNING)
-    gc.freeze()
-    gc.set_threshold(GARBAGE_THRESHOLD, 10, 10)
+    collect_seldom()
     asyncio.run(work(Settings.from_environment()))

@@ -6,6 +6,7 @@ import gc
 import os
 import sys
 import threading
+import time
 
 import faust
 
@@ -14,7 +15,24 @@ from ledger.logs import FORMAT_VARIABLE, set_up
 from .app import build_app, die
 from .settings import Settings, SettingsError
 
-GARBAGE_THRESHOLD = 200_000  # objects made and not yet freed
+GARBAGE_SECONDS = 2  # between two looks for cycles
+
+
+def collect_seldom() -> None:
+    """Look for objects in cycles by the clock, those that are there already left out.
+
+    A turn makes tens of thousands of small objects, none in cycles: looking among them whenever so
+    many were made takes a third of the worker's time, still a tenth at every 200,000.
+    """
+    gc.freeze()
+    gc.disable()
+    threading.Thread(target=_collect, name="garbage", daemon=True).start()
+
+
+def _collect() -> None:
+    while True:
+        time.sleep(GARBAGE_SECONDS)
+        gc.collect()
 
 
 def main() -> None:
@@ -28,10 +46,7 @@ def main() -> None:
         app = build_app(settings)
     except Exception as err:
         die(err)
-    # A turn makes tens of thousands of small objects, none in cycles: looking for cycles among them
-    # at the usual pace takes a third of the worker's time.
-    gc.freeze()
-    gc.set_threshold(GARBAGE_THRESHOLD, 10, 10)
+    collect_seldom()
     threading.Thread(target=app.ledger.watch, name="watch", daemon=True).start()
     worker = faust.Worker(app, redirect_stdouts=False, override_logging=False)
     worker.execute_from_commandline()
