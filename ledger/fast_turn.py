@@ -99,10 +99,11 @@ class FastTurn(Turn):
             record = f"{opens}{link.hex()}{responsible}{time}{plain.record}".encode()
             records[key] = sha256(RECORD_TAG + record).digest()
             standing = _make_tuple(Standing, (*plain.head, by, *plain.days, time, *plain.rest))
-            certificates[key] = (item, Certificate(standing, link, holder, {event_id: line_hash}))
+            transition = _make_tuple(Transition, (ISSUED, event_id, by, key_id, time, 1, *said))
+            transitions[key] = [transition]
+            ids, kept = {event_id: line_hash}, ((0, transition),)
+            certificates[key] = (item, Certificate(standing, link, holder, ids, kept))
             heads[key[:head]] = key
-            transition = (ISSUED, event_id, by, key_id, time, 1, *said)
-            transitions[key] = [_make_tuple(Transition, transition)]
             if holder is not None:
                 link = sha256(HOLDER_TAG + (last or holder) + b"\x01" + key + place).digest()
                 holders[holder] = (count + 1, link)

@@ -55,6 +55,7 @@ _KIND_NUMBERS = {kind: number for number, kind in enumerate(REVOCATION_KINDS)}
 _fixed = struct.Struct(">32s16sBBHHH5s5s5sI")
 _item = struct.Struct(">Q4s")
 _MICROS, _REASON, _REVOCATION, _SUSPENDED, _TRANSFER, _BEGIN, _SEALED = (1 << n for n in range(7))
+_NOTHING_SAID = (None,) * 5  # by a standing, from its reason to its begin
 _FLAGS, _SEAL = 48, 4  # where the flags are; bytes of a checksum
 # an act: ordinal and kind, what it has in common with the standing, the id's other bytes
 _act = struct.Struct(">HB12s")
@@ -220,14 +221,37 @@ def unpack_state(data: bytes) -> tuple[Standing, bytes, bytes]:
 
 
 def _seal(key: bytes, data: bytes, history: bytes) -> bytes:
-    return crc32(history, crc32(data, crc32(key))).to_bytes(_SEAL, "big")
+    return crc32(key + data + history).to_bytes(_SEAL, "big")
 
 
 def _pack(standing: Standing, last_link: bytes, holder: bytes, flags: int) -> bytes:
+    state, version, highest, responsible, first, last, since, *_, count = standing
     rest = b""
-    day, second, fraction = _pack_moment(standing.since)
+    day, second, fraction = _pack_moment(since)
     if fraction:
         flags |= _MICROS
+    if standing[7:12] != _NOTHING_SAID:
+        said, rest = _pack_said(standing)
+        flags |= said
+    fixed = _fixed.pack(
+        last_link,
+        holder,
+        flags,
+        _STATE_NUMBERS[state],
+        version,
+        highest,
+        count,
+        _pack_day(first),
+        _pack_day(last),
+        day,
+        second,
+    )
+    return fixed + fraction + _text(responsible) + rest
+
+
+def _pack_said(standing: Standing) -> tuple[int, bytes]:
+    """(flags, bytes) of what most standings do not say."""
+    flags, rest = 0, b""
     if standing.reason is not None:
         flags |= _REASON
         rest += _text(standing.reason)
@@ -243,20 +267,7 @@ def _pack(standing: Standing, last_link: bytes, holder: bytes, flags: int) -> by
     if standing.begin is not None:
         flags |= _BEGIN
         rest += _pack_day(standing.begin)
-    fixed = _fixed.pack(
-        last_link,
-        holder,
-        flags,
-        _STATE_NUMBERS[standing.state],
-        standing.version,
-        standing.highest,
-        standing.count,
-        _pack_day(standing.valid_from),
-        _pack_day(standing.valid_until),
-        day,
-        second,
-    )
-    return fixed + fraction + _text(standing.responsible) + rest
+    return flags, rest
 
 
 def _unpack(data: bytes) -> tuple[Standing, bytes, bytes, int]:
@@ -387,6 +398,7 @@ def _transition(
     return _make_tuple(Transition, (kind, event_id, by, "", time, version, *said, None, None, None))
 
 
+@lru_cache(maxsize=1024)  # departments and reasons
 def _text(text: str) -> bytes:
     data = text.encode()
     return bytes([len(data)]) + data
