@@ -100,7 +100,7 @@ class Restoring:
             if taken.entries != wanted or (step.row is None and done.outcome != admission.LOGGED):
                 raise _differs(step, f"it is {done.outcome} {done.code or ''}")
             next_outbox = store._write(
-                cursor, taken, view, [(_as_said(step, done), fetched)], next_outbox
+                cursor, taken, view, [(_as_said(step, done), fetched)], next_outbox, {}
             )
             store._move_intake(cursor, topic_id, moves)
             self._move(cursor, next_index, taken.next_index, now, registry_index, next_outbox)

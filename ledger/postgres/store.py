@@ -79,11 +79,14 @@ class Fetched:
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """A record after step 4, and which registry (log index of its last change) it was opened by."""
+    """A record after step 4, and which registry (log index of its last change) it was opened by;
+    `chunks` are a bundle's lines as they will be stored.
+    """
 
     fetched: Fetched
     opened: Opened | DeadLetter | Skipped | Lost
     registry_index: int
+    chunks: Sequence[bytes] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +179,9 @@ class Store:
     def open(self, fetched: Fetched) -> Checked:
         """Step 4 for one record, by the registry as last seen; may run beside `apply`."""
         index, registry = self._registry
-        return Checked(fetched, admission.open_record(fetched.value, registry, self._parse), index)
+        opened = admission.open_record(fetched.value, registry, self._parse)
+        chunks = pack_lines(opened.bundle.lines) if isinstance(opened, Opened) else ()
+        return Checked(fetched, opened, index, chunks)
 
     def apply(self, topic_id: str, batch: Sequence[Checked]) -> Applied:
         """Step 5: record a batch, all of it or nothing. Records below the next offset are passed
@@ -226,7 +231,12 @@ class Store:
             for fetched, opened in todo:
                 source = Source(topic_id, fetched.partition, fetched.offset)
                 outbox.append((taken.take(source, opened), fetched))
-            next_outbox = self._write(cursor, taken, view, outbox, next_outbox)
+            chunks = {
+                c.opened.bundle.note_hash: c.chunks
+                for c in accepted
+                if isinstance(c.opened, Opened)
+            }
+            next_outbox = self._write(cursor, taken, view, outbox, next_outbox, chunks)
             self._move_intake(cursor, topic_id, moves)
             cursor.execute(
                 sql("move_allocation"),
@@ -339,8 +349,10 @@ class Store:
         view: _View,
         accounted: Sequence[tuple[Accounted, Fetched]],
         next_outbox: int,
+        chunks: Mapping[bytes, Sequence[bytes]],
     ) -> int:
-        _copy_entries(cursor, taken, self._signers)
+        """`chunks`: the lines of bundles as they are stored, by the hash of the note."""
+        _copy_entries(cursor, taken, self._signers, chunks)
         _copy_certificates(cursor, taken, view, self._kinds)
         _copy_holders(cursor, taken, view)
         _copy_lanes(cursor, taken)
@@ -599,22 +611,23 @@ class _View:
         self._taken: set[bytes] = set()  # map keys whose head is another's
         self.holders: dict[bytes, tuple[int, bytes, bytes]] = {}  # acts, link, recent acts
         events = [e for opened in batch for e in opened.events if isinstance(e, Event)]
-        relied = {
-            key
-            for opened in batch
-            for item in opened.events
-            if isinstance(item, Reliance)
-            for key, _, _ in item.certificates
-        }
+        acts = [e for opened in batch for e in opened.events if isinstance(e, Reliance)]
+        relied = {key for act in acts for key, _, _ in act.certificates}
         self.certificates = self._read_certificates({e.key for e in events} | relied)
         # Weakly: in a cycle, all that the turn knew would stay until the next search for cycles.
         view = weakref.proxy(self)
         self.relying = Reliances(
             cursor, registry, batch, self.certificates, lambda key: list(view.steps(key))
         )
-        self._read_lines(self._repeats(events) | self._corrected(batch) | self._relied(batch), list)
-        for event in events:
-            for place in self._alike(event):
+        alike = self._alike(events)
+        places = {place for _, found in alike for place in found}
+        if any(event.kind == CORRECTED for event in events):
+            places |= self._corrected(batch)
+        if acts:
+            places |= self._relied(batch)
+        self._read_lines(places, list)
+        for event, found in alike:
+            for place in found:
                 said = self._known[place]
                 ids = self.certificates[event.key].event_ids
                 ids[said.transition.id] = said.line_hash
@@ -639,13 +652,12 @@ class _View:
             self._taken |= {key for key in keys if key[: identity.HEAD] in heads}
         return found
 
-    def _alike(self, event: Event) -> list[int]:
-        history = self.histories.get(event.key)
-        return [] if history is None else staterow.alike(history, event.id)
-
-    def _repeats(self, events: Iterable[Event]) -> set[int]:
-        """The places of events that may have the id of one in the batch."""
-        return {place for event in events for place in self._alike(event)}
+    def _alike(self, events: Iterable[Event]) -> list[tuple[Event, list[int]]]:
+        """The events that may have the id of an older one, and the places of those."""
+        histories = self.histories
+        known = [event for event in events if event.key in histories]
+        found = [(event, staterow.alike(histories[event.key], event.id)) for event in known]
+        return [(event, places) for event, places in found if places]
 
     def _corrected(self, batch: Sequence[Opened]) -> set[int]:
         """The places of all events of the certificates that the batch corrects, as far as its
@@ -790,7 +802,9 @@ def _joined(keys: Collection[bytes]) -> dict[str, Any]:
     return {"heads": b"".join([key[: identity.HEAD] for key in keys]), "count": len(keys)}
 
 
-def _copy_entries(cursor: Cursor, turn: Turn, signers: _Numbers) -> None:
+def _copy_entries(
+    cursor: Cursor, turn: Turn, signers: _Numbers, chunks: Mapping[bytes, Sequence[bytes]]
+) -> None:
     copy(
         cursor,
         "entry",
@@ -799,11 +813,12 @@ def _copy_entries(cursor: Cursor, turn: Turn, signers: _Numbers) -> None:
     )
     rows: list[tuple[bytes, ...]] = []
     for b in turn.logged:
-        department, key_id = b.opened.bundle.header.department, b.opened.key.key_id
+        bundle = b.opened.bundle
+        department, key_id = bundle.header.department, b.opened.key.key_id
         signer = integer(signers.number(cursor, department, key_id))
         rows += [
             (bigint(b.index), integer(number), chunk, signer)
-            for number, chunk in enumerate(pack_lines(b.opened.bundle.lines))
+            for number, chunk in enumerate(chunks.get(bundle.note_hash) or pack_lines(bundle.lines))
         ]
     copy(cursor, "lines", "log_index, chunk, data, signer", rows)
     copy(
