@@ -353,8 +353,10 @@ def _has_not_begun(standing: Standing, t: Transition) -> bool:
 
 def _suspension_over(standing: Standing, t: Transition) -> bool:
     end = _end(standing.suspended_until)
+    if end is None:
+        return False
     start = t.start
-    return end is not None and start is not None and end <= start
+    return start is not None and end <= start
 
 
 def _begin(standing: Standing, t: Transition) -> int | None:
