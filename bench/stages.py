@@ -6,6 +6,7 @@ time is PostgreSQL's, Kafka's, or the disk's.
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -102,7 +103,7 @@ def run(plan: Plan, around: Callable[[], Any] | None = None) -> dict[str, tuple[
         )
         clock = Clock()
         per_turn = max(1, min(EVENTS_PER_TURN // plan.size, BUNDLES_PER_TURN))
-        with clock.running(), around() if around else _nothing():
+        with clock.running(), _without_garbage(), around() if around else _nothing():
             for first in range(0, len(signed), per_turn):
                 batch: list[Checked] = [
                     store.open(Fetched(0, first + number, record.value))
@@ -119,6 +120,19 @@ def run(plan: Plan, around: Callable[[], Any] | None = None) -> dict[str, tuple[
             name: (wall / plan.events * 1e6, own / plan.events * 1e6)
             for name, (wall, own) in clock.stages.items()
         }
+
+
+@contextmanager
+def _without_garbage() -> Iterator[None]:
+    """No search for cycles, as in the worker between two looks."""
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+        gc.unfreeze()
 
 
 @contextmanager
