@@ -194,7 +194,9 @@ class AdmissionMachine(RuleBasedStateMachine):
             )
             record = format_record(make_note(told), bundle.lines)
         elif which == "future":
-            producer = self.producers[header.department, header.lane]
+            producer = self.producers.get((header.department, header.lane))
+            if producer is None:  # the lane is closed by now
+                return
             told = producer.header([], self.now, sequence=header.sequence + 7)
             self.lied.add((told.department, told.lane, told.epoch, told.sequence, told.producer))
             record = format_record(make_note(told), [])
