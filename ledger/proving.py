@@ -5,7 +5,7 @@ from __future__ import annotations
 import bisect
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from . import canonical, identity, lifecycle, merkle
 from .doubt import Doubts, needed_corrections
@@ -41,7 +41,10 @@ class Source(Protocol):
 
     def history(self, key: bytes) -> Sequence[Step]: ...
     def entry(self, index: int) -> bytes: ...
-    def lines(self, index: int) -> Sequence[bytes]: ...
+    def line(self, index: int, position: int) -> tuple[bytes, Sequence[bytes]]:
+        """A line of the bundle at `index`, and its path to the root in the bundle's note."""
+        ...
+
     def membership(self, kind: bytes, key: bytes) -> Membership:
         """What a status map says of a key under the checkpoint's last status entry."""
         ...
@@ -78,9 +81,21 @@ class HolderSource(Protocol):
         ...
 
 
+class Registered(NamedTuple):
+    """How a key came into the registry: its entry, what announced its recovery, and the names of
+    the keys that vouched for it.
+    """
+
+    registration: Registration
+    announced: Announcement | None
+    vouchers: list[str]
+
+
 @dataclass(slots=True)
 class Records:
-    """The registry's tree under a status entry, by record name."""
+    """The registry's tree under a status entry, by record name, and what was shown of it: how each
+    key was registered, with the name of the one that vouched for it, under the same checkpoint.
+    """
 
     leaves: Sequence[bytes]
     places: dict[str, int]
@@ -91,7 +106,9 @@ class Records:
     ]  # names of their records, by NAME+HASH as signatures have it
     doubts: Doubts
     recovering: frozenset[str]  # departments for which a key's recovery is announced
+    registered: dict[str, Registered] = field(default_factory=dict)
     _values: dict[str, dict[str, Any]] = field(default_factory=dict)
+    _shown: dict[str, Shown] = field(default_factory=dict)
 
     @classmethod
     def of(cls, leaves: Sequence[bytes]) -> Records:
@@ -134,8 +151,10 @@ class Records:
         place = self.places.get(name)
         if place is None:
             return None
-        path = merkle.prove_inclusion(place, len(self.leaves), self.subtree)
-        return Shown(place, self.leaves[place], tuple(path))
+        if name not in self._shown:
+            path = merkle.prove_inclusion(place, len(self.leaves), self.subtree)
+            self._shown[name] = Shown(place, self.leaves[place], tuple(path))
+        return self._shown[name]
 
     def show_all(self, names: Iterable[str]) -> tuple[Shown, ...]:
         """The records with these names that there are, in the tree's order."""
@@ -163,13 +182,12 @@ def prove(source: Source, certificate: CertificateId, question: Question) -> Evi
         raise Malformed("too-large", f"{len(shown)} events decide this, {MAX_EVENTS} can be shown")
     signed = {steps[n].transition.key for n in shown}
     keys, registrations, announcements = _register(source, records, signed)
-    bundles: dict[int, Sequence[bytes]] = {}
     return Evidence(
         origin=source.origin,
         certificate=certificate,
         question=question,
         history=steps,
-        events=tuple(_show_event(source, steps[n], n, bundles) for n in shown),
+        events=tuple(_show_event(source, steps[n], n) for n in shown),
         genesis=show_beginning(source),
         entries=tuple(
             show_entry(source, index) for index in sorted({steps[n].index for n in shown})
@@ -246,7 +264,7 @@ def prove_act(source: Source, certificate: CertificateId, ordinal: int, asked_at
         certificate=certificate,
         question=Question(asked_at),
         history=steps,
-        events=(_show_event(source, step, ordinal, {}),),
+        events=(_show_event(source, step, ordinal),),
         genesis=show_beginning(source),
         entries=(show_entry(source, step.index),),
         bucket=source.membership(CERTIFICATES, certificate.key),
@@ -297,17 +315,9 @@ def needed_events(
     return sorted(needed)
 
 
-def _show_event(
-    source: Source, step: Step, ordinal: int, bundles: dict[int, Sequence[bytes]]
-) -> ShownEvent:
-    lines = bundles.get(step.index)
-    if lines is None:
-        lines = bundles[step.index] = source.lines(step.index)
-    if step.position >= len(lines):
-        raise ProofError("stored-bytes-damaged", f"entry {step.index} lacks line {step.position}")
-    subtree = merkle.in_memory([merkle.leaf_hash(line) for line in lines])
-    path = merkle.prove_inclusion(step.position, len(lines), subtree)
-    return ShownEvent(ordinal, lines[step.position], tuple(path))
+def _show_event(source: Source, step: Step, ordinal: int) -> ShownEvent:
+    line, path = source.line(step.index, step.position)
+    return ShownEvent(ordinal, line, tuple(path))
 
 
 def _register(
@@ -316,31 +326,43 @@ def _register(
     """(names of records, registrations, announcements of recoveries): of the keys and of those that
     vouched for them when they were registered, back to the ones that the operator entered.
     """
-    names: set[str] = set()
-    registrations = []
-    announcements: list[Announcement] = []
+    found: dict[str, Registered] = {}
     todo = [f"key/{key_id}" for key_id in key_ids]
     while todo:
         name = todo.pop()
         value = records.value(name)
-        if value is None or name in names:
+        if value is None or name in found:
             continue
-        names.add(name)
-        index = int(str(value["from"]))
-        shown = show_entry(source, index)
-        entry = parse_entry(shown.data)
-        if entry["kind"] != REGISTRY:
-            raise ProofError("stored-bytes-damaged", f"entry {index} did not register {name}")
-        data = entry["note"].encode()
-        note = parse_note(data)
-        lines = data[len(note.text) + 1 :]
-        registrations.append(Registration(index, entry["time"], lines, shown.path))
-        todo += _vouchers(records, note, name, index)
-        if "recovered" in value:
-            announced, note = _announcement(source, value["recovered"])
-            announcements.append(announced)
-            todo += _vouchers(records, note, name, announced.index)
-    return names, registrations, tuple(sorted(announcements, key=lambda each: each.index))
+        if name not in records.registered:
+            records.registered[name] = _registered(source, records, name, value)
+        found[name] = records.registered[name]
+        todo += found[name].vouchers
+    announced = (each.announced for each in found.values() if each.announced is not None)
+    return (
+        set(found),
+        [each.registration for each in found.values()],
+        tuple(sorted(announced, key=lambda each: each.index)),
+    )
+
+
+def _registered(
+    source: Source, records: Records, name: str, value: Mapping[str, Any]
+) -> Registered:
+    """How the key with the record `name` was registered."""
+    index = int(str(value["from"]))
+    shown = show_entry(source, index)
+    entry = parse_entry(shown.data)
+    if entry["kind"] != REGISTRY:
+        raise ProofError("stored-bytes-damaged", f"entry {index} did not register {name}")
+    data = entry["note"].encode()
+    note = parse_note(data)
+    registration = Registration(index, entry["time"], data[len(note.text) + 1 :], shown.path)
+    vouchers = _vouchers(records, note, name, index)
+    announced = None
+    if "recovered" in value:
+        announced, note = _announcement(source, value["recovered"])
+        vouchers += _vouchers(records, note, name, announced.index)
+    return Registered(registration, announced, vouchers)
 
 
 def _announcement(source: Source, index: int) -> tuple[Announcement, Note]:

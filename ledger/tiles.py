@@ -6,6 +6,7 @@ Tile (level L, index N) holds up to 256 hashes of complete subtrees of 256^L lea
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol
 
 from . import merkle
 from .errors import ProofError
@@ -17,25 +18,32 @@ TileReader = Callable[[int, int], bytes]
 """(level, index) to the concatenated hashes stored in that tile, 32 bytes each, empty if none."""
 
 
-def subtree_reader(read: TileReader) -> merkle.Subtree:
-    """Complete subtrees out of tiles; each tile is read once and folded once per reader.
+class Folded(Protocol):
+    """Where folded tiles are kept by (level, index); it may forget."""
+
+    def get(self, place: tuple[int, int], /) -> list[list[bytes]] | None: ...
+    def __setitem__(self, place: tuple[int, int], rows: list[list[bytes]], /) -> None: ...
+
+
+def subtree_reader(read: TileReader, folded: Folded | None = None) -> merkle.Subtree:
+    """Complete subtrees out of tiles; each tile is read once and folded once per reader, or where
+    `folded` keeps it, once for all. A tile that has grown since is read again.
 
     ProofError `stored-bytes-damaged` where a tile lacks what it should hold.
     """
-    folded: dict[tuple[int, int], list[list[bytes]]] = {}
+    folded = {} if folded is None else folded
 
     def subtree(level: int, index: int) -> bytes:
         tile_level, inner = divmod(level, HEIGHT)
         tile_index, position = divmod(index, WIDTH >> inner)
-        rows = folded.get((tile_level, tile_index))
-        if rows is None:
-            data = read(tile_level, tile_index)
-            rows = merkle.levels([data[i : i + 32] for i in range(0, len(data), 32)])
-            folded[tile_level, tile_index] = rows
-        try:
-            return rows[inner][position]
-        except IndexError as err:
-            raise _too_short(tile_level, tile_index) from err
+        for rows in (folded.get((tile_level, tile_index)), None):
+            if rows is None:
+                data = read(tile_level, tile_index)
+                rows = merkle.levels([data[i : i + 32] for i in range(0, len(data), 32)])
+                folded[tile_level, tile_index] = rows
+            if inner < len(rows) and position < len(rows[inner]):
+                return rows[inner][position]
+        raise _too_short(tile_level, tile_index)
 
     return subtree
 

@@ -269,6 +269,11 @@ class MemorySource:
     def lines(self, index: int) -> tuple[bytes, ...]:
         return self._ledger.lines[index]
 
+    def line(self, index: int, position: int) -> tuple[bytes, list[bytes]]:
+        lines = self._ledger.lines[index]
+        subtree = merkle.in_memory([merkle.leaf_hash(line) for line in lines])
+        return lines[position], merkle.prove_inclusion(position, len(lines), subtree)
+
     def membership(self, kind: bytes, key: bytes) -> Membership:
         states = self._ledger.states
         # an entry without maps is shown beside the last bucket there was

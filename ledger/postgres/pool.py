@@ -13,7 +13,8 @@ from psycopg2.extensions import cursor as Cursor
 
 from ..errors import Unavailable
 from .connection import connect
-from .reader import Kept, Reader, View
+from .kept import Kept
+from .reader import Reader, View
 from .statements import sql
 
 STATEMENT_SECONDS = 5.0

@@ -17,6 +17,7 @@ from psycopg2.extensions import connection as Connection
 from psycopg2.extensions import cursor as Cursor
 
 from .. import canonical, identity, lifecycle, merkle, registry, staterow, statusmap, tiles
+from ..bundle import parse_header
 from ..catalogue import Catalogue, parse_catalogue
 from ..checkpoint import format_proof
 from ..doubt import find_doubtful, is_clear
@@ -27,6 +28,8 @@ from ..evidence import CertificateId, Evidence, Step
 from ..holder_evidence import Act, HolderEvidence
 from ..identity import HEAD
 from ..lifecycle import Finding, Transition
+from ..linetree import line_tree
+from ..note import parse_note
 from ..proving import Records, prove, prove_holder, show_entry
 from ..question import Question
 from ..receipt import format_receipt
@@ -34,11 +37,14 @@ from ..reliance import is_reliance
 from ..staterow import Row
 from ..statusmap import MapHead, Membership, group_range
 from .connection import transaction
+from .copying import read_rows
 from .following import read_list, read_lists
 from .history_reading import read_events, read_identities, read_steps
 from .holdings import read_held
+from .kept import LONGEST_ENTRY, Kept
 from .map_reading import acts_of, map_tile_reader, pairs_at
 from .rows import (
+    CHUNK,
     read_catalogue,
     read_origin,
     read_registry_snapshot,
@@ -74,15 +80,6 @@ class HistoryStep:
     step: Step
     learned_at: str  # ledger time of the entry
     recordedtime: str | None
-
-
-class Kept:
-    """What readers keep from question to question, of any thread: it is replaced whole."""
-
-    def __init__(self) -> None:
-        self.origin: str | None = None  # a database holds one ledger
-        self.records: tuple[int, Records] | None = None  # index of the status entry, registry
-        self.status: tuple[int, bytes] | None = None  # index of the status entry, the entry
 
 
 class Reader:
@@ -125,7 +122,8 @@ class View:
         self.size = size
         self.checkpoint = checkpoint
         self._kept = kept or Kept()
-        self.subtree = tiles.subtree_reader(tile_reader(cursor))
+        self.subtree = tiles.subtree_reader(tile_reader(cursor), self._kept.tiles)
+        self._chunks: dict[tuple[int, int], bytes] = {}  # that were read for one history
         self._maps: dict[bytes, tuple[MapHead, merkle.Subtree]] = {}
         self._read: dict[bytes, tuple[bytes, bytes] | None] = {}  # rows by map key, None for none
 
@@ -271,10 +269,7 @@ class View:
     @property
     def status(self) -> bytes:
         """The checkpoint's last entry."""
-        kept = self._kept.status
-        if kept is None or kept[0] != self.size - 1:
-            kept = self._kept.status = (self.size - 1, self.entry(self.size - 1))
-        return kept[1]
+        return self.entry(self.size - 1)
 
     def histories(self, keys: Sequence[bytes]) -> dict[bytes, list[Step]]:
         """The published parts of certificates' histories by map key."""
@@ -283,7 +278,8 @@ class View:
             key: [place for place in staterow.places(history) if place < limit]
             for key, (_, history) in self._rows(keys).items()
         }
-        return {key: [] for key in keys} | read_steps(self._cursor, places)
+        keep = self._chunks if len(places) == 1 else None
+        return {key: [] for key in keys} | read_steps(self._cursor, places, keep)
 
     def ends(self, keys: Sequence[bytes]) -> dict[bytes, tuple[int, bytes]]:
         """Of certificates by map key as they are now, published or not yet: how many transitions,
@@ -332,11 +328,48 @@ class View:
 
     def entry(self, index: int) -> bytes:
         """The entry at a log index."""
-        self._cursor.execute(sql("read_entries"), {"begin": index, "end": index + 1})
-        row = self._cursor.fetchone()
-        if row is None:
-            raise ProofError("stored-bytes-damaged", f"entry {index} is missing")
-        return bytes(row[1])
+        data = self._kept.entries.get(index)
+        if data is None:
+            self._cursor.execute(sql("read_entries"), {"begin": index, "end": index + 1})
+            row = self._cursor.fetchone()
+            if row is None:
+                raise ProofError("stored-bytes-damaged", f"entry {index} is missing")
+            data = bytes(row[1])
+            if len(data) <= LONGEST_ENTRY:
+                self._kept.entries[index] = data
+        return data
+
+    def line(self, index: int, position: int) -> tuple[bytes, list[bytes]]:
+        """A line of a bundle and its path to the root in the bundle's note; ProofError
+        `stored-bytes-damaged` where the stored lines do not have that root.
+        """
+        tree = self._kept.bundles.get(index)
+        number = position // CHUNK
+        if tree is None:
+            lines = self.lines(index)
+            tree = line_tree(CHUNK, [merkle.leaf_hash(line) for line in lines])
+            header = parse_header(parse_note(parse_entry(self.entry(index))["note"].encode()).text)
+            if (header.count, header.root) != (tree.size, tree.root()):
+                raise ProofError("stored-bytes-damaged", f"the lines of entry {index}")
+            self._kept.bundles[index] = tree
+            lines = lines[number * CHUNK : (number + 1) * CHUNK]
+        else:
+            lines = self._chunk(index, number)
+        hashes = [merkle.leaf_hash(line) for line in lines]
+        if position >= tree.size or merkle.root(hashes) != tree.chunk_root(number):
+            raise ProofError("stored-bytes-damaged", f"line {position} of entry {index}")
+        return lines[position % CHUNK], tree.prove(CHUNK, position, hashes)
+
+    def _chunk(self, index: int, number: int) -> list[bytes]:
+        """The lines of one chunk of a bundle."""
+        data = self._chunks.get((index, number))
+        try:
+            if data is None:
+                numbers = {"indexes": [index], "chunks": [number]}
+                ((*_, data),) = read_rows(self._cursor, sql("read_chunks"), numbers)
+            return unpack_lines(data)
+        except (cramjam.DecompressionError, ValueError) as err:
+            raise ProofError("stored-bytes-damaged", f"the lines of entry {index}") from err
 
     def lines(self, index: int) -> list[bytes]:
         """The event lines of a bundle."""
@@ -358,7 +391,8 @@ class View:
                 raise ProofError("stored-bytes-damaged", f"entry {self.size - 1} carries no maps")
             for each, head in heads.items():
                 read = map_tile_reader(self._cursor, each, self.size - 1)
-                self._maps[each] = (head, tiles.subtree_reader(read))
+                kept = self._kept.map_tiles_at(each, self.size - 1)
+                self._maps[each] = (head, tiles.subtree_reader(read, kept))
         head, upper = self._maps[kind]
         pairs = pairs_at(self._cursor, kind, *group_range(head.k, key), self.size)
         return statusmap.prove(kind, head.k, key, pairs, upper)
