@@ -1,8 +1,9 @@
 """`python -m bench`: events per second, latency, stage times, the SDK's rate, as tables.
 
 ONLY=bundles-1000,stages picks parts (bundles-1000, bundles-32, small, floor, storage, stages,
-stages-small, tessera, maps, audit, assess, evidence, recalls, sdk, lint), RUNS=3 the number of runs
-(5), WORKERS=2 the number of workers, SCALE=0.1 makes it smaller, JSON=file keeps all numbers.
+stages-small, tessera, maps, audit, assess, questions, evidence, recalls, sdk, lint), RUNS=3 the
+number of runs (5), WORKERS=2 the number of workers, SCALE=0.1 makes it smaller, JSON=file keeps all
+numbers.
 `growth`, only when named, fills one ledger to ten million certificates, or until MINUTES=60 are
 over or 15 GB of disk are left, and draws SVG=file.
 `small` sends bundles of one event by Faust's worker and by a plain loop over aiokafka; `tessera`
@@ -35,6 +36,7 @@ from . import (
     growth_plot,
     lint,
     maps,
+    questions,
     recalls,
     sdk,
     stages,
@@ -58,13 +60,14 @@ EVIDENCE_FILES = 1000
 ASSESSMENTS = 2000
 LINT_REQUIREMENTS = 100_000
 RECALLS = 400
+QUESTION_SECONDS = 20
 FLOOR_BUNDLES = 100
 STORAGE_BUNDLES = 400
 MIXES = {"4 events per certificate": 0.75, "every event issues": 0.0}  # share of updates
 PARTS = (
     *("bundles-1000", "bundles-32", "small", "floor", "storage"),
     *("stages", "stages-small", "tessera"),
-    *("maps", "audit", "assess", "evidence", "recalls", "sdk", "lint"),
+    *("maps", "audit", "assess", "questions", "evidence", "recalls", "sdk", "lint"),
 )
 NAMED_PARTS = ("growth",)  # take too long to be part of everything
 GROWTH = growth.Amount(bundles=150, questions=1000, files=300)
@@ -294,6 +297,16 @@ class Bench:
             "proven": spread(found.proven),
         }
 
+    def questions(self) -> None:
+        """Answers of one HTTP server."""
+        certificates = max(2000, int(MAP_CERTIFICATES * self.scale))
+        seconds = max(3.0, QUESTION_SECONDS * min(1.0, self.scale * 2))
+        found = questions.run(certificates, seconds, lambda t: self.say(f"questions: {t}"))
+        self.out["questions"] = {
+            name: asdict(value) if isinstance(value, questions.Answered) else value
+            for name, value in found.items()
+        }
+
     def recalls(self) -> None:
         """From a revocation's entry to the notice's record."""
         found = recalls.run(max(20, int(RECALLS * self.scale)), lambda t: self.say(f"recalls: {t}"))
@@ -475,6 +488,8 @@ def report(out: dict[str, Any]) -> str:
             f"{found['certificates']:,} in the ledger: {show(found['stored'], whole)} in a second "
             f"of a core by the tables, {show(found['proven'], whole)} by evidence made and checked"
         )
+    if "questions" in out:
+        parts.append(questions_report(out["questions"]))
     if "lint" in out:
         rows = [("lint of requirements", "MB", "findings", "processor s", "peak MB")]
         for count, found in out["lint"].items():
@@ -559,6 +574,29 @@ def growth_report(found: dict[str, Any]) -> str:
         )
     said = f"Growth {found['stopped']}. " if found["stopped"] else ""
     return table(rows) + (f"\n\n{said}" if said else "")
+
+
+def questions_report(found: dict[str, Any]) -> str:
+    """A row for each way of asking."""
+    rows: list[tuple[str, ...]] = [
+        (
+            f"questions, {found['certificates']:,} certificates",
+            *("askers", "certificates/s", "in a second of processor", "server µs"),
+            *("PostgreSQL µs", "askers' µs", "median ms", "99 % ms", "server MB"),
+        )
+    ]
+    for name, one in found.items():
+        if isinstance(one, dict):
+            costs = (f"{us:.0f}" for us in one["us"].values())
+            rows.append(
+                (
+                    *(name, str(one["connections"]), f"{one['rate']:,.0f}"),
+                    *(f"{one['per_processor_second']:,.0f}", *costs),
+                    *(f"{one[n] * 1000:.1f}" for n in ("p50", "p99")),
+                    f"{one['peak_mb']:.0f}",
+                )
+            )
+    return table(rows)
 
 
 def tessera_report(out: dict[str, Any]) -> str:

@@ -40,7 +40,8 @@ async def ask(url: str, connections: int, seconds: float, lines: list[str]) -> d
     connector = aiohttp.TCPConnector(limit=connections)
     async with aiohttp.ClientSession(url, connector=connector) as session:
         await asyncio.gather(*(go_on(session) for _ in range(connections)))
-    return {"times": times, "bytes": size, "statuses": dict(statuses)}
+    lasted = time.perf_counter() - end + seconds
+    return {"times": times, "seconds": lasted, "bytes": size, "statuses": dict(statuses)}
 
 
 if __name__ == "__main__":

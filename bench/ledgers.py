@@ -88,6 +88,7 @@ def fresh_ledger(
     folder = Path(tempfile.mkdtemp(prefix="certledger-bench-"))
     data = folder / "data"
     environ = {k: v for k, v in os.environ.items() if not k.startswith("CERTLEDGER_")}
+    environ["CERTLEDGER_HTTP_RATE"] = "0"  # all the load has one address
     stack = Stack(data, programs=programs, environ=environ, http=http)
     try:
         stack.up(detach=True)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from . import merkle
+from .errors import ProofError
 
 
 class LineTree(NamedTuple):
@@ -15,10 +16,6 @@ class LineTree(NamedTuple):
 
     size: int
     roots: bytes
-
-    def chunk_root(self, number: int) -> bytes:
-        """The root over the lines of one chunk, empty where there is none."""
-        return self.roots[number * 32 : number * 32 + 32]
 
     def root(self) -> bytes:
         """The root over all lines."""
@@ -28,10 +25,15 @@ class LineTree(NamedTuple):
         return [self.roots[i : i + 32] for i in range(0, len(self.roots), 32)]
 
     def prove(self, width: int, position: int, chunk: Sequence[bytes]) -> list[bytes]:
-        """The path of the line at `position` to the root, out of the leaf hashes of its chunk."""
+        """The path of the line at `position` to the root, out of the leaf hashes of its chunk;
+        ProofError `stored-bytes-damaged` where that is another chunk.
+        """
         height, hashes = width.bit_length() - 1, self._hashes()
         own, whole = position // width, self.size // width
         rows = merkle.levels(chunk)
+        top = rows[-1][0] if len(chunk) == width else merkle.root(chunk)
+        if position >= self.size or top != self.roots[own * 32 : own * 32 + 32]:
+            raise ProofError("stored-bytes-damaged", f"line {position} is not in its chunk")
         upper = merkle.levels(hashes[:whole])
         last = (whole * width, self.size)
 

@@ -70,10 +70,10 @@ def acts_and_link(cursor: Cursor, key: bytes) -> tuple[list[tuple[int, int, bool
 
 def _certificate(cursor: Cursor, row: Sequence[Any]) -> Row:
     key, state, history = map(bytes, row)
-    last, _ = staterow.placed(staterow.places(history)[-1])
-    return Row(
-        key, certificate_record(state), last, lambda size: staterow.last_below(history, size)
-    )
+    said = staterow.open_row(key, state, history)
+    record = record_hash(format_record(said.standing, said.link))
+    last = staterow.index_at(history, -1)
+    return Row(key, record, last, lambda size: staterow.last_below(history, size))
 
 
 def _holder(cursor: Cursor, row: Sequence[Any]) -> Row:

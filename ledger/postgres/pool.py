@@ -41,12 +41,18 @@ class Pool:
         Unavailable `unreachable` without PostgreSQL and for statements over the time limit. Where
         PostgreSQL has ended a kept connection meanwhile, `work` is called again with another.
         """
+        return self._run(work, "DEFAULT", autocommit=True)
+
+    def _run(self, work: Callable[[Cursor], T], isolation: str, *, autocommit: bool) -> T:
+        """Connections stay as their last work had them: to change them takes two statements."""
         while True:
             try:
                 connection, is_kept = self._idle.get_nowait(), True
             except queue.Empty:
                 connection, is_kept = self._connect(), False
             try:
+                if connection.autocommit != autocommit:
+                    connection.set_session(isolation, readonly=True, autocommit=autocommit)
                 with connection.cursor() as cursor:
                     return work(cursor)
             except (psycopg2.OperationalError, psycopg2.InterfaceError) as err:
@@ -60,16 +66,10 @@ class Pool:
         """What `work` returns of the published ledger: all its statements see one moment."""
 
         def look(cursor: Cursor) -> T:
-            connection = cursor.connection
-            connection.autocommit = False
-            try:
-                with Reader(connection, self._kept).open() as view:
-                    return work(view)
-            finally:
-                if not connection.closed:
-                    connection.set_session("DEFAULT", readonly=True, autocommit=True)
+            with Reader(cursor.connection, self._kept).open() as view:
+                return work(view)
 
-        return self.read(look)
+        return self._run(look, "REPEATABLE READ", autocommit=False)
 
     def close(self) -> None:
         """End the connections that nobody uses now."""

@@ -17,7 +17,7 @@ from psycopg2.extensions import connection as Connection
 from psycopg2.extensions import cursor as Cursor
 
 from .. import canonical, identity, lifecycle, merkle, registry, staterow, statusmap, tiles
-from ..bundle import parse_header
+from ..bundle import Header, parse_header
 from ..catalogue import Catalogue, parse_catalogue
 from ..checkpoint import format_proof
 from ..doubt import find_doubtful, is_clear
@@ -348,17 +348,23 @@ class View:
         if tree is None:
             lines = self.lines(index)
             tree = line_tree(CHUNK, [merkle.leaf_hash(line) for line in lines])
-            header = parse_header(parse_note(parse_entry(self.entry(index))["note"].encode()).text)
-            if (header.count, header.root) != (tree.size, tree.root()):
+            said = self._said_of(index)
+            if (said.count, said.root) != (tree.size, tree.root()):
                 raise ProofError("stored-bytes-damaged", f"the lines of entry {index}")
             self._kept.bundles[index] = tree
             lines = lines[number * CHUNK : (number + 1) * CHUNK]
         else:
             lines = self._chunk(index, number)
-        hashes = [merkle.leaf_hash(line) for line in lines]
-        if position >= tree.size or merkle.root(hashes) != tree.chunk_root(number):
-            raise ProofError("stored-bytes-damaged", f"line {position} of entry {index}")
-        return lines[position % CHUNK], tree.prove(CHUNK, position, hashes)
+        path = tree.prove(CHUNK, position, [merkle.leaf_hash(line) for line in lines])
+        return lines[position % CHUNK], path
+
+    def _said_of(self, index: int) -> Header:
+        """What the note of a bundle says."""
+        try:
+            note = str(parse_entry(self.entry(index))["note"])
+            return parse_header(parse_note(note.encode()).text)
+        except (Malformed, LookupError) as err:
+            raise ProofError("stored-bytes-damaged", f"entry {index}") from err
 
     def _chunk(self, index: int, number: int) -> list[bytes]:
         """The lines of one chunk of a bundle."""
