@@ -293,11 +293,10 @@ class _Unproven(Examination):
         return self._known_record(f"department/{self.evidence.certificate.issuer}") is None
 
     @cached_property
-    def _judged(self) -> tuple[list[Check], tuple[Check, ...]]:
-        """The checks as the rules take them, and as they are told."""
+    def _judged(self) -> tuple[Check, tuple[Check, ...]]:
+        """The check of freshness, and all checks as they are told."""
         freshness = self._freshness()
-        told = tuple({**_NOT_MADE, FRESHNESS: freshness}.values())
-        return [*{**_ASSUMED, FRESHNESS: freshness}.values()], told
+        return freshness, tuple({**_NOT_MADE, FRESHNESS: freshness}.values())
 
     def answer(self) -> Answer:
         """What the history says, unless that is too old."""
@@ -315,11 +314,14 @@ class _Unproven(Examination):
         """What was found, unless that is too old: of this certificate, or of another of the same
         department and lane.
         """
-        assumed, told = self._judged
+        freshness, told = self._judged
         named = (certificate.type_code, certificate.issuer, found.responsible)
         if named not in self._named:
             self._named[named] = self._names(found, certificate)
-        answer, reason, why = decide(assumed, found)
+        if freshness.result == PASSED:  # all that could be against it
+            answer, reason, why = found.answer, found.reason, found.why
+        else:
+            answer, reason, why = decide([*{**_ASSUMED, FRESHNESS: freshness}.values()], found)
         if self._registry.recovering:
             departments = {certificate.issuer, found.responsible or certificate.issuer}
             concerned = departments & self._registry.recovering

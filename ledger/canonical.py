@@ -53,9 +53,12 @@ def _no_float(text: str) -> NoReturn:
     raise ValueError(f"{text!r} is not an integer")
 
 
+_decode = json.JSONDecoder(parse_float=_no_float, parse_constant=_no_float).decode
+
+
 def loads(data: bytes) -> Any:
     """The value that UTF-8 `data` says, floats and NaN excluded; ValueError or RecursionError."""
-    return json.loads(data.decode(), parse_float=_no_float, parse_constant=_no_float)
+    return _decode(data.decode())
 
 
 def format(value: Any) -> bytes:

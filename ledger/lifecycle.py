@@ -464,8 +464,7 @@ class Finding:
     known_since: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class _Act:
+class _Act(NamedTuple):
     """A transition with the instant from which it has effect; that of its `time` when unknown."""
 
     t: Transition
@@ -519,7 +518,7 @@ def _is_decided(
     if found.answer == "not-valid" and all(a.t.kind in _ENDS for a in hidden):
         return True
     for act in hidden:
-        other = _judge([replace(a, start=at) if a is act else a for a in acts], at, version)
+        other = _judge([a._replace(start=at) if a is act else a for a in acts], at, version)
         if replace(other, deciding=()) != replace(found, deciding=()):
             return False
     return True
@@ -562,7 +561,7 @@ def _acts(history: Sequence[Transition]) -> list[_Act]:
         if t.kind == AMENDED and until is None and version is not None:
             until = version.until
             source = version
-        act = _Act(t, start, first, until, stated is None, source)
+        act = _make_tuple(_Act, (t, start, first, until, stated is None, source))
         if t.kind in VERSION_ACTS:
             version = act
         acts.append(act)

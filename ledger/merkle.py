@@ -171,9 +171,14 @@ def join_paths(paths: Mapping[int, Sequence[bytes]], size: int) -> list[bytes]:
         raise ProofError("proof-failed", f"no paths of leaves of a tree of {size}")
 
     def visit(begin: int, end: int, first: int, last: int, depth: int) -> None:
-        if end - begin == 1:
-            if len(paths[begin]) != depth:
+        if last - first == 1:
+            place = places[first]
+            path, turns = paths[place], _turns(place, begin, end)
+            if len(path) != depth + len(turns):
                 raise ProofError("proof-failed", "a path has another tree's length")
+            rest = path[len(turns) - 1 :: -1] if turns else ()
+            joined.extend(h for h, is_left in zip(rest, turns, strict=True) if not is_left)
+            joined.extend(h for h, is_left in zip(path, reversed(turns), strict=False) if is_left)
             return
         split = begin + _split(end - begin)
         middle = bisect_left(places, split, first, last)
@@ -188,6 +193,18 @@ def join_paths(paths: Mapping[int, Sequence[bytes]], size: int) -> list[bytes]:
 
     visit(0, size, 0, len(places), 0)
     return joined
+
+
+def _turns(place: int, begin: int, end: int) -> list[bool]:
+    """Whether one goes left at each node on the way from that over leaves `begin` to `end` - 1 down
+    to one of them.
+    """
+    turns = []
+    while end - begin > 1:
+        split = begin + _split(end - begin)
+        turns.append(place < split)
+        begin, end = (begin, split) if place < split else (split, end)
+    return turns
 
 
 def _sibling(paths: Mapping[int, Sequence[bytes]], places: Sequence[int], depth: int) -> bytes:
@@ -210,14 +227,26 @@ def split_paths(
     paths: dict[int, list[bytes]] = {place: [] for place in places}
     rest = iter(joined)
 
+    def take() -> bytes:
+        value = next(rest, None)
+        if value is None:
+            raise ProofError("proof-failed", "the joined paths are too short")
+        return value
+
     def visit(begin: int, end: int, first: int, last: int) -> bytes:
         if first == last:
-            value = next(rest, None)
-            if value is None:
-                raise ProofError("proof-failed", "the joined paths are too short")
-            return value
-        if end - begin == 1:
-            return leaves[begin]
+            return take()
+        if last - first == 1:
+            place = places[first]
+            turns = _turns(place, begin, end)
+            before = [take() for is_left in turns if not is_left]
+            running = leaves[place]
+            for is_left in reversed(turns):
+                sibling = take() if is_left else before.pop()
+                paths[place].append(sibling)
+                pair = running + sibling if is_left else sibling + running
+                running = sha256(b"\x01" + pair).digest()
+            return running
         split = begin + _split(end - begin)
         middle = bisect_left(places, split, first, last)
         left = visit(begin, split, first, middle)

@@ -85,7 +85,10 @@ def build_app(settings: Settings) -> Starlette:
         return JSONResponse({"status": "ok", "origin": origin, "tree_size": size}, headers=FRESH)
 
     app = Starlette(
-        routes=[
+        routes=[  # tried in this order
+            Route("/v1/certificates", questions.certificates),
+            Route("/v1/evidence", questions.evidence),
+            Route("/v1/batch", Batch(answering).post, methods=["POST"]),
             Route("/", page.get),
             Route("/many", page.many),
             Route("/sheet", Sheets(database, trust, sheet_key, page).get),
@@ -104,10 +107,7 @@ def build_app(settings: Settings) -> Starlette:
             Route("/asyncapi.json", serve_document),
             Route("/docs", serve_document),
             Route("/docs.css", serve_document),
-            Route("/v1/certificates", questions.certificates),
             Route("/v1/history", questions.history),
-            Route("/v1/evidence", questions.evidence),
-            Route("/v1/batch", Batch(answering).post, methods=["POST"]),
             Route("/v1/bulk", Bulk(database, answering).post, methods=["POST"]),
             Route("/v1/lanes", departments.lanes),
             Route("/v1/receipts", departments.receipts),

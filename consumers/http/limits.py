@@ -28,12 +28,14 @@ class Limits:
         async def send_in_time(message: Message) -> None:
             body = message.get("body", b"")
             if len(body) <= PIECE:
-                await asyncio.wait_for(send(message), self._send_seconds)
+                async with asyncio.timeout(self._send_seconds):
+                    await send(message)
                 return
             for at in range(0, len(body), PIECE):
                 more = at + PIECE < len(body) or message.get("more_body", False)
                 piece = {**message, "body": body[at : at + PIECE], "more_body": more}
-                await asyncio.wait_for(send(piece), self._send_seconds)
+                async with asyncio.timeout(self._send_seconds):
+                    await send(piece)
 
         try:
             refusal = _refusal(scope)
