@@ -37,6 +37,7 @@ from .lifecycle import (
     VOID,
     Standing,
     Transition,
+    format_record,
     format_transition,
     link,
     retrace,
@@ -180,14 +181,29 @@ def open_row(key: bytes, state: bytes, history: bytes) -> Row:
     """What a certificate's row says; ProofError `stored-bytes-damaged` where it is not as the
     ledger wrote it for this map key.
     """
+    standing, last_link, holder, kept = _open(key, state, history)
+    try:
+        acts = unpack_kept(kept, standing, history)
+    except _BROKEN as err:
+        raise _damaged("a certificate's row") from err
+    return _make_tuple(Row, (standing, last_link, holder, acts))
+
+
+def row_record(key: bytes, state: bytes, history: bytes) -> bytes:
+    """The record that a certificate's row gives; ProofError as `open_row`."""
+    standing, last_link, _, _ = _open(key, state, history)
+    return format_record(standing, last_link)
+
+
+def _open(key: bytes, state: bytes, history: bytes) -> tuple[Standing, bytes, bytes, bytes]:
+    """(standing, last link, holder's first bytes, what is kept of the acts that decide)."""
     if len(state) <= _FLAGS or not state[_FLAGS] & _SEALED:
-        return Row(*unpack_state(state), ())
+        return *unpack_state(state), b""
     data = state[:-_SEAL]
     try:
         if _seal(key, data, history) == state[-_SEAL:]:
             standing, last_link, holder, at = _unpack(data)
-            kept = unpack_kept(data[at:], standing, history)
-            return _make_tuple(Row, (standing, last_link, holder, kept))
+            return standing, last_link, holder, data[at:]
     except _BROKEN as err:
         raise _damaged("a certificate's row") from err
     raise _damaged("a certificate's row")
@@ -348,10 +364,10 @@ def pack_kept(kept: Kept, standing: Standing) -> bytes:
 def unpack_kept(data: bytes, standing: Standing, history: bytes) -> Kept:
     """The acts; versions are right of those that follow each other up to the last."""
     _, version, _, by, first, last, since, reason, *_, count = standing
-    if len(history) != ITEM * count:
-        raise ValueError("another history")
     if not data:
         return ()
+    if len(history) != ITEM * count:
+        raise ValueError("another history")
     if count == 1:
         event_id = history[8:ITEM].hex() + data.hex()
         return ((0, _transition(ISSUED, event_id, by, since, version, first, last, None, None)),)

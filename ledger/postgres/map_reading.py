@@ -70,8 +70,7 @@ def acts_and_link(cursor: Cursor, key: bytes) -> tuple[list[tuple[int, int, bool
 
 def _certificate(cursor: Cursor, row: Sequence[Any]) -> Row:
     key, state, history = map(bytes, row)
-    said = staterow.open_row(key, state, history)
-    record = record_hash(format_record(said.standing, said.link))
+    record = record_hash(staterow.row_record(key, state, history))
     last = staterow.index_at(history, -1)
     return Row(key, record, last, lambda size: staterow.last_below(history, size))
 

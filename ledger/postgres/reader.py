@@ -16,7 +16,7 @@ import cramjam
 from psycopg2.extensions import connection as Connection
 from psycopg2.extensions import cursor as Cursor
 
-from .. import canonical, identity, lifecycle, merkle, registry, staterow, statusmap, tiles
+from .. import canonical, identity, merkle, registry, staterow, statusmap, tiles
 from ..bundle import Header, parse_header
 from ..catalogue import Catalogue, parse_catalogue
 from ..checkpoint import format_proof
@@ -307,11 +307,7 @@ class View:
 
     def current(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
         """The records of certificates by map key as they are now, published or not yet."""
-        found = {}
-        for key, stored in self._rows(keys).items():
-            row = staterow.open_row(key, *stored)
-            found[key] = lifecycle.format_record(row.standing, row.link)
-        return found
+        return {key: staterow.row_record(key, *row) for key, row in self._rows(keys).items()}
 
     def _rows(self, keys: Sequence[bytes]) -> dict[bytes, tuple[bytes, bytes]]:
         """(state, history) of certificates by map key, as they are now: in one transaction always
