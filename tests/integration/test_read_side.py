@@ -18,10 +18,12 @@ from consumers import commands, offline
 from consumers.verifier import load_trust
 from ledger import canonical, identity, times
 from ledger.checking import check
-from ledger.errors import Malformed
+from ledger.errors import Malformed, ProofError
+from ledger.evidence import Evidence
 from ledger.postgres.maps import Maps
 from ledger.postgres.migrate import migrate
-from ledger.postgres.reader import Reader, neighbours
+from ledger.postgres.pool import Pool
+from ledger.postgres.reader import Reader, View, neighbours
 from ledger.postgres.sequencing import Sequencing
 from ledger.postgres.store import Fetched, Store, create_ledger
 from ledger.question import Question
@@ -394,6 +396,38 @@ def test_readers_during_writes_always_answer(ledger: StoredLedger) -> None:
         thread.join()
     assert not wrong
     assert asked > 3
+
+
+def test_what_is_kept_in_the_process_hides_no_damage_and_follows_the_log(
+    ledger: StoredLedger,
+) -> None:
+    """Evidence of many questions to one pool, as a server makes it: the log grows by whole tiles,
+    and lines are damaged after their bundle's tree is known.
+    """
+    trust = load_trust(ledger.trust_file)
+    pool = Pool(ledger.url, "test")
+
+    def verdict(number: str) -> str:
+        def make(view: View) -> Evidence:
+            (found,) = view.find(number).matches
+            return view.evidence(found, Question(times.parse_moment(TIME)))
+
+        evidence = pool.view(make)
+        moment = times.parse_moment(canonical.loads(evidence.status.data)["time"])
+        return check(evidence, trust, moment).answer
+
+    numbers = ["20230000403", "filler 0", "filler 127", "filler 128", "filler 299"]
+    for n in range(6):
+        assert [verdict(number) for number in numbers] == ["valid"] * len(numbers)
+        for m in range(50):
+            ledger.admit(world.make_event("issued", f"more {n} {m}", time=TIME))
+        ledger.publish()
+        numbers.append(f"more {n} 7")
+    ledger.damage("UPDATE lines SET data = set_byte(data, 40, get_byte(data, 40) # 1)")
+    for number in numbers:
+        with pytest.raises(ProofError, match="stored-bytes-damaged"):
+            verdict(number)
+    pool.close()
 
 
 def test_neighbours_are_one_slip_away() -> None:
