@@ -665,6 +665,7 @@ def main() -> None:
         "maps": bench.maps,
         "audit": bench.audit,
         "assess": bench.assess,
+        "questions": bench.questions,
         "evidence": bench.evidence,
         "recalls": bench.recalls,
         "growth": bench.growth,

@@ -245,6 +245,8 @@ def _ways(catalogue: Catalogue, requirement: Requirement, look: Any) -> dict[fro
 
 
 def _undominated(found: Mapping[frozenset[str], int]) -> dict[frozenset[str], int]:
+    if len(found) < 2:
+        return dict(found)
     kept: dict[frozenset[str], int] = {}
     by_first: dict[str, list[frozenset[str]]] = {}  # a set within another has its first in it
     for way in sorted(found, key=lambda w: (len(w), sorted(w))):

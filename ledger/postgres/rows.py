@@ -120,17 +120,8 @@ def unpack_some(chunk: bytes, wanted: Collection[int]) -> dict[int, bytes]:
     """The lines at some positions of a stored chunk; positions that it lacks are left out. Cheaper
     than all of them.
     """
-    data = bytes(cramjam.zstd.decompress(chunk))
-    found: dict[int, bytes] = {}
-    begin = 0
-    for position in range(max(wanted) + 1):
-        end = data.find(b"\n", begin)
-        if position in wanted:
-            found[position] = data[begin : end if end >= 0 else None]
-        if end < 0:
-            break
-        begin = end + 1
-    return found
+    lines = bytes(cramjam.zstd.decompress(chunk)).split(b"\n", max(wanted) + 1)
+    return {position: lines[position] for position in wanted if position < len(lines)}
 
 
 def read_blinding_secret(cursor: Cursor) -> bytes:
