@@ -107,6 +107,7 @@ class Records:
     doubts: Doubts
     recovering: frozenset[str]  # departments for which a key's recovery is announced
     registered: dict[str, Registered] = field(default_factory=dict)
+    ends: tuple[Beginning, Shown] | None = None  # entry 0 and the status entry
     _values: dict[str, dict[str, Any]] = field(default_factory=dict)
     _shown: dict[str, Shown] = field(default_factory=dict)
 
@@ -182,13 +183,16 @@ def prove(source: Source, certificate: CertificateId, question: Question) -> Evi
         raise Malformed("too-large", f"{len(shown)} events decide this, {MAX_EVENTS} can be shown")
     signed = {steps[n].transition.key for n in shown}
     keys, registrations, announcements = _register(source, records, signed)
+    if records.ends is None:
+        records.ends = (show_beginning(source), show_entry(source, last))
+    genesis, status = records.ends
     return Evidence(
         origin=source.origin,
         certificate=certificate,
         question=question,
         history=steps,
         events=tuple(_show_event(source, steps[n], n) for n in shown),
-        genesis=show_beginning(source),
+        genesis=genesis,
         entries=tuple(
             show_entry(source, index) for index in sorted({steps[n].index for n in shown})
         ),
@@ -196,7 +200,7 @@ def prove(source: Source, certificate: CertificateId, question: Question) -> Evi
         registry_size=len(records.leaves),
         registrations=tuple(sorted(registrations, key=lambda each: each.index)),
         records=_show_records(records, certificate, keys, [steps[n] for n in shown], steps),
-        status=show_entry(source, last),
+        status=status,
         status_then=then,
         checkpoint=source.checkpoint,
         announcements=announcements,
