@@ -1,13 +1,14 @@
 """`python -m bench`: events per second, latency, stage times, the SDK's rate, as tables.
 
 ONLY=bundles-1000,stages picks parts (bundles-1000, bundles-32, small, floor, storage, stages,
-stages-small, tessera, maps, audit, assess, questions, evidence, recalls, sdk, lint), RUNS=3 the
-number of runs (5), WORKERS=2 the number of workers, SCALE=0.1 makes it smaller, JSON=file keeps all
+stages-small, receipts, tessera, maps, audit, assess, questions, evidence, recalls, sdk, lint),
+RUNS=3 the number of runs (5), WORKERS=2 the number of workers, SCALE=0.1 makes it smaller, JSON=file keeps all
 numbers.
 `growth`, only when named, fills one ledger to ten million certificates, or until MINUTES=60 are
 over or 15 GB of disk are left, and draws SVG=file.
-`small` sends bundles of one event by Faust's worker and by a plain loop over aiokafka; `tessera`
-measures Tessera's POSIX log. Every run has a ledger of its own in a fresh temporary folder,
+`small` sends bundles of one event by Faust's worker and by a plain loop over aiokafka, `receipts`
+says where their time goes from `send` to the receipt; `tessera` measures Tessera's POSIX log.
+Every run has a ledger of its own in a fresh temporary folder,
 everything (Kafka, PostgreSQL, workers, sequencer, relay, load) on this machine.
 """
 
@@ -38,6 +39,7 @@ from . import (
     maps,
     questions,
     recalls,
+    receipts,
     sdk,
     stages,
     storage,
@@ -66,7 +68,7 @@ STORAGE_BUNDLES = 400
 MIXES = {"4 events per certificate": 0.75, "every event issues": 0.0}  # share of updates
 PARTS = (
     *("bundles-1000", "bundles-32", "small", "floor", "storage"),
-    *("stages", "stages-small", "tessera"),
+    *("stages", "stages-small", "receipts", "tessera"),
     *("maps", "audit", "assess", "questions", "evidence", "recalls", "sdk", "lint"),
 )
 NAMED_PARTS = ("growth",)  # take too long to be part of everything
@@ -161,6 +163,24 @@ class Bench:
                 for name in sorted({n for r in results for n in r.costs})
             },
         }
+
+    def receipts(self) -> None:
+        """Stages of latency, by Faust and by a plain loop in turns; shown are the last runs."""
+        _, departments, lanes, paces = SMALL
+        seconds = min(1.0, self.scale * 2)
+        paces = tuple(Paced(p.per_second, max(1.0, p.seconds * seconds)) for p in paces)
+        warm = max(200, int(1000 * seconds))
+        made = self.plan(1, warm + sum(paced.bundles for paced in paces), departments, lanes)
+        found = self.out.setdefault("receipts", {})
+        for number in range(1, self.runs + 1):
+            for name, worker in (("Faust", "worker"), ("plain aiokafka", "plain")):
+                title = f"receipts, {name}, run {number} of {self.runs}"
+                results = receipts.run(
+                    made, paces, worker, lambda t, title=title: self.say(f"{title}: {t}")
+                )
+                for paced, result in zip(paces, results, strict=True):
+                    title = f"{name}, {paced.per_second:.0f}/s"
+                    found.setdefault(title, []).append(result)
 
     def tessera(self) -> None:
         """Tessera's log under its own load, entries as long as events are."""
@@ -273,7 +293,9 @@ class Bench:
         """Write all numbers so far to the file that JSON names."""
         self.out["seconds"] = time.monotonic() - self.begin
         if self.json:
-            Path(self.json).write_text(json.dumps(self.out, indent=1, ensure_ascii=False))
+            Path(self.json).write_text(
+                json.dumps(self.out, indent=1, ensure_ascii=False, default=asdict)
+            )
 
     def audit(self) -> None:
         """Audits of one ledger, bundles of 1,000."""
@@ -417,6 +439,8 @@ def report(out: dict[str, Any]) -> str:
                 )
                 title = rate = ""
         parts.append(table(rows))
+    if "receipts" in out:
+        parts += receipts.report(out["receipts"], table)
     if "tessera" in out:
         parts.append(tessera_report(out))
     for name, found in measured.items():
@@ -661,6 +685,7 @@ def main() -> None:
         "storage": bench.storage,
         "stages": bench.stages,
         "stages-small": lambda: bench.stages(1),
+        "receipts": bench.receipts,
         "tessera": bench.tessera,
         "maps": bench.maps,
         "audit": bench.audit,

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import quantiles
+from typing import Any, NamedTuple
 
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 
@@ -66,6 +67,13 @@ class Result:
     def percentile(self, n: int, pace: int = 0) -> float:
         """The n-th percentile of a pace's latencies, seconds."""
         return quantiles(self.latencies[pace], n=100)[n - 1]
+
+
+class Sent(NamedTuple):
+    """When a record was sent, and Kafka's answer."""
+
+    at: float
+    future: Any
 
 
 class Receipts:
@@ -132,18 +140,19 @@ def run(plan: Plan, paces: Sequence[Paced], programs: Sequence[Program], say: Sa
             before = stack_costs(ledger)
             begin = time.time()
             send(producer, measured[warm:])
-            sent = time.time()
+            last = time.time()
             end = published(ledger, len(measured))
             after, turn = stack_costs(ledger), turns.close()
             receipts.wait_for(measured)
             events = sum(r.events for r in measured[warm:])
             say(
-                f"{events} events sent in {sent - begin:.1f} s, proven in {end - begin:.1f} s: "
+                f"{events} events sent in {last - begin:.1f} s, proven in {end - begin:.1f} s: "
                 f"{events / (end - begin):.0f}/s"
             )
             latencies = []
             for paced, records in zip(paces, later, strict=True):
-                latencies.append(_pace(producer, receipts, records, paced))
+                sent = pace(producer, receipts, records, paced)
+                latencies.append([receipts.at[place] - s.at for place, s in sent.items()])
             check_counts(ledger, len(plan.bundles), plan.events, plan.certificates)
             used = spent(before, after)
             return Result(events, end - begin, latencies, used, _settings(ledger), turn)
@@ -168,18 +177,20 @@ def published(ledger: Ledger, bundles: int) -> float:
     raise TimeoutError(f"{done} of {bundles} bundles are accounted for")
 
 
-def _pace(
+def pace(
     producer: KafkaProducer, receipts: Receipts, records: Sequence[Signed], paced: Paced
-) -> list[float]:
-    sent: dict[tuple[str, int, int], float] = {}
+) -> dict[tuple[str, int, int], Sent]:
+    """Send records at a steady pace and wait for their receipts: how each was sent."""
+    sent = {}
     begin = time.time()
     for number, record in enumerate(records):
         time.sleep(max(0.0, begin + number / paced.per_second - time.time()))
-        sent[record.department, record.lane, record.sequence] = time.time()
-        producer.send(topics.EVENTS, key=record.key, value=record.value)
+        at = time.time()
+        future = producer.send(topics.EVENTS, key=record.key, value=record.value)
+        sent[record.department, record.lane, record.sequence] = Sent(at, future)
     producer.flush()
     receipts.wait_for(records)
-    return [receipts.at[place] - at for place, at in sent.items()]
+    return sent
 
 
 def check_counts(ledger: Ledger, bundles: int, events: int, certificates: int) -> None:

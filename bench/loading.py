@@ -23,6 +23,7 @@ from .town import Town
 PIECE = 16  # bundles made at once: with 1,000 events each some 10 MB
 AHEAD = 2  # pieces that are ready before they are asked for
 IN_FLIGHT = 192  # bundles sent and not yet stored, at most
+LINGER_MS = 5  # one producer stands for all departments
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +111,7 @@ def make_producer(bootstrap: str) -> KafkaProducer:
         compression_type="lz4",
         max_request_size=2 * 1024 * 1024,
         batch_size=256 * 1024,
+        linger_ms=LINGER_MS,
     )
 
 

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from ledger import topics
 from ledger.kafka_address import client_settings
 from ledger.postgres.store import Fetched
-from streams.app import BATCH, Pipeline
+from streams.app import BATCH, Pipeline, parts
 from streams.intake import Intake
 from streams.settings import Settings
-from streams.worker import collect_seldom
+from streams.worker import SWITCH_SECONDS, collect_seldom
 
 
 async def work(settings: Settings) -> None:
@@ -37,17 +38,19 @@ async def work(settings: Settings) -> None:
     for number, offset in found.items():
         consumer.seek(places[number], offset)
     while True:
-        batches = await consumer.getmany(timeout_ms=100, max_records=4 * BATCH)
-        records = [
-            Fetched(record.partition, record.offset, record.value)
-            for batch in batches.values()
-            for record in batch
-        ]
-        if records:
-            await pipeline.take(records)
+        batches = await consumer.getmany(timeout_ms=100, max_records=BATCH)
+        for batch in batches.values():
+            for part in parts(batch):
+                await pipeline.take([Fetched(r.partition, r.offset, r.value) for r in part])
+
+
+def main() -> None:
+    """Work until a signal comes."""
+    logging.basicConfig(level=logging.WARNING)
+    collect_seldom()
+    sys.setswitchinterval(SWITCH_SECONDS)
+    asyncio.run(work(Settings.from_environment()))
 
 
 if __name__ == "__main__":
-    logging.basicConfig(level=logging.WARNING)
-    collect_seldom()
-    asyncio.run(work(Settings.from_environment()))
+    main()

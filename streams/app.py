@@ -11,9 +11,9 @@ import logging
 import os
 import ssl
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, cast
+from typing import Any, Generic, TypeVar, cast
 
 import faust
 from aiokafka.errors import CorruptRecordException
@@ -32,10 +32,12 @@ from .settings import Settings
 
 log = get_log(__name__)
 
+T = TypeVar("T")
+
 EXIT_SURPRISE = 70
-BATCH = 64  # records per take()
-PART_BYTES = 4 * 1024 * 1024  # of records opened and applied at once
-GATHER_SECONDS = 0.02  # Faust looks so often whether there is anything to take
+BATCH = 256  # records that a look into what was fetched takes
+PART_BYTES = 4 * 1024 * 1024  # of records handed over, opened and applied at once
+HANDED_OVER = 4  # parts that wait for the agent
 SESSION_TIMEOUT_SECONDS = 6.0
 METADATA_SECONDS = 5  # a topic that was not there for a moment is seen again after this
 WATCH_SECONDS = 2.0
@@ -69,10 +71,42 @@ class _Thread(driver.AIOKafkaConsumerThread):
 
 
 class _Consumer(driver.Consumer):
-    """Faust's consumer, reading from where PostgreSQL says."""
+    """Faust's consumer, reading from where PostgreSQL says.
+
+    A message of Faust's is what was fetched of a partition at once, not one record: what Faust does
+    for each (two tasks, an event, four sensors) costs as much as opening a bundle of one event.
+    """
 
     def _new_consumer_thread(self) -> Any:
         return _Thread(self, loop=self.loop, beacon=self.beacon)
+
+    async def _getmany(self, active_partitions: Any, timeout: float) -> dict[TP, list[Any]]:
+        """Parts of what was fetched, by partition."""
+        found = await super()._getmany(active_partitions, timeout)
+        return {tp: list(parts(records)) for tp, records in found.items()}
+
+    def _to_message(self, tp: TP, part: Any) -> Any:
+        """A message with the offset of the part's last record, and all records for its value."""
+        message: Any = super()._to_message(tp, part[-1])
+        message.key = None
+        message.value = [Fetched(tp.partition, r.offset, r.value) for r in part]
+        return message
+
+    async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
+        """Nothing: between two messages lie records of the second; the store counts them all."""
+
+    def _new_offset(self, tp: TP) -> int | None:
+        """What the group is told: behind the last part that was taken, as they come in order."""
+        taken = self._acked[tp]
+        if not taken:
+            return None
+        last = max(taken)
+        taken.clear()
+        self._acked_index[tp].clear()
+        return last + 1
+
+    def on_buffer_full(self, tp: TP) -> None:
+        """Nothing, as handing over waits by itself: with nothing to fetch Faust sleeps a second."""
 
     async def seek_to_committed(self) -> Mapping[TP, int]:
         """Seek every assigned intake partition to its next offset in PostgreSQL."""
@@ -92,12 +126,41 @@ class _Transport(driver.Transport):
     Consumer = _Consumer
 
 
-class Pipeline:
-    """Opens records while others are applied; each in a thread of its own.
-
-    What was opened while a turn was under way goes into the next one together: the more there is to
-    do, the longer the turns.
+class _Stage(Generic[T]):
+    """Works on everything that came in while it worked on what came before: the more there is to
+    do, the more at once. Who brings more than fits waits.
     """
+
+    def __init__(self, work: Callable[[list[T]], Awaitable[None]], most: int) -> None:
+        self._work = work
+        self._most = most  # records
+        self._held: list[T] = []  # what is worked on next
+        self._bytes = 0  # of it
+        self._room = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    async def bring(self, records: Sequence[T], size: int) -> None:
+        """Have records of `size` bytes worked on; return when they are the next."""
+        while self._held and (
+            len(self._held) + len(records) > self._most or self._bytes + size > PART_BYTES
+        ):
+            self._room.clear()
+            await self._room.wait()
+        self._held += records
+        self._bytes += size
+        if self._task is None:
+            self._task = asyncio.create_task(self._run())
+
+    async def _run(self) -> None:
+        while self._held:
+            records, self._held, self._bytes = self._held, [], 0
+            self._room.set()
+            await self._work(records)
+        self._task = None
+
+
+class Pipeline:
+    """Opens records while others are applied; each in a thread of its own."""
 
     def __init__(self, intake: Intake, disk: DiskWatch | None = None) -> None:
         self._intake = intake
@@ -105,9 +168,8 @@ class Pipeline:
         self._opener = ThreadPoolExecutor(1, "open")
         self._writer = ThreadPoolExecutor(1, "apply")
         self._watcher = ThreadPoolExecutor(1, "topic")
-        self._pending: asyncio.Future[None] | None = None  # what is being applied
-        self._opened: list[Checked] = []  # what is applied next
-        self._bytes = 0  # of it
+        self._open = _Stage[Fetched](self._open_all, BATCH)
+        self._apply = _Stage[Checked](self._apply_all, MAX_RECORDS_PER_TURN)
 
     async def positions(self, partitions: set[int]) -> dict[int, int]:
         """PostgreSQL's next offsets, after what is under way."""
@@ -115,46 +177,30 @@ class Pipeline:
         return await loop.run_in_executor(self._writer, self._intake.positions, partitions)
 
     async def take(self, records: Sequence[Fetched]) -> None:
-        """Steps 4 and 5 for a batch; any surprise ends the process."""
-        loop = asyncio.get_running_loop()
+        """Steps 4 and 5 for at most PART_BYTES, or one record; any surprise ends the process."""
         try:
-            # Records of a topic that was made anew must not pass for the old one's.
-            same = loop.run_in_executor(self._watcher, self._intake.check_topic)
-            for part in _parts(records):
-                await self._room()
-                opened = await loop.run_in_executor(self._opener, self._intake.open, part)
-                await same
-                await self._give(opened)
-        except BaseException as err:
-            if isinstance(err, asyncio.CancelledError):
-                raise
+            while self._disk is not None and self._disk.is_full():
+                await asyncio.sleep(LOOK_SECONDS)  # what is not taken in stays in Kafka
+            await self._open.bring(records, _size(records))
+        except Exception as err:
             die(err)
 
-    async def _room(self) -> None:
-        """Wait while the disk is nearly full: what is not taken in stays in Kafka."""
-        while self._disk is not None and self._disk.is_full():
-            await asyncio.sleep(LOOK_SECONDS)
-
-    async def _give(self, opened: list[Checked]) -> None:
-        """Have records applied after what was given before, once there is room for them."""
-        size = _size(opened)
-        while self._pending is not None and (
-            len(self._opened) + len(opened) > MAX_RECORDS_PER_TURN
-            or self._bytes + size > PART_BYTES
-        ):
-            await asyncio.wait([self._pending])
-        self._opened += opened
-        self._bytes += size
-        if self._pending is None:
-            self._apply_next()
-
-    def _apply_next(self, done: object = None) -> None:
-        self._pending = None
-        if self._opened:
-            batch, self._opened, self._bytes = self._opened, [], 0
+    async def _open_all(self, records: list[Fetched]) -> None:
+        try:
             loop = asyncio.get_running_loop()
-            self._pending = loop.run_in_executor(self._writer, self._apply, batch)
-            self._pending.add_done_callback(self._apply_next)
+            opened = await loop.run_in_executor(self._opener, self._intake.open, records)
+            await self._apply.bring(opened, _size(records))
+        except Exception as err:
+            die(err)
+
+    async def _apply_all(self, opened: list[Checked]) -> None:
+        try:
+            loop = asyncio.get_running_loop()
+            # Records of a topic that was made anew must not pass for the old one's.
+            await loop.run_in_executor(self._watcher, self._intake.check_topic)
+            await loop.run_in_executor(self._writer, self._intake.apply, opened)
+        except Exception as err:
+            die(err)
 
     def watch(self) -> None:
         """End the process when topic or database are not those it works for, batch or no batch.
@@ -173,20 +219,14 @@ class Pipeline:
             except BaseException as err:
                 die(err)
 
-    def _apply(self, batch: list[Checked]) -> None:
-        try:
-            self._intake.apply(batch)
-        except BaseException as err:
-            die(err)
+
+def _size(records: Iterable[Any]) -> int:
+    return sum(len(record.value or b"") for record in records)
 
 
-def _size(opened: Sequence[Checked]) -> int:
-    return sum(len(checked.fetched.value or b"") for checked in opened)
-
-
-def _parts(records: Sequence[Fetched]) -> Iterator[list[Fetched]]:
-    """A batch in parts of bounded size, so that opened ones need bounded memory."""
-    part: list[Fetched] = []
+def parts(records: Sequence[Any]) -> Iterator[list[Any]]:
+    """Records in parts of bounded size, so that opened ones need bounded memory."""
+    part: list[Any] = []
     size = 0
     for record in records:
         if part and size + len(record.value or b"") > PART_BYTES:
@@ -229,7 +269,7 @@ def build_app(settings: Settings) -> App:
         broker_heartbeat_interval=SESSION_TIMEOUT_SECONDS / 4,
         consumer_metadata_max_age_ms=METADATA_SECONDS * 1000,
         broker_max_poll_records=BATCH,
-        stream_buffer_maxsize=BATCH,
+        stream_buffer_maxsize=HANDED_OVER,
         stream_wait_empty=False,
         consumer_auto_offset_reset="earliest",  # out of range becomes a jump, which stops us
         consumer_max_fetch_size=2 * 1024 * 1024,
@@ -241,9 +281,7 @@ def build_app(settings: Settings) -> App:
 
     @app.agent(intake, concurrency=1)
     async def admit(stream: Any) -> None:
-        async for events in stream.take_events(BATCH, within=GATHER_SECONDS):
-            await app.ledger.take(
-                [Fetched(e.message.partition, e.message.offset, e.value) for e in events]
-            )
+        async for event in stream.events():
+            await app.ledger.take(event.value)
 
     return app

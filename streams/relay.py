@@ -22,6 +22,7 @@ from ledger.logs import FORMAT_VARIABLE, get_log, set_up
 from ledger.note import parse_note
 from ledger.postgres.connection import connect, transaction
 from ledger.postgres.migrate import check_schema
+from ledger.postgres.publication import listen_to_publication, wait_for_publication
 from ledger.postgres.recalling import read_changes, read_recalls
 from ledger.postgres.rows import read_lanes, read_origin, read_registry
 from ledger.postgres.sequencing import Sequencing, tile_reader
@@ -231,9 +232,10 @@ def run(settings: Settings, stop: threading.Event) -> None:
     producer = make_producer(settings.kafka, "relay")
     relay = Relay(Sequencing(connection), producer)
     log.info("started")
+    listen_to_publication(connection)
     while not stop.is_set():
         if not relay.round():
-            stop.wait(INTERVAL_SECONDS)
+            wait_for_publication(connection, INTERVAL_SECONDS)
     producer.close(timeout=5)
     connection.close()
 

@@ -16,6 +16,7 @@ from .app import build_app, die
 from .settings import Settings, SettingsError
 
 GARBAGE_SECONDS = 2  # between two looks for cycles
+SWITCH_SECONDS = 0.001
 
 
 def collect_seldom() -> None:
@@ -47,6 +48,8 @@ def main() -> None:
     except Exception as err:
         die(err)
     collect_seldom()
+    # Each answer of PostgreSQL's waits for the interpreter while other threads compute.
+    sys.setswitchinterval(SWITCH_SECONDS)
     threading.Thread(target=app.ledger.watch, name="watch", daemon=True).start()
     worker = faust.Worker(app, redirect_stdouts=False, override_logging=False)
     worker.execute_from_commandline()

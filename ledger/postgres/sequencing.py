@@ -248,6 +248,7 @@ class Sequencing:
         """
         with transaction(self.connection) as cursor:
             cursor.execute(sql("publish_checkpoint"), {"size": size, "note": note})
+            cursor.execute(sql("notify_publication"))
 
     def write_witnesses(self, states: Sequence[WitnessRow]) -> None:
         """Show how the witnesses stand."""

@@ -448,24 +448,22 @@ def _begin_lanes(
         number: lane for (owner, number), lane in read_lanes(cursor).items() if owner == department
     }
     lanes = admission.begin_lanes(before, was, count, leaf, index)
+    _move_lanes(cursor, {(department, n): lanes[n] for n in lanes if n in before})
     for number, lane in lanes.items():
-        statement = "move_lane" if number in before else "insert_lane"
-        cursor.execute(sql(statement), _lane_row(department, number, lane))
-        _check_one(cursor, "lane")
-
-
-def _lane_row(department: str, number: int, lane: Lane) -> dict[str, Any]:
-    return {
-        "department": department,
-        "lane": number,
-        "epoch": lane.epoch,
-        "producer": lane.producer,
-        "next_sequence": lane.next_sequence,
-        "previous": lane.previous,
-        "signing_time": lane.signing_time,
-        "signed_at": lane.signed_at,
-        "log_index": lane.index,
-    }
+        if number not in before:
+            cursor.execute(
+                sql("insert_lane"),
+                {
+                    "department": department,
+                    "lane": number,
+                    "epoch": lane.epoch,
+                    "next_sequence": lane.next_sequence,
+                    "previous": lane.previous,
+                    "signing_time": lane.signing_time,
+                    "signed_at": lane.signed_at,
+                    "log_index": lane.index,
+                },
+            )
 
 
 def create_ledger(
@@ -605,7 +603,7 @@ class _View:
         self._known = known
         self._batch, self._may_let_go = batch, may_let_go
         self._chunks = 0  # read in this turn
-        self._lanes: dict[tuple[str, int], Lane] = {}
+        self._lanes = self._read_lanes(batch)
         self.histories: dict[bytes, bytes] = {}  # as rows have them
         self._steps: dict[bytes, list[Step]] = {}  # of those that were asked for
         self._taken: set[bytes] = set()  # map keys whose head is another's
@@ -732,16 +730,23 @@ class _View:
                     raise ProofError("stored-bytes-damaged", "a holder's record is missing")
                 certificate.holder = whole[certificate.holder]
 
+    def _read_lanes(self, batch: Sequence[Opened]) -> dict[tuple[str, int], Lane]:
+        headers = [opened.bundle.header for opened in batch]
+        places = sorted({(header.department, header.lane) for header in headers})
+        self._cursor.execute(
+            sql("read_turn_lanes"),
+            {"departments": [name for name, _ in places], "lanes": [lane for _, lane in places]},
+        )
+        return {
+            (department, number): Lane(epoch, producer, after, bytes(previous), time, at, index)
+            for department, number, epoch, producer, after, previous, time, at, index
+            in self._cursor.fetchall()
+        }  # fmt: skip
+
     def lane(self, department: str, lane: int) -> Lane:
         known = self._lanes.get((department, lane))
         if known is None:
-            self._cursor.execute(sql("read_lane"), {"department": department, "lane": lane})
-            row = self._cursor.fetchone()
-            if row is None:
-                raise Unavailable("not-initialised", f"lane {department}/{lane} has no row")
-            epoch, producer, after, previous, time, at, index = row
-            known = Lane(epoch, producer, after, bytes(previous), time, at, index)
-            self._lanes[department, lane] = known
+            raise Unavailable("not-initialised", f"lane {department}/{lane} has no row")
         return known
 
     def note_at(self, department: str, lane: int, epoch: int, seq: int) -> Recorded | None:
@@ -914,9 +919,30 @@ def _copy_lanes(cursor: Cursor, turn: Turn) -> None:
             for (department, lane, epoch, sequence), note in turn.notes.items()
         ),
     )
-    for (department, number), lane in turn.lanes.items():
-        cursor.execute(sql("move_lane"), _lane_row(department, number, lane))
-        _check_one(cursor, "lane")
+    _move_lanes(cursor, turn.lanes)
+
+
+def _move_lanes(cursor: Cursor, lanes: Mapping[tuple[str, int], Lane]) -> None:
+    """All in one statement: a turn of small bundles moves as many lanes as it has bundles."""
+    moved = lanes.values()
+    cursor.execute(
+        sql("move_lanes"),
+        {
+            "department": [department for department, _ in lanes],
+            "lane": [number for _, number in lanes],
+            "epoch": [lane.epoch for lane in moved],
+            "producer": [lane.producer for lane in moved],
+            "next_sequence": [lane.next_sequence for lane in moved],
+            "previous": [lane.previous for lane in moved],
+            "signing_time": [lane.signing_time for lane in moved],
+            "signed_at": [lane.signed_at for lane in moved],
+            "log_index": [lane.index for lane in moved],
+        },
+    )
+    if cursor.rowcount != len(lanes):
+        raise Conflict(
+            "registry-conflict", f"lanes: {cursor.rowcount} rows moved, {len(lanes)} expected"
+        )
 
 
 def _add_tallies(cursor: Cursor, turn: Turn, view: _View) -> None:

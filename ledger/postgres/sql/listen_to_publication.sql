@@ -1,0 +1,2 @@
+-- Has this session told of published checkpoints.
+LISTEN certledger_publication
