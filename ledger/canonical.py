@@ -156,6 +156,11 @@ def is_steady(text: str) -> bool:
     return _UNSTEADY.search(text) is None
 
 
+def is_steady_text(data: bytes) -> bool:
+    """Whether UTF-8 text is, wherever between ASCII it stands, too."""
+    return data.isascii() or is_steady(data.translate(None, _ASCII).decode())
+
+
 def _check_form(text: str, beyond: str) -> None:
     """None for text in form C, of Unicode 14.0; `beyond` are its characters beyond ASCII."""
     unassigned = first_unassigned(beyond)  # first: newer libraries normalise these in other ways

@@ -48,12 +48,13 @@ class Receipts:
 
     def __init__(self, checkpoint: bytes) -> None:
         self._checkpoint = checkpoint
+        self._steady = canonical.is_steady_text(checkpoint)
         self._printed = canonical.format(checkpoint.decode())[1:]
 
     def format(self, entry: bytes, index: int, path: Sequence[bytes]) -> bytes:
         """What `format_receipt` gives for a bundle's entry as it is stored."""
         head = format_proof(index, path, b"")
-        if not (entry + self._checkpoint[:1]).isascii():  # what meets here might compose
+        if not (self._steady and canonical.is_steady_text(entry)):  # what meets might compose
             return format_receipt(entry, head + self._checkpoint)
         return b'{"entry":%b,"format":"%b","proof":%b%b}' % (
             canonical.encode(entry.decode()),

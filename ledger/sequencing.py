@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
@@ -22,53 +23,51 @@ SHARE = 8
 MOST_SECONDS = 8.0
 
 
-def check_stored(
-    index: int,
-    entry: bytes,
-    lines: Sequence[bytes],
-    deltas: tuple[bytes, bytes] | None,
-    secret: bytes,
-    deltas_checked: bool = False,
-) -> bytes:
-    """The leaf hash of an entry read back with its lines and delta lists; `secret` blinds the root
-    over that of the holders. `deltas_checked`: the same bytes passed `check_deltas` before.
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What an entry that was read back says."""
 
-    ProofError `stored-bytes-damaged` when they are not what the entry commits to.
-    """
+    value: Mapping[str, Any]
+    text: bytes  # of a bundle's note; else empty
+
+
+def parse_stored(index: int, entry: bytes) -> Stored:
+    """An entry that was read back; ProofError `stored-bytes-damaged` where it is none."""
     try:
         value = parse_entry(entry)
-        if value["kind"] == BUNDLE:
-            header = parse_header(parse_note(value["note"].encode()).text)
-            if header.count != len(lines) or outcome_count(value["outcome"]) != header.count:
-                raise ProofError("stored-bytes-damaged", f"{len(lines)} of {header.count} lines")
-            if merkle.root([sha256(b"\x00" + line).digest() for line in lines]) != header.root:
-                raise ProofError("stored-bytes-damaged", "the event lines")
-        elif lines:
-            raise ProofError("stored-bytes-damaged", "lines beside an entry without any")
-        if not deltas_checked:
-            _check_deltas(value, deltas, secret)
+        text = parse_note(value["note"].encode()).text if value["kind"] == BUNDLE else b""
     except LedgerError as err:
         raise ProofError("stored-bytes-damaged", f"entry {index}: {err.message}") from err
-    return merkle.leaf_hash(entry)
+    return Stored(value, text)
 
 
-def check_deltas(
-    index: int, entry: bytes, deltas: tuple[bytes, bytes] | None, secret: bytes
-) -> None:
-    """None when the delta lists read back with an entry are what it commits to, ProofError
+def check_lines(index: int, stored: Stored, lines: Sequence[bytes]) -> None:
+    """None when the lines read back with an entry are what it commits to, ProofError
     `stored-bytes-damaged` otherwise.
     """
     try:
-        _check_deltas(parse_entry(entry), deltas, secret)
+        if stored.value["kind"] != BUNDLE:
+            if lines:
+                raise ProofError("stored-bytes-damaged", "lines beside an entry without any")
+            return
+        header = parse_header(stored.text)
+        if header.count != len(lines) or outcome_count(stored.value["outcome"]) != header.count:
+            raise ProofError("stored-bytes-damaged", f"{len(lines)} of {header.count} lines")
+        if merkle.root([sha256(b"\x00" + line).digest() for line in lines]) != header.root:
+            raise ProofError("stored-bytes-damaged", "the event lines")
     except LedgerError as err:
         raise ProofError("stored-bytes-damaged", f"entry {index}: {err.message}") from err
 
 
-def _check_deltas(
-    value: Mapping[str, Any], deltas: tuple[bytes, bytes] | None, secret: bytes
+def check_deltas(
+    index: int, stored: Stored, deltas: tuple[bytes, bytes] | None, secret: bytes
 ) -> None:
-    if (value["kind"] == BUNDLE) != (deltas is not None):
-        raise ProofError("stored-bytes-damaged", "delta lists are missing, or too many")
+    """None when the delta lists read back with an entry are what it commits to, ProofError
+    `stored-bytes-damaged` otherwise; `secret` blinds the root over that of the holders.
+    """
+    where = f"entry {index}: "
+    if (stored.value["kind"] == BUNDLE) != (deltas is not None):
+        raise ProofError("stored-bytes-damaged", where + "delta lists are missing, or too many")
     if deltas is None:
         return
     roots = [
@@ -77,11 +76,11 @@ def _check_deltas(
         )
         for data in deltas
     ]
-    if roots[0].hex() != value["certificates"]:
-        raise ProofError("stored-bytes-damaged", "the certificates delta list")
-    blinding = make_blinding(secret, note_hash(parse_note(value["note"].encode()).text))
-    if blind(blinding, roots[1]).hex() != value["holders"]:
-        raise ProofError("stored-bytes-damaged", "the holders delta list")
+    if roots[0].hex() != stored.value["certificates"]:
+        raise ProofError("stored-bytes-damaged", where + "the certificates delta list")
+    blinding = make_blinding(secret, note_hash(stored.text))
+    if blind(blinding, roots[1]).hex() != stored.value["holders"]:
+        raise ProofError("stored-bytes-damaged", where + "the holders delta list")
 
 
 class Cadence:

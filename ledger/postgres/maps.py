@@ -6,18 +6,19 @@ What is folded was read back and hashed before: no damaged delta list gets into 
 from __future__ import annotations
 
 import struct
+from collections.abc import Mapping
 from hashlib import sha256
 from typing import Any
 
 from psycopg2.extensions import connection as Connection
 from psycopg2.extensions import cursor as Cursor
 
-from ..entry import map_heads, parse_entry
+from ..entry import map_heads
 from ..errors import ProofError
 from ..lifecycle import holder_record_hash
 from ..logs import get_log
 from ..mapfold import StatusMap, without
-from ..sequencing import check_deltas
+from ..sequencing import Stored, check_deltas, parse_stored
 from ..statusmap import CERTIFICATES, KEY_SIZE, PAIR, MapHead, next_k
 from .connection import transaction
 from .map_reading import KINDS, certificate_record, some_records_at
@@ -27,7 +28,7 @@ from .statements import sql
 log = get_log(__name__)
 
 ENTRIES = 64  # read back in one transaction
-PENDING = 4096  # delta lists kept unfolded
+PENDING = 4096  # delta lists kept unfolded, and entries kept until they are read back
 KEYS = 10_000  # rolled back by one statement
 _COPY_HEADER = 19  # bytes before the first row of a binary COPY
 _CERTIFICATE = struct.Struct("!hi16si16si")  # the state follows
@@ -47,7 +48,8 @@ class Maps:
         self._maps = {kind: StatusMap(kind) for kind in KINDS}
         self._pending: list[tuple[bytes, bytes]] = []
         self._heads: dict[bytes, MapHead] | None = None
-        self._checked: dict[int, bytes] = {}  # by index, what `read` held against its entry
+        # by index: the digest of what `read` held against its entry, and what that says
+        self._checked: dict[int, tuple[bytes, Stored]] = {}
 
     @property
     def records(self) -> int:
@@ -86,17 +88,22 @@ class Maps:
             if index != self.size:
                 break
             lists = None if deltas[0] is None else (bytes(deltas[0]), bytes(deltas[1]))
-            check_deltas(index, bytes(data), lists, secret)
-            if lists is not None:
-                self._checked[index] = _digest(bytes(data), lists)
+            stored = parse_stored(index, bytes(data))
+            check_deltas(index, stored, lists, secret)
+            if lists is not None and len(self._checked) < PENDING:
+                self._checked[index] = _digest(bytes(data), lists), stored
             self.take(index, bytes(data), lists)
         if self.size < end:
             raise ProofError("stored-bytes-damaged", f"entry {self.size} is missing")
 
-    def has_checked(self, index: int, entry: bytes, deltas: tuple[bytes, bytes] | None) -> bool:
-        """Whether `read` held these very bytes against each other; asked once, before `take`."""
-        known = self._checked.pop(index, None)
-        return deltas is not None and known == _digest(entry, deltas)
+    def checked(
+        self, index: int, entry: bytes, deltas: tuple[bytes, bytes] | None
+    ) -> Stored | None:
+        """What the entry says, if `read` held these very bytes against each other; None otherwise.
+        Asked once, before `take`.
+        """
+        digest, stored = self._checked.pop(index, (b"", None))
+        return stored if deltas is not None and digest == _digest(entry, deltas) else None
 
     def catch_up(self, connection: Connection, end: int) -> None:
         """Take in the entries below `end`, which are committed."""
@@ -184,10 +191,11 @@ def _digest(entry: bytes, deltas: tuple[bytes, bytes]) -> bytes:
     return sha256(b"".join(sha256(part).digest() for part in (entry, *deltas))).digest()
 
 
-def _parse(index: int, entry: bytes) -> dict[str, Any]:
+def _parse(index: int, entry: bytes) -> Mapping[str, Any]:
     """The members of an entry without delta lists, as stored."""
-    check_deltas(index, entry, None, b"")
-    return parse_entry(entry)
+    stored = parse_stored(index, entry)
+    check_deltas(index, stored, None, b"")
+    return stored.value
 
 
 def _changed_keys(cursor: Cursor, begin: int, end: int) -> tuple[bytes, bytes]:

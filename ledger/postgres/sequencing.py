@@ -16,7 +16,7 @@ from ..entry import format_status
 from ..errors import Conflict, LedgerError, ProofError, Unavailable
 from ..loss import LostLog
 from ..note import parse_note
-from ..sequencing import check_stored
+from ..sequencing import check_deltas, check_lines, parse_stored
 from ..tiles import TileReader
 from .connection import transaction, turn
 from .copying import bigint, copy, integer
@@ -181,11 +181,14 @@ class Sequencing:
                 raise ProofError("stored-bytes-damaged", f"entries from {first} are not all there")
             for index, data in entries:
                 entry, changed = bytes(data), deltas.get(index)
-                known = maps is not None and maps.has_checked(index, entry, changed)
-                leaf = check_stored(index, entry, lines.get(index, []), changed, secret, known)
+                stored = None if maps is None else maps.checked(index, entry, changed)
+                if stored is None:
+                    stored = parse_stored(index, entry)
+                    check_deltas(index, stored, changed, secret)
+                check_lines(index, stored, lines.get(index, []))
                 if maps is not None:
                     maps.take(index, entry, changed)
-                yield leaf
+                yield merkle.leaf_hash(entry)
 
     def tile(self, level: int, index: int) -> bytes:
         """One tile as stored, empty where there is none."""
