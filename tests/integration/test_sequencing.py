@@ -19,6 +19,7 @@ from ledger.errors import Conflict, LedgerError, ProofError, Unavailable
 from ledger.note import MemorySigner, sign
 from ledger.postgres.connection import connect
 from ledger.postgres.maps import Maps
+from ledger.postgres.publication import listen_to_publication, wait_for_publication
 from ledger.postgres.sequencing import Head, Sequencing
 from streams.logwriter import LogWriter
 from streams.sequencer import Sequencer
@@ -454,3 +455,28 @@ def test_tiles_around_65536(ledger: StoredLedger) -> None:
     sequencer(ledger).start()
     ((size, note),) = published(ledger)
     check_checkpoint(note, leaves[:size], world.CHECKPOINT)
+
+
+def test_who_waits_for_a_checkpoint_is_woken_by_it(ledger: StoredLedger) -> None:
+    waiting = connect(ledger.url, "waiting")
+    listen_to_publication(waiting)
+    wait_for_publication(waiting, 0)  # nothing came: back at once
+
+    def publish_later() -> None:
+        time.sleep(0.2)
+        sequencer(ledger).round()
+
+    thread = threading.Thread(target=publish_later)
+    begun = time.monotonic()
+    thread.start()
+    wait_for_publication(waiting, 60)
+    assert 0.2 <= time.monotonic() - begun < 30
+    thread.join()
+    assert published(ledger)
+    ledger.send(ledger.make(ledger.issued("n1")))
+    sequencer(ledger).round()
+    begun = time.monotonic()
+    wait_for_publication(waiting, 60)  # told between two waits
+    assert time.monotonic() - begun < 30
+    waiting.close()
+    ledger.check()
