@@ -2,8 +2,8 @@
 
 ONLY=bundles-1000,stages picks parts (bundles-1000, bundles-32, small, floor, storage, stages,
 stages-small, receipts, tessera, maps, audit, assess, questions, evidence, recalls, sdk, lint),
-RUNS=3 the number of runs (5), WORKERS=2 the number of workers, SCALE=0.1 makes it smaller, JSON=file keeps all
-numbers.
+RUNS=3 the number of runs (5), WORKERS=2 the number of workers, SCALE=0.1 makes it smaller,
+JSON=file keeps all numbers.
 `growth`, only when named, fills one ledger to ten million certificates, or until MINUTES=60 are
 over or 15 GB of disk are left, and draws SVG=file.
 `small` sends bundles of one event by Faust's worker and by a plain loop over aiokafka, `receipts`

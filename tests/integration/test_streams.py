@@ -233,6 +233,27 @@ def test_a_repeat_gets_the_same_entry_again(stack: RunningStack, department: Dep
     stack.check()
 
 
+def test_the_groups_offsets_follow(stack: RunningStack, department: Department) -> None:
+    """They decide nothing, and are what shows on others' dashboards."""
+    for number in range(5):
+        department.publish([department.event("issued", f"followed {number}")])
+    department.settle()
+    admin: Any = KafkaAdminClient(**client_settings(stack.kafka))
+
+    def follows() -> bool:
+        group = "certledger-admission"
+        told = admin.list_group_offsets({group: None})[group]
+        next_offsets = dict(stack.rows("SELECT partition, next_offset FROM intake"))
+        return {place.partition: at.offset for place, at in told.items()} == {
+            partition: offset for partition, offset in next_offsets.items() if offset
+        }
+
+    try:
+        wait_until(follows)
+    finally:
+        admin.close()
+
+
 def test_what_a_transaction_aborted_is_skipped(stack: RunningStack, department: Department) -> None:
     """Records of aborted transactions are not admitted, and neither they nor the markers of any
     transaction stand in the way.
