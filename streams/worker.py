@@ -51,7 +51,7 @@ def main() -> None:
     # Each answer of PostgreSQL's waits for the interpreter while other threads compute.
     sys.setswitchinterval(SWITCH_SECONDS)
     threading.Thread(target=app.ledger.watch, name="watch", daemon=True).start()
-    worker = faust.Worker(app, redirect_stdouts=False, override_logging=False)
+    worker = faust.Worker(app, quiet=True, redirect_stdouts=False, override_logging=False)
     worker.execute_from_commandline()
 
 
