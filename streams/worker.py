@@ -52,6 +52,7 @@ def main() -> None:
     sys.setswitchinterval(SWITCH_SECONDS)
     threading.Thread(target=app.ledger.watch, name="watch", daemon=True).start()
     worker = faust.Worker(app, quiet=True, redirect_stdouts=False, override_logging=False)
+    worker.spinner = None  # which would write between the log's lines
     worker.execute_from_commandline()
 
 
