@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import replace
 
-from . import lifecycle, staterow
+from . import staterow
 from .errors import Refused
 from .event import CORRECTED
 from .lifecycle import Finding, Transition
@@ -31,12 +31,18 @@ def find_doubtful(steps: Steps, known: int, doubts: Doubts) -> dict[str, int]:
     found = {t.id: doubts[t.key].start for index, t in steps if is_doubted(t.key, index, doubts)}
     if not found:
         return found
-    voided = lifecycle.voided_ids([t for _, t in steps])
+    voided: set[str] = set()  # as the history has it
+    sure: set[str] = set()  # where nothing doubtful is heard
     for ordinal in reversed(range(len(steps))):  # a correction is settled by later ones only
         t = steps[ordinal][1]
-        stands = t.kind == CORRECTED and t.id not in voided and t.id not in found
-        if stands and (t.correction != VOID or ordinal < known):
-            found.pop(str(t.corrects), None)
+        if t.kind != CORRECTED:
+            continue
+        corrects, is_sure = str(t.corrects), t.id not in sure and t.id not in found
+        if is_sure and t.id not in voided and (t.correction == CONFIRM or ordinal < known):
+            found.pop(corrects, None)
+        if t.correction == VOID:
+            voided |= set() if t.id in voided else {corrects}
+            sure |= {corrects} if is_sure else set()
     return found
 
 

@@ -106,7 +106,7 @@ def make_town() -> LedgerBuilder:
 def _doubt(ledger: LedgerBuilder) -> None:
     """The key of a's bundles turns out to have been stolen before its last events."""
     since = len(ledger.entries)
-    for number in ("doubted", "confirmed"):
+    for number in ("doubted", "confirmed", "reworded", "revived"):
         ledger.admit("issued", number, valid_from="2026-02-01+08:00")
     ledger.status()
     owner = world.registry_signer("a")
@@ -120,6 +120,29 @@ def _doubt(ledger: LedgerBuilder) -> None:
     confirmed = str(canonical.loads(ledger.event("issued", "confirmed"))["id"])
     time = times.format_moment(ledger.now)
     ledger.admit("corrected", "confirmed", corrects=confirmed, time=time, **members)
+    _settle_otherwise(ledger, new, time)
+
+
+def _settle_otherwise(ledger: LedgerBuilder, key: MemorySigner, time: str) -> None:
+    """One event is restated; of another a confirmation is voided, and that by a key stolen, too."""
+    event = ledger.event("issued", "reworded")
+    members = {"reason_code": "ours", "time": time, "correction": "restate"}
+    dated = {"valid_from": "2026-02-02+08:00", "corrects": str(canonical.loads(event)["id"])}
+    ledger.admit("corrected", "reworded", **members, **dated)
+    corrects = str(canonical.loads(ledger.event("issued", "revived"))["id"])
+    since = 0
+    for change, kind in (("1", "confirm"), ("2", "void"), ("3", "void")):
+        members = {"reason_code": "ours", "time": time, "correction": kind, "corrects": corrects}
+        since = ledger.admit("corrected", "revived", change=change, **members)
+        said = ledger.event("corrected", "revived", change=change, **members)
+        corrects = str(canonical.loads(said)["id"])
+    ledger.status()
+    owner, new = world.registry_signer("a"), world.bundle_signer("a", "3")
+    for each, signers, revoked in ((new, (owner, new, key), False), (key, (owner,), since)):
+        change = world.key_change(each, "bundle", "a", revoked)
+        ledger.change(f"key/{each.key.key_id}", change, *signers)
+    ledger.keys["a"] = new
+    ledger.advance(60)
 
 
 def _recover(ledger: LedgerBuilder) -> None:
@@ -157,6 +180,8 @@ NUMBERS = (
         "restated",
         "doubted",
         "confirmed",
+        "reworded",
+        "revived",
         "annulled",
         "nobody has it",
     ),

@@ -135,7 +135,7 @@ def test_a_department_settles_it(how: str) -> None:
         assert found.found.valid_until == "2026-12-31+08:00"
     # what stood then is confirmed by it now; what was found to be false is not proven by that
     then = ask(ledger, "late", known_at=known)
-    assert then.answer == ("cannot-decide" if how == "void" else "valid")
+    assert then.answer == ("valid" if how == "confirm" else "cannot-decide")
     assert ask(ledger, "renewed").reason == doubt.COMPROMISED
 
 
@@ -197,6 +197,44 @@ def test_a_confirmation_by_a_key_that_is_doubted_too_settles_nothing() -> None:
     first = event_id(ledger, "late", "corrected")
     assert codes(ledger, correction(ledger, "late", first, "confirm", change="3")) == ["admitted"]
     assert ask(ledger, "late").answer == "valid"
+
+
+def test_words_that_were_restated_are_nobodys_for_what_was_known_before() -> None:
+    """The thief wrote 2099, the department 2026: nothing proves that it ever said 2099."""
+    ledger = LedgerBuilder()
+    since = ledger.admit("issued", "N", **(DAYS | {"valid_until": "2099-01-31+08:00"}))
+    ledger.status()
+    known = ledger.now
+    ledger.advance(60)
+    rotate(ledger, STOLEN, NEW)
+    doubt_key(ledger, STOLEN, since)
+    days = {"valid_until": "2026-12-31+08:00"}
+    restated = correction(ledger, "N", event_id(ledger, "N"), "restate", **days)
+    assert codes(ledger, restated) == ["admitted"]
+    assert ask(ledger, "N").answer == "valid"
+    later = times.day_start("2027-06-01+08:00")
+    assert ask(ledger, "N", at=later, known_at=known).reason == doubt.COMPROMISED
+
+
+def test_a_doubtful_void_brings_no_confirmation_back() -> None:
+    """Neither for what is known now nor for what was known before all corrections."""
+    ledger, _ = make_ledger()
+    known = ledger.now
+    ledger.status()
+    ledger.advance(60)
+    confirm = correction(ledger, "late", event_id(ledger, "late"), "confirm")
+    taken = parse_event(confirm, bytes(32)).id
+    void = correction(ledger, "late", taken, "void", change="2")
+    assert codes(ledger, confirm, void) == ["admitted", "admitted"]
+    since = len(ledger.entries)
+    theft = correction(ledger, "late", parse_event(void, bytes(32)).id, "void", change="3")
+    assert codes(ledger, theft) == ["admitted"]
+    assert ask(ledger, "late", known_at=known).answer == "valid"
+    rotate(ledger, NEW, world.bundle_signer("a", "3"))
+    doubt_key(ledger, NEW, since)
+    ledger.publish([])
+    assert ask(ledger, "late").reason == doubt.COMPROMISED
+    assert ask(ledger, "late", known_at=known).reason == doubt.COMPROMISED
 
 
 def test_a_thief_undoes_nothing_for_good() -> None:

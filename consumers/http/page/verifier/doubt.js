@@ -1,6 +1,5 @@
 // Events signed by a key that was revoked with effect from earlier: ledger/doubt.py.
 import { cut } from "./text.js";
-import { voidedIds } from "./lifecycle.js";
 
 export const COMPROMISED = "key-compromised";
 
@@ -29,11 +28,16 @@ function findDoubtful(steps, known, doubts) {
     if (isDoubted(step, doubts)) found.set(id, doubts.get(key).from);
   }
   if (!found.size) return found;
-  const voided = voidedIds(steps.map(({ transition }) => transition));
+  const voided = new Set(); // as the history has it
+  const sure = new Set(); // where nothing doubtful is heard
   for (let ordinal = steps.length - 1; ordinal >= 0; ordinal--) {
     const { event, id, correction, corrects } = steps[ordinal].transition;
-    const stands = event === "corrected" && !voided.has(id) && !found.has(id);
-    if (stands && (correction !== "void" || ordinal < known)) found.delete(corrects);
+    if (event !== "corrected") continue;
+    const isSure = !sure.has(id) && !found.has(id);
+    const counts = correction === "confirm" || ordinal < known;
+    if (isSure && !voided.has(id) && counts) found.delete(corrects);
+    if (correction === "void" && !voided.has(id)) voided.add(corrects);
+    if (correction === "void" && isSure) sure.add(corrects);
   }
   return found;
 }
