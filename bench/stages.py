@@ -15,10 +15,10 @@ from typing import Any
 from ledger import topics
 from ledger.admission import Turn
 from ledger.fast_events import parse_lines
-from ledger.postgres import store as stores
 from ledger.postgres.connection import connect
 from ledger.postgres.sequencing import Sequencing
 from ledger.postgres.store import Checked, Fetched, Store
+from ledger.postgres.view import View
 from streams import sequencer as steps
 from streams.kafka_topics import describe_topic
 from streams.logwriter import LogWriter, make_producer
@@ -35,7 +35,7 @@ EVENTS_PER_TURN, BUNDLES_PER_TURN = 8000, 128  # at most
 _TIMED: dict[str, tuple[Any, str]] = {
     "step 4: open (note, root, lines, events)": (Store, "open"),
     "step 5: apply, the rest (turn's lock, offsets, commit with fsync)": (Store, "apply"),
-    "step 5: current states read": (stores._View, "__init__"),
+    "step 5: current states read": (View, "__init__"),
     "step 5: rules, event by event": (Turn, "take"),
     "step 5: database write": (Store, "_write"),
     "step 6: status entry": (Sequencing, "append_status"),

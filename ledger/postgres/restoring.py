@@ -21,7 +21,8 @@ from .connection import transaction, turn
 from .rows import read_registry, registry_leaves_records, write_registry_snapshot
 from .sequencing import LogTopic
 from .statements import sql
-from .store import Checked, Fetched, Store, _View
+from .store import Checked, Fetched, Store
+from .view import View
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +94,7 @@ class Restoring:
             cursor.execute(sql("insert_intake"), {"topic_id": topic_id, "partition": partition})
             _, moves = store._accept(cursor, topic_id, [Checked(fetched, opened, registry_index)])
             bundles = [opened] if isinstance(opened, Opened) else []
-            view = _View(cursor, registry, bundles, store._blinding_secret, {}, may_let_go=False)
+            view = View(cursor, registry, bundles, store._blinding_secret, {}, may_let_go=False)
             taken = Turn(view, next_index, now)
             done = taken.take(step.source, opened)
             wanted = [] if step.index is None else [(step.index, step.entry)]

@@ -26,6 +26,7 @@ from ledger.identity import certificate_key, holder_key
 from ledger.lifecycle import holder_link
 from ledger.postgres import migrate as migrations_module
 from ledger.postgres import store as store_module
+from ledger.postgres import view as view_module
 from ledger.postgres.connection import connect, transaction
 from ledger.postgres.map_reading import acts_of
 from ledger.postgres.migrate import check_schema, migrate, migrations
@@ -672,7 +673,7 @@ def test_many_acts_of_a_holder(ledger: StoredLedger) -> None:
 
 def test_repeats_all_over_the_log(ledger: StoredLedger, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where their first lines lie is read before the turn when it is much; the codes are exact."""
-    monkeypatch.setattr(store_module, "CHUNKS_IN_TURN", 2)
+    monkeypatch.setattr(view_module, "CHUNKS_IN_TURN", 2)
     lines = ledger.issued(*(f"n{n}" for n in range(6)))
     for line in lines:
         ledger.send(ledger.make([line]))
@@ -700,7 +701,7 @@ def test_nobody_makes_a_turn_read_much(
     """Lines that are refused before their histories are read use up what is read ahead of the turn;
     what the lines after them need is read ahead all the same, not while every writer waits.
     """
-    monkeypatch.setattr(store_module, "CHUNKS_IN_TURN", 2)
+    monkeypatch.setattr(view_module, "CHUNKS_IN_TURN", 2)
     monkeypatch.setattr(admission, "MAX_FOLDED", 8)
     numbers = [f"n{n}" for n in range(5)]
     issued = ledger.issued(*numbers)
@@ -718,14 +719,14 @@ def test_nobody_makes_a_turn_read_much(
         for number, line in zip(numbers[1:], renewed[1:], strict=True)
     ]
     turns: list[int] = []
-    apply, ahead, read = Store._apply, Store._read_ahead, store_module._read_known
+    apply, ahead, read = Store._apply, Store._read_ahead, view_module.read_known
 
     def count_turn(*args: Any) -> Any:
         turns.append(0)
         return apply(*args)
 
     def count(cursor: Any, places: Any) -> Any:
-        turns[-1] += len({store_module.chunk_of(place) for place in places})
+        turns[-1] += len({view_module.chunk_of(place) for place in places})
         return read(cursor, places)
 
     def read_ahead(*args: Any) -> None:
@@ -735,7 +736,7 @@ def test_nobody_makes_a_turn_read_much(
 
     monkeypatch.setattr(Store, "_apply", count_turn)
     monkeypatch.setattr(Store, "_read_ahead", read_ahead)
-    monkeypatch.setattr(store_module, "_read_known", count)
+    monkeypatch.setattr(view_module, "read_known", count)
     ledger.send(ledger.make([*refused, *corrected]))
     assert ledger.counts() == {"admitted": 14, "event-id-conflict": 5}
     assert max(turns) <= 2

@@ -1,0 +1,271 @@
+"""What the turn knows: `admission.View` over the open transaction, read for a batch at once."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Collection, Iterable, Sequence
+from typing import Any, NamedTuple
+
+from psycopg2.extensions import cursor as Cursor
+
+from .. import admission, identity, lifecycle, staterow
+from ..admission import Certificate, Lane, Opened, Recorded
+from ..errors import ProofError, Refused, Unavailable
+from ..event import CORRECTED, Event
+from ..evidence import Step
+from ..lifecycle import Transition
+from ..registry import Registry
+from ..reliance import Reliance
+from ..staterow import NO_HOLDER
+from .history_reading import chunk_of, read_events
+from .relying import Reliances
+from .statements import sql
+
+CHUNKS_IN_TURN = 64  # of event lines that are read while others wait
+
+
+class Known(NamedTuple):
+    """What an older event line says that the turn needs."""
+
+    line_hash: bytes
+    transition: Transition  # but for its version
+
+
+class LetGo(Exception):
+    """The turn is let go: it needs the event lines at these places."""
+
+    def __init__(self, places: Sequence[int]) -> None:
+        super().__init__(f"{len(places)} event lines to read")
+        self.places = places
+
+
+def read_known(cursor: Cursor, places: Iterable[int]) -> dict[int, Known]:
+    return {
+        place: Known(logged.event.line_hash, logged.transition())
+        for place, logged in read_events(cursor, places)
+    }
+
+
+class View:
+    """`admission.View` over the open transaction, with what the batch needs read at once."""
+
+    def __init__(
+        self,
+        cursor: Cursor,
+        registry: Registry,
+        batch: Sequence[Opened],
+        blinding_secret: bytes,
+        known: dict[int, Known],
+        may_let_go: bool,
+    ) -> None:
+        """`known`: what was read before of older event lines, by place; the rest is read here, or
+        LetGo raised where that is much.
+        """
+        self.blinding_secret = blinding_secret
+        self._cursor = cursor
+        self.registry = registry
+        self._known = known
+        self._batch, self._may_let_go = batch, may_let_go
+        self._chunks = 0  # read in this turn
+        self._lanes = self._read_lanes(batch)
+        self.histories: dict[bytes, bytes] = {}  # as rows have them
+        self._steps: dict[bytes, list[Step]] = {}  # of those that were asked for
+        self._taken: set[bytes] = set()  # map keys whose head is another's
+        self.holders: dict[bytes, tuple[int, bytes, bytes]] = {}  # acts, link, recent acts
+        events = [e for opened in batch for e in opened.events if isinstance(e, Event)]
+        acts = [e for opened in batch for e in opened.events if isinstance(e, Reliance)]
+        relied = {key for act in acts for key, _, _ in act.certificates}
+        self.certificates = self._read_certificates({e.key for e in events} | relied)
+        # Weakly: in a cycle, all that the turn knew would stay until the next search for cycles.
+        view = weakref.proxy(self)
+        self.relying = Reliances(
+            cursor, registry, batch, self.certificates, lambda key: list(view.steps(key))
+        )
+        alike = self._alike(events)
+        places = {place for _, found in alike for place in found}
+        if any(event.kind == CORRECTED for event in events):
+            places |= self._corrected(batch)
+        if acts:
+            places |= self._relied(batch)
+        self._read_lines(places, list)
+        for event, found in alike:
+            for place in found:
+                said = self._known[place]
+                ids = self.certificates[event.key].event_ids
+                ids[said.transition.id] = said.line_hash
+        holders = {e.holder_key for e in events if e.holder_key is not None}
+        if holders:
+            self._read_holders(holders)
+
+    def _read_certificates(self, keys: set[bytes]) -> dict[bytes, Certificate]:
+        found: dict[bytes, Certificate] = {}
+        if not keys:
+            return found
+        self._cursor.execute(sql("read_certificates"), joined(keys))
+        for data, state, history in self._cursor.fetchall():
+            key = bytes(data)
+            self.histories[key] = bytes(history)
+            row = staterow.open_row(key, bytes(state), self.histories[key])
+            holder = None if row.holder == NO_HOLDER else row.holder
+            found[key] = Certificate(row.standing, row.link, holder, {}, row.kept)
+        strangers = found.keys() - keys
+        if strangers:
+            heads = {key[: identity.HEAD] for key in strangers}
+            self._taken |= {key for key in keys if key[: identity.HEAD] in heads}
+        return found
+
+    def _alike(self, events: Iterable[Event]) -> list[tuple[Event, list[int]]]:
+        """The events that may have the id of an older one, and the places of those."""
+        histories = self.histories
+        known = [event for event in events if event.key in histories]
+        found = [(event, staterow.alike(histories[event.key], event.id)) for event in known]
+        return [(event, places) for event, places in found if places]
+
+    def _corrected(self, batch: Sequence[Opened]) -> set[int]:
+        """The places of all events of the certificates that the batch corrects, as far as its
+        bundles may fold histories.
+        """
+        found: set[int] = set()
+        for opened in batch:
+            folded = 0
+            for event in opened.events:
+                if not isinstance(event, Event) or event.kind != CORRECTED:
+                    continue
+                known = self.certificates.get(event.key)
+                if known is None or known.standing.count > lifecycle.MAX_CORRECTABLE:
+                    continue
+                folded += known.standing.count
+                if folded > admission.MAX_FOLDED:
+                    break
+                found.update(staterow.places(self.histories[event.key]))
+        return found
+
+    def _relied(self, batch: Sequence[Opened]) -> set[int]:
+        """The places of all events of the certificates that the batch relies on, likewise."""
+        keys = self.relying.judged(batch)
+        return {p for key in keys for p in staterow.places(self.histories[key])}
+
+    def _read_lines(
+        self, places: Iterable[int], ahead: Callable[[list[int]], Sequence[int]]
+    ) -> None:
+        """Read what is not known; LetGo with what `ahead` makes of it, where it is much."""
+        missing = [place for place in places if place not in self._known]
+        self._chunks += len({chunk_of(place) for place in missing})
+        if missing and self._may_let_go and self._chunks > CHUNKS_IN_TURN:
+            raise LetGo(ahead(missing))
+        self._known.update(read_known(self._cursor, missing))
+
+    def _from(self, key: bytes) -> list[int]:
+        """The unknown places of the histories that lines may ask for from this certificate's on, as
+        many as one bundle may fold: those before were refused, or are known.
+        """
+        asked: dict[bytes, None] = {}
+        for opened in self._batch:
+            for item in opened.events:
+                if isinstance(item, Reliance):
+                    asked.update(dict.fromkeys(key for key, _, _ in item.certificates))
+                elif isinstance(item, Event) and item.kind == CORRECTED:
+                    known = self.certificates.get(item.key)
+                    if known and known.standing.count <= lifecycle.MAX_CORRECTABLE:
+                        asked[item.key] = None
+        asked.setdefault(key)
+        keys, found = list(asked), list[int]()
+        for other in keys[keys.index(key) :]:
+            history = self.histories.get(other)
+            places = [] if history is None else staterow.places(history)
+            found += [place for place in places if place not in self._known]
+            if len(found) >= admission.MAX_FOLDED:
+                break
+        return found
+
+    def _read_holders(self, keys: set[bytes]) -> None:
+        """Read holders' records by their whole map keys, and who holds the batch's certificates."""
+        before = {c.holder for c in self.certificates.values() if c.holder is not None}
+        whole: dict[bytes, bytes] = {}
+        self._cursor.execute(sql("read_holders"), joined(keys | before))
+        for data, acts, link, recent in self._cursor.fetchall():
+            key = bytes(data)
+            whole[key[: identity.HEAD]] = key
+            self.holders[key] = (acts, bytes(link), bytes(recent))
+        self._taken |= {key for key in keys if whole.get(key[: identity.HEAD], key) != key}
+        for certificate in self.certificates.values():
+            if certificate.holder is not None:
+                if certificate.holder not in whole:
+                    raise ProofError("stored-bytes-damaged", "a holder's record is missing")
+                certificate.holder = whole[certificate.holder]
+
+    def _read_lanes(self, batch: Sequence[Opened]) -> dict[tuple[str, int], Lane]:
+        headers = [opened.bundle.header for opened in batch]
+        places = sorted({(header.department, header.lane) for header in headers})
+        self._cursor.execute(
+            sql("read_turn_lanes"),
+            {"departments": [name for name, _ in places], "lanes": [lane for _, lane in places]},
+        )
+        return {
+            (department, number): Lane(epoch, producer, after, bytes(previous), time, at, index)
+            for department, number, epoch, producer, after, previous, time, at, index
+            in self._cursor.fetchall()
+        }  # fmt: skip
+
+    def lane(self, department: str, lane: int) -> Lane:
+        known = self._lanes.get((department, lane))
+        if known is None:
+            raise Unavailable("not-initialised", f"lane {department}/{lane} has no row")
+        return known
+
+    def note_at(self, department: str, lane: int, epoch: int, seq: int) -> Recorded | None:
+        self._cursor.execute(
+            sql("read_note"),
+            {"department": department, "lane": lane, "epoch": epoch, "sequence": seq},
+        )
+        row = self._cursor.fetchone()
+        return None if row is None else Recorded(row[0], bytes(row[1]), row[2])
+
+    def is_note_of_epoch(self, department: str, lane: int, epoch: int, note: bytes) -> bool:
+        self._cursor.execute(
+            sql("is_note_of_epoch"),
+            {"department": department, "lane": lane, "epoch": epoch, "note_hash": note},
+        )
+        return self._cursor.fetchone() == (True,)
+
+    def is_equivocation_logged(self, department: str, lane: int, note: bytes) -> bool:
+        self._cursor.execute(
+            sql("is_equivocation_logged"),
+            {"department": department, "lane": lane, "note_hash": note},
+        )
+        return self._cursor.fetchone() == (True,)
+
+    def certificate(self, key: bytes) -> Certificate | None:
+        if key in self._taken:
+            raise Refused("key-taken")
+        return self.certificates.get(key)
+
+    def history(self, key: bytes) -> list[Transition]:
+        return [step.transition for step in self.steps(key)]
+
+    def steps(self, key: bytes) -> list[Step]:
+        """A certificate's history with its places."""
+        if key in self._steps:
+            return self._steps[key]
+        data = self.histories.get(key)
+        if data is None:
+            return []
+        places = staterow.places(data)
+        self._read_lines(places, lambda _: self._from(key))
+        history = staterow.steps([(place, *self._known[place]) for place in places])
+        if staterow.link_over(key, history) != self.certificates[key].link:
+            raise ProofError("stored-bytes-damaged", f"the history of certificate {key.hex()}")
+        self._steps[key] = history
+        return history
+
+    def holder(self, key: bytes) -> tuple[int, bytes]:
+        if key in self._taken:
+            raise Refused("key-taken")
+        return self.holders.get(key, (0, b""))[:2]
+
+
+def joined(keys: Collection[bytes]) -> dict[str, Any]:
+    """The heads of map keys as one value, which the statement cuts: thousands of literals cost
+    more to print and to parse than the rows to read.
+    """
+    return {"heads": b"".join([key[: identity.HEAD] for key in keys]), "count": len(keys)}
