@@ -163,12 +163,10 @@ def _check_signed(env: Environment, lost: LostLog) -> None:
     """
     with closing(connect(env.postgres_url, "losses")) as connection:
         store = Sequencing(connection)
-        kept = store.largest_checkpoint()
-        keys = [trusted.key for trusted in store.checkpoint_keys()]
-        trusted = store.checkpoint_keys()
+        kept, trusted = store.largest_checkpoint(), store.checkpoint_keys()
     witnesses = make_witnesses(read_policy(policy_path(env.data)), env.postgres_url)
     try:
-        missing = witnesses.compare(lost.size, kept, keys)
+        missing = witnesses.compare(lost.size, kept, [each.key for each in trusted])
     finally:
         witnesses.close()
     if missing:
