@@ -715,11 +715,14 @@ def _check_may_correct(
     history: Sequence[Transition], t: Transition, standing: Standing, scope: str
 ) -> None:
     """None when t's department may correct what t names: acts of those who were ever responsible
-    are the present one's to correct, another department's act is that department's alone.
+    are the present one's to correct, another department's act is that department's alone. Only
+    who signed can confirm that.
     """
     target = next((h for h in history if h.id == t.corrects), None)
     owners = {h.by for h in history if h.kind in (events.ISSUED, events.TRANSFERRED_IN)}
-    by = standing.responsible if target is None or target.by in owners else target.by
+    by = standing.responsible
+    if target is not None and (t.correction == doubt.CONFIRM or target.by not in owners):
+        by = target.by
     if scope != "any" and by != t.by:
         raise Refused("not-responsible")
 

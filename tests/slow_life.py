@@ -124,13 +124,25 @@ def doubtful(history: list[Act], known: int, doubted: set[int]) -> set[str]:
             if m > n
         )
 
+    def stands_surely(n: int) -> bool:
+        """Also if no doubtful act counted."""
+        return not any(
+            act.correction == "void"
+            and act.corrects == history[n].id
+            and stands_surely(m)
+            and not is_open(m)
+            for m, act in enumerate(history)
+            if m > n
+        )
+
     def is_open(n: int) -> bool:
         return n in doubted and not any(
             act.corrects == history[n].id
             and act.kind == "corrected"
             and stands(m)
+            and stands_surely(m)
             and not is_open(m)
-            and (act.correction != "void" or m < known)
+            and (act.correction == "confirm" or m < known)
             for m, act in enumerate(history)
             if m > n
         )

@@ -199,6 +199,25 @@ def test_a_confirmation_by_a_key_that_is_doubted_too_settles_nothing() -> None:
     assert ask(ledger, "late").answer == "valid"
 
 
+def test_only_who_signed_confirms_wherever_the_certificate_moved() -> None:
+    """The thief forges a certificate and gives it away: whoever has it now cannot speak for a."""
+    grants = [(name, world.ALL_ACTS, "own") for name in ("a", "b")]
+    ledger = LedgerBuilder({"a": 1, "b": 1}, grants)
+    since = ledger.admit("issued", "N", **DAYS)
+    time = times.format_moment(ledger.now)
+    ledger.admit("transferred-out", "N", time=time, transfer_to="b")
+    ledger.admit("transferred-in", "N", "b", time=time)
+    rotate(ledger, STOLEN, NEW)
+    doubt_key(ledger, STOLEN, since)
+    issued = event_id(ledger, "N")
+    taken = correction(ledger, "N", issued, "confirm")
+    ledger.publish([taken], "b")
+    assert ledger.view.logged[-1].codes == ("not-responsible",)
+    assert ask(ledger, "N").reason == doubt.COMPROMISED
+    assert codes(ledger, taken) == ["admitted"]
+    assert ask(ledger, "N").answer == "valid"
+
+
 def test_words_that_were_restated_are_nobodys_for_what_was_known_before() -> None:
     """The thief wrote 2099, the department 2026: nothing proves that it ever said 2099."""
     ledger = LedgerBuilder()

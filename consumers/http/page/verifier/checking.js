@@ -313,7 +313,8 @@ export class Examination {
       const before = this.history.slice(0, ordinal);
       const target = before.find(({ id }) => id === t.corrects);
       const owners = before.filter(({ event }) => ["issued", "transferred-in"].includes(event));
-      if (target && !owners.some(({ by }) => by === target.by)) return target.by;
+      const isOutside = !owners.some(({ by }) => by === target?.by);
+      if (target && (t.correction === "confirm" || isOutside)) return target.by;
     }
     return this.standings[ordinal].responsible;
   }
