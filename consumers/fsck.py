@@ -103,7 +103,7 @@ def _check(tables: Scan, report: Report, topics: Topics | None) -> None:
     check_accounting(tables, report, bytes(fold.kinds), fold.registry)
     check_outbox(tables, report, fold.registry, next_outbox)
     check_positions(tables, report, tree.size, next_outbox)
-    check_following(tables, report, origin, histories, fold.tainted)
+    check_following(tables, report, origin, histories, fold.tainted, fold.doubts)
     check_catalogues(tables, report, fold.registry)
     if topics is not None:
         check_topics(tables, report, topics, fold, tree, keys, next_outbox)

@@ -18,6 +18,7 @@ from ledger import admission, canonical, evidence, lifecycle, merkle, staterow, 
 from ledger import registry as registries
 from ledger.admission import Certificate, DeadLetter, Lane, LoggedBundle, Opened, Recorded, Turn
 from ledger.bundle import AHEAD, Bundle, Header, format_record, note_hash, parse_header
+from ledger.doubt import Doubts
 from ledger.entry import (
     BUNDLE,
     EQUIVOCATION,
@@ -97,6 +98,7 @@ class Fold:
         self.lane_places: dict[tuple[str, int], tuple[str, int] | None] = {}
         # log index, epoch, whether it is open, of each entry that began a lane
         self.lane_beginnings: dict[tuple[str, int], list[tuple[int, int, bool]]] = {}
+        self.doubts: list[tuple[int, Doubts]] = []  # from each entry on that changed them
         self.stopped: int | None = None
         self.damaged: set[int] = set()  # entries that could not be read
         self.last = -1  # index of the last entry that is there
@@ -305,7 +307,7 @@ class Fold:
             for value in values:
                 department = value["name"].removeprefix("department/")
                 was = self.registry.lanes(department)
-                self._tree.put(value)
+                self._put(index, value)
                 now = self.registry.lanes(department)
                 if now != was:
                     self._begin_lanes(department, was, now, index, bytes(32))
@@ -315,6 +317,12 @@ class Fold:
         if values:
             self.last_registry = index
         return bool(values)
+
+    def _put(self, index: int, record: dict[str, Any]) -> None:
+        self._tree.put(record)
+        doubted = registries.doubts_of([record])
+        if doubted:
+            self.doubts.append((index, {**(self.doubts[-1][1] if self.doubts else {}), **doubted}))
 
     def _begin_lanes(self, department: str, was: int, now: int, index: int, leaf: bytes) -> None:
         self._tree.begin_lanes(department, was, now, index, leaf)
@@ -731,7 +739,7 @@ class Fold:
         department = change.record["name"].removeprefix("department/")
         was = self.registry.lanes(department)
         for record in change.records:
-            self._tree.put(record)
+            self._put(index, record)
         if change.opens_lanes:
             self._begin_lanes(department, was, change.opens_lanes, index, merkle.leaf_hash(data))
         self.last_registry = index

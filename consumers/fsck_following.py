@@ -1,6 +1,8 @@
 """fsck, what follows with time: places in status lists, the signed lists, notices of ends.
 
-A list is checked as of what it states: the log below its tree size, at its moment of issue.
+A list is checked as of what it states: the log below its tree size, with the doubts after it, at
+its moment of issue. What is remembered is checked as of the follower's position; where it is yet to
+be looked at anew because of a doubt, it may still be what held before that.
 """
 
 from __future__ import annotations
@@ -12,11 +14,12 @@ from dataclasses import dataclass, field
 from typing import IO, Any, NamedTuple
 
 from ledger import canonical, expiry, statuslist, times
+from ledger.doubt import Doubts, is_doubted
 from ledger.errors import LedgerError, Malformed
 from ledger.evidence import CertificateId
 from ledger.lifecycle import VERSION_ACTS, Transition, parse_transition, turning_points
 from ledger.note import parse_vkey
-from ledger.postgres.following import unpack_dues
+from ledger.postgres.following import AT_ONCE, unpack_dues
 from ledger.postgres.scan import Row, Scan
 from ledger.postgres.status_places import unpack_changes, unpack_given
 
@@ -45,10 +48,13 @@ class Followed(NamedTuple):
     seen_at: int | None  # None where the entry has no row
     due_at: int | None
     place: tuple[int, int, int] | None  # version, list, place
+    is_marked: bool  # all of its entry is to be looked at anew at once
 
 
-_ROW = struct.Struct(">32sQqqHHII")
+_ROW = struct.Struct(">32sQqq?HHII")
 _NEVER = -(2**63)
+Changes = Sequence[tuple[int, Doubts]]
+"""(log index, doubts from that entry on) of each entry that changed them, in order."""
 
 
 class Histories:
@@ -65,6 +71,7 @@ class Histories:
         self._outlooks = Merge(outlooks, self._stray)
         self._index = -1
         self._seen_at: int | None = None
+        self._is_marked = False
         self._dues: dict[int, int] = {}
         self._places: dict[int, tuple[int, int, int]] = {}
 
@@ -80,7 +87,8 @@ class Histories:
         version, number, idx = self._places.pop(position, (0, 0, 0))
         length = len(transition)
         file.write(
-            _ROW.pack(key, index, seen_at, due_at, version, number, idx, length) + transition
+            _ROW.pack(key, index, seen_at, due_at, self._is_marked, version, number, idx, length)
+            + transition
         )
 
     def finish(self) -> None:
@@ -94,6 +102,7 @@ class Histories:
                 "status-place", f"entry {self._index}", "a due or a place of what is no event there"
             )
         self._index, self._seen_at, self._dues, self._places = index, None, {}, {}
+        self._is_marked = False
         for _, seen_at, due_at, dues, places in self._outlooks.take(index):
             self._seen_at = seen_at
             self._dues = dict(unpack_dues(dues))
@@ -101,7 +110,8 @@ class Histories:
                 position: (version, number, idx)
                 for position, version, number, idx in unpack_given(places)
             }
-            if due_at != min(self._dues.values(), default=None):
+            self._is_marked = due_at == AT_ONCE
+            if not self._is_marked and due_at != min(self._dues.values(), default=None):
                 self._report.add("status-place", f"entry {index}", "it is looked at anew too late")
 
     def _stray(self, row: Row) -> None:
@@ -115,7 +125,9 @@ class Histories:
             found: dict[bytes, list[Followed]] = {}
             file.seek(0)
             while head := file.read(_ROW.size):
-                key, index, seen_at, due_at, version, number, idx, length = _ROW.unpack(head)
+                key, index, seen_at, due_at, marked, version, number, idx, length = _ROW.unpack(
+                    head
+                )
                 data = file.read(length)
                 if index < size:
                     transition = parse_transition(canonical.loads(data))
@@ -126,6 +138,7 @@ class Histories:
                             None if seen_at == _NEVER else seen_at,
                             None if due_at == _NEVER else due_at,
                             (version, number, idx) if version else None,
+                            marked,
                         )
                     )
                 elif seen_at != _NEVER:
@@ -137,7 +150,12 @@ class Histories:
 
 
 def check_following(
-    scan: Scan, report: Report, origin: str, histories: Histories, unknown: Container[bytes]
+    scan: Scan,
+    report: Report,
+    origin: str,
+    histories: Histories,
+    unknown: Container[bytes],
+    doubts: Changes,
 ) -> None:
     """Places, lists and notices against the certificates' histories, but for `unknown` ones."""
     positions: dict[str, int] = dict(scan.rows("scan_relays"))
@@ -150,7 +168,8 @@ def check_following(
         forms[number] = row
     histories.finish()
     _take_changes(scan, report, lists)
-    _check_places(scan, report, origin, histories.below(position), lists, unknown)
+    followed = [(index, found) for index, found in doubts if index < position]
+    _check_places(scan, report, origin, histories.below(position), lists, unknown, followed)
     for number, row in forms.items():
         if row[3] is not None:
             report.count("status lists")
@@ -180,6 +199,7 @@ def _check_places(
     histories: Iterable[tuple[bytes, list[Followed]]],
     lists: Mapping[int, _List],
     unknown: Container[bytes],
+    doubts: Changes,
 ) -> None:
     def stray(row: Row) -> None:
         report.add(
@@ -198,7 +218,7 @@ def _check_places(
         if key in unknown:
             report.add("incomplete", place, "its history is not known")
             continue
-        _check_certificate(report, place, history, lists)
+        _check_certificate(report, place, history, lists, doubts)
         for row in said:
             _check_notice(report, origin, history, row)
     notices.rest()
@@ -209,10 +229,25 @@ def _check_places(
         report.add("expiry-notice", "notices of ends", "their numbers are not 0, 1, 2, …")
 
 
+def _statuses(events: Sequence[Followed], at: int, doubts: Doubts) -> dict[int, int]:
+    """What lists say of the versions that a history gave."""
+    said = statuslist.statuses([event.transition for event in events], at)
+    told = [(event.entry, event.transition) for event in events]
+    return statuslist.under_doubt(said, told, at, doubts)
+
+
+def _at(doubts: Changes, size: int) -> Doubts:
+    """The doubts after the first `size` entries."""
+    return next((found for index, found in reversed(doubts) if index < size), {})
+
+
 def _check_certificate(
-    report: Report, place: str, events: Sequence[Followed], lists: Mapping[int, _List]
+    report: Report,
+    place: str,
+    events: Sequence[Followed],
+    lists: Mapping[int, _List],
+    doubts: Changes,
 ) -> None:
-    history = [event.transition for event in events]
     remembered: dict[int, int] = {}
     then: dict[int, dict[int, int]] = {}
     for event in events:
@@ -231,20 +266,21 @@ def _check_certificate(
         one.taken[idx] = 1
         remembered[version] = one.says[idx]
         if number not in then:
-            known = [e.transition for e in events if e.entry < one.tree_size]
-            then[number] = statuslist.statuses(known, one.issued_at * times.SECOND)
+            known = [e for e in events if e.entry < one.tree_size]
+            at = one.issued_at * times.SECOND
+            then[number] = _statuses(known, at, _at(doubts, one.tree_size))
         said = then[number].get(version, statuslist.VALID)
         if said != statuslist.VALID:
             one.given[idx] = said
-    _check_time(report, place, history, events, remembered)
+    _check_time(report, place, events, remembered, doubts)
 
 
 def _check_time(
     report: Report,
     place: str,
-    history: Sequence[Transition],
     events: Sequence[Followed],
     remembered: Mapping[int, int],
+    doubts: Changes,
 ) -> None:
     """What is remembered is what held when it was looked at last, and holds until the next time."""
     seen = [event.seen_at for event in events]
@@ -254,11 +290,16 @@ def _check_time(
     dues = [event.due_at for event in events if event.due_at is not None]
     last, due_at = max(at for at in seen if at is not None), min(dues, default=None)
     instants = {last} if due_at is None else {last, due_at - 1}  # a pass may have been cut short
-    if all(statuslist.statuses(history, at) != remembered for at in instants):
+    now = doubts[-1][1] if doubts else {}
+    marked = [event for event in events if event.is_marked]
+    if any(not is_doubted(event.transition.key, event.entry, now) for event in marked):
+        report.add("status-place", place, "it is to be looked at anew, and no key is doubted")
+    possible = [{}, *(found for _, found in doubts)] if marked else [now]
+    if all(_statuses(events, at, found) != remembered for at in instants for found in possible):
         report.add("status-place", place, "other things are remembered of its versions")
-    for at in turning_points(history):
-        waits = at > last and (due_at is None or due_at >= at + times.SECOND)
-        if waits and statuslist.statuses(history, at) != remembered:
+    for at in turning_points([event.transition for event in events]):
+        waits = at > last and not marked and (due_at is None or due_at >= at + times.SECOND)
+        if waits and _statuses(events, at, now) != remembered:
             report.add("status-place", place, "it is looked at anew too late")
             break
 

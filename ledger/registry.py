@@ -178,6 +178,17 @@ def doubts_of(records: Iterable[Mapping[str, Any]]) -> dict[str, range]:
     return found
 
 
+def told_doubt(note_bytes: bytes, origin: str) -> tuple[str, int] | None:
+    """(key id, log index from which on it is doubted) where a logged note revokes a key with effect
+    from earlier; None for any other. Malformed or Refused for what is no registry note of ours.
+    """
+    name, _, change = _parse_text(parse_note(note_bytes).text, origin)
+    since = change.get("revoked")
+    if name.startswith("key/") and type(since) is int:
+        return name.removeprefix("key/"), since
+    return None
+
+
 def format_record(record: Mapping[str, Any]) -> bytes:
     """The leaf of a record in the registry's tree."""
     return canonical.format(dict(record))

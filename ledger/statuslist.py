@@ -21,6 +21,7 @@ from typing import Any
 import cbor2
 
 from . import canonical, times
+from .doubt import Doubts, Steps, find_doubtful
 from .errors import LedgerError, Malformed, ProofError
 from .event import CORRECTED, EXPIRED
 from .lifecycle import VERSION_ACTS, Transition, answer, effective
@@ -96,6 +97,22 @@ def statuses(history: Sequence[Transition], at: int) -> dict[int, int]:
         else:
             found[t.version] = _SAID[whole.reason]
     return found
+
+
+def under_doubt(said: dict[int, int], steps: Steps, at: int, doubts: Doubts) -> dict[int, int]:
+    """What `statuses` said of the whole history at the instant `at`, or UNDECIDED of each version
+    about which the answer rests on a doubtful event.
+    """
+    doubtful = find_doubtful(steps, len(steps), doubts) if doubts else {}
+    if not doubtful:
+        return said
+    history = [t for _, t in steps]
+    return {
+        version: value
+        if doubtful.keys().isdisjoint(answer(history, at, version).deciding)
+        else UNDECIDED
+        for version, value in said.items()
+    }
 
 
 def draw_place(secret: bytes, key: bytes, version: int, attempt: int) -> int:

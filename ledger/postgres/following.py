@@ -1,8 +1,9 @@
 """What follows from the published log with time: places in status lists, the lists' signed forms,
 notices of ends. One process at a time follows; its position moves by compare-and-swap.
 
-Steps: F1 the certificates of the next entries' delta lists, F2 those that time alone changes, F3
-the lists. A crash between them leaves whole steps, and the next start goes on from there.
+Steps: F1 the certificates of the next entries' delta lists, F2 those that time alone changes and
+what an entry of F1 made doubtful, F3 the lists. A crash between them leaves whole steps, and the
+next start goes on from there.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from psycopg2.extensions import connection as Connection
 from psycopg2.extensions import cursor as Cursor
 
 from .. import staterow, statuslist, times
+from ..doubt import Doubts, is_clear
 from ..entry import parse_entry
 from ..errors import Conflict, ProofError
 from ..expiry import STEPS, End, end_of, find_end, format_notice
@@ -28,6 +30,7 @@ from ..outlook import look_at, next_look, statuses_of
 from ..statuslist import StatusList
 from .connection import transaction
 from .copying import bigint, copy, read_rows
+from .doubt_reading import add_told, read_doubts, read_told
 from .history_reading import read_events, read_identities, read_kinds, read_steps
 from .rows import read_origin
 from .sequencing import read_published
@@ -39,6 +42,7 @@ FOLLOWER = "follower"
 KEYS_AT_ONCE = 8192
 ENTRIES_AT_ONCE = 256
 DUE_AT_ONCE = 64  # entries with certificates that time alone changes
+AT_ONCE = -1  # due, with all certificates of the entry, whatever their dues: its key is doubted
 _LOCK = 0x6365727400000003
 _PAIR = 64
 _POSITION = (1 << staterow.POSITION_BITS) - 1
@@ -90,6 +94,14 @@ class _Seen(NamedTuple):
     due: tuple[int, ...] = ()  # steps of the end that are to be announced
 
 
+class _State(NamedTuple):
+    """What is remembered."""
+
+    places: Places
+    position: int  # all entries below are reflected
+    doubts: Doubts  # after these
+
+
 class Following:
     """The follower's connection."""
 
@@ -107,7 +119,7 @@ class Following:
             ((secret,),) = cursor.fetchall()
         self._secret = bytes(secret)
         self._lists_uri = lists_uri or f"https://{self.origin}/v1/status-lists"
-        self._loaded: tuple[Places, int] | None = None  # as of which position
+        self._loaded: _State | None = None
         self._latest = 2**62  # no certificate was looked at for a later moment
 
     def lead(self) -> bool:
@@ -126,27 +138,36 @@ class Following:
 
     def follow(self, now: int) -> bool:
         """F1: take the next published entries, as of `now`; False when there are none."""
-        with self._places() as (places, was):
+        with self._state() as state:
+            places, was, doubts = state
             with transaction(self.connection) as cursor:
                 published = read_published(cursor)
                 size = 0 if published is None else published[0]
                 end, changed = _next_keys(cursor, was, min(size, was + ENTRIES_AT_ONCE))
+                told = read_told(cursor, self.origin, was, end) if was < end else ()
             if end == was:
                 return False
+            doubts = add_told(doubts, told)
             self._latest = max(self._latest, now)
             keys = {key for some in changed.values() for key in some}
-            seen = self._look(keys, was, end, now)
+            seen = self._look(keys, was, end, now, doubts)
 
             def write(cursor: Cursor) -> None:
                 given = self._give(cursor, places, seen, was)
                 _copy_outlooks(cursor, changed, seen, given, now)
+                for _, key_id, since in told:
+                    signed = {"key_id": key_id, "begin": since, "end": was, "at_once": AT_ONCE}
+                    cursor.execute(sql("mark_signed_outlooks"), signed)
 
-            self._take(places, seen, was, end, write)
+            self._take(_State(places, end, doubts), was, seen, write)
         return True
 
     def overdue(self, now: int) -> bool:
-        """F2: look again at what has changed by time alone at `now`; False when nothing has."""
-        with self._places() as (places, was):
+        """F2: look again at what has changed by time alone at `now`, or was made doubtful; False
+        when nothing has.
+        """
+        with self._state() as state:
+            places, was, doubts = state
             early = now < self._latest
             with transaction(self.connection) as cursor:
                 left, keys = _next_due(cursor, now, early)
@@ -154,13 +175,13 @@ class Following:
                 self._latest = now
                 return False
             self._latest = max(self._latest, now)
-            seen = self._look(keys.keys(), was, was, now)
+            seen = self._look(keys.keys(), was, was, now, doubts)
 
             def write(cursor: Cursor) -> None:
                 self._give(cursor, places, seen, was)
                 _update_outlooks(cursor, left, keys, seen, now)
 
-            self._take(places, seen, was, was, write)
+            self._take(state, was, seen, write)
         return True
 
     def lists(self) -> list[ListRow]:
@@ -170,7 +191,7 @@ class Following:
 
     def make_list(self, number: int, uri: str, now: int, signer: Signer) -> None:
         """F3: sign all forms of a list as of `now`, at which nothing may be overdue."""
-        with self._places() as (places, size):
+        with self._state() as (places, size, _):
             made = StatusList(uri, size, now // times.SECOND, places.said(number))
         forms = {
             "jwt": statuslist.format_jwt(made, signer),
@@ -194,18 +215,22 @@ class Following:
             )
 
     @contextmanager
-    def _places(self) -> Iterator[tuple[Places, int]]:
-        """The places and the position as of which they are, read again after any failure."""
+    def _state(self) -> Iterator[_State]:
+        """What is remembered, read again after any failure."""
         if self._loaded is None:
             with transaction(self.connection) as cursor:
-                self._loaded = Places.load(cursor, self._secret), _position(cursor)
+                places, position = Places.load(cursor, self._secret), _position(cursor)
+                doubts = read_doubts(cursor, self.origin, position)
+                self._loaded = _State(places, position, doubts)
         loaded, self._loaded = self._loaded, None
         yield loaded
         self._loaded = self._loaded or loaded
 
     # --- looking ---
 
-    def _look(self, keys: Collection[bytes], begin: int, position: int, now: int) -> list[_Seen]:
+    def _look(
+        self, keys: Collection[bytes], begin: int, position: int, now: int, doubts: Doubts
+    ) -> list[_Seen]:
         """Certificates as of the log below `position`, of which entries from `begin` on are new.
 
         What is read stays as it is: history does not change, and only the follower writes the
@@ -216,7 +241,11 @@ class Following:
         valid = {1: statuslist.VALID}
         seen: list[_Seen] = []
         changed: list[_Row] = []
+        doubted: list[_Row] = []
         for row in rows:
+            if not is_clear(row.history, doubts):
+                doubted.append(row)
+                continue
             key, state, history, places, is_all = row
             days = staterow.issued_days(key, state, history) if is_all else None
             due = None if days is None else next_look(*days, now)
@@ -226,7 +255,7 @@ class Following:
                 changed.append(row)
         with transaction(self.connection) as cursor:
             judged, left = _judge_rows(cursor, changed, now, staterow.place(begin, 0))
-            judged += _judge_histories(cursor, left, now)
+            judged += _judge_histories(cursor, left + doubted, now, doubts)
             return seen + _with_ends(cursor, judged, now)
 
     def _announce(self, ending: Sequence[_Seen]) -> list[tuple[int, bytes, int, int, bytes]]:
@@ -254,25 +283,26 @@ class Following:
 
     def _take(
         self,
-        places: Places,
-        seen: Sequence[_Seen],
+        state: _State,
         was: int,
-        position: int,
+        seen: Sequence[_Seen],
         write: Callable[[Cursor], None],
     ) -> None:
-        """Take in what was seen, in one transaction. A crash before its end leaves nothing."""
+        """Take in what was seen, in one transaction that leads from position `was` to a state. A
+        crash before its end leaves nothing.
+        """
         announcements = self._announce([one for one in seen if one.due])
         try:
             with transaction(self.connection) as cursor:
-                self._move(cursor, was, position)
+                self._move(cursor, was, state.position)
                 write(cursor)
-                lists = places.write_changes(cursor)
+                lists = state.places.write_changes(cursor)
                 if lists:
                     cursor.execute(sql("mark_status_lists"), {"lists": lists})
                 _write_notices(cursor, announcements)
         except psycopg2.IntegrityError as err:
             raise Conflict("relay-moved", str(err).strip()) from err
-        self._loaded = places, position
+        self._loaded = state
 
     def _give(
         self, cursor: Cursor, places: Places, seen: Sequence[_Seen], was: int
@@ -344,15 +374,16 @@ def _next_due(
     """(the dues that stay of entries with certificates that must be looked at anew at `now`, those
     certificates with the last of these entries for each).
     """
-    cursor.execute(sql("read_due_outlooks"), {"now": now, "early": early, "limit": DUE_AT_ONCE})
+    wanted = {"now": now, "early": early, "limit": DUE_AT_ONCE, "at_once": AT_ONCE}
+    cursor.execute(sql("read_due_outlooks"), wanted)
     left: dict[int, list[tuple[int, int]]] = {}
     keys: dict[bytes, int] = {}
-    for index, is_early, dues in cursor.fetchall():
+    for index, is_whole, dues in cursor.fetchall():
         if len(keys) > KEYS_AT_ONCE:
             break
         found = list(unpack_dues(bytes(dues)))
-        left[index] = [] if is_early else [due for due in found if due[1] > now]
-        if is_early:  # the clock was ahead: all of them
+        left[index] = [] if is_whole else [due for due in found if due[1] > now]
+        if is_whole:  # the clock was ahead, or the key is doubted: all of them
             pairs = certificate_deltas(cursor, index, index + 1).get(index, b"")
             keys.update((pairs[i : i + 32], index) for i in range(0, len(pairs), _PAIR))
         else:
@@ -438,7 +469,9 @@ def _judge_rows(
     return judged, left
 
 
-def _judge_histories(cursor: Cursor, rows: Sequence[_Row], now: int) -> Iterator[_Judged]:
+def _judge_histories(
+    cursor: Cursor, rows: Sequence[_Row], now: int, doubts: Doubts
+) -> Iterator[_Judged]:
     """By the whole rules over the whole histories."""
     steps = read_steps(cursor, {row.key: list(row.places) for row in rows})
     for row in rows:
@@ -453,7 +486,8 @@ def _judge_histories(cursor: Cursor, rows: Sequence[_Row], now: int) -> Iterator
         }
         end = find_end(history)
         known_by = row.places[0 if end is None else end.known_by]
-        statuses = statuslist.statuses(history, now)
+        told = [(step.index, step.transition) for step in steps[row.key]]
+        statuses = statuslist.under_doubt(statuslist.statuses(history, now), told, now, doubts)
         yield _Judged(row, statuses, turning_points(history), given, end, known_by)
 
 

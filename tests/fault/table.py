@@ -151,6 +151,7 @@ FAULTS: dict[str, tuple[str, ...]] = {
         f"{_EVIDENCE}test_an_event_by_a_revoked_key",
         f"{_EVIDENCE}test_a_retired_key_says_nothing_of_later_times",
         f"{_ACTS}test_a_key_revoked_from_earlier",
+        "tests/integration/test_following_doubt.py",
         "tests/unit/test_doubt.py",
     ),
     "department's key lost": (

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from itertools import pairwise
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ledger import expiry, lifecycle, statuslist, times
+from ledger import doubt, expiry, lifecycle, statuslist, times
 from ledger.errors import LedgerError
 from ledger.event import OPEN, UNKNOWN
 from ledger.lifecycle import Transition, turning_points
@@ -152,6 +153,27 @@ def test_an_outlook_is_what_the_whole_rules_say(history: list[Transition], days:
     assert found.statuses == statuslist.statuses(history, now)
     assert found.due_at == min((at for at in points if at > now), default=None)
     assert found.holds_from == max((at for at in points if at <= now), default=EVER)
+
+
+@given(histories(), st.data())
+def test_what_is_doubtful_is_undecided_from_turn_to_turn(
+    history: list[Transition], data: Any
+) -> None:
+    stolen = data.draw(st.sets(st.sampled_from(range(len(history)))))
+    steps = [(n, t._replace(key="s") if n in stolen else t) for n, t in enumerate(history)]
+    doubts = {"s": range(data.draw(st.integers(0, len(history))), len(history))}
+    for begin, end in pairwise([EVER, *turning_points(history), -EVER]):
+        said = [
+            statuslist.under_doubt(statuslist.statuses(history, at), steps, at, doubts)
+            for at in (begin, (begin + end) // 2, end - 1)
+        ]
+        assert said[0] == said[1] == said[2]
+        for version, value in said[0].items():
+            found = lifecycle.answer(history, begin, version)
+            if doubt.settle(found, steps, len(steps), doubts).reason == doubt.COMPROMISED:
+                assert value == statuslist.UNDECIDED
+            else:
+                assert value == slow_status(history, version, begin)
 
 
 def test_next_look_is_what_the_whole_rules_say() -> None:

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from consumers.words import describe
-from ledger import canonical, doubt, identity, lifecycle, times
+from ledger import canonical, doubt, identity, lifecycle, registry, statuslist, times
 from ledger.checking import check_file
 from ledger.entry import parse_entry
-from ledger.errors import Malformed
+from ledger.errors import LedgerError, Malformed
 from ledger.event import parse_event
 from ledger.evidence import format_evidence, parse_evidence
 from ledger.note import MemorySigner
@@ -357,6 +357,33 @@ def test_reliance_on_what_is_doubtful_is_refused() -> None:
     assert codes(ledger, confirm) == ["admitted"]
     ledger.publish([second], "office")
     assert ledger.view.logged[-1].codes == ("admitted",)
+
+
+def test_lists_say_undecided_of_what_is_doubtful_alone() -> None:
+    ledger, since = make_ledger()
+    doubts = {STOLEN.key.key_id: range(since, since + 99)}
+
+    def said(number: str) -> dict[int, int]:
+        key = identity.certificate_key(world.TYPE, "a", number)
+        steps = [(step.index, step.transition) for step in ledger.histories[key]]
+        found = statuslist.statuses([t for _, t in steps], ledger.now)
+        assert statuslist.under_doubt(found, steps, ledger.now, {}) == found
+        return statuslist.under_doubt(found, steps, ledger.now, doubts)
+
+    assert said("early") == {1: statuslist.VALID}
+    assert said("late") == {1: statuslist.UNDECIDED}
+    assert said("renewed") == {1: statuslist.UNDECIDED, 2: statuslist.UNDECIDED}  # superseded, or not
+
+
+def test_a_note_tells_which_key_is_doubted() -> None:
+    ledger, since = make_ledger()
+    entries = [parse_entry(data) for data in ledger.entries]
+    notes = [entry["note"].encode() for entry in entries if entry["kind"] == "registry"]
+    told = [registry.told_doubt(note, world.ORIGIN) for note in notes]
+    assert told[-1] == (STOLEN.key.key_id, since)
+    assert set(told[:-1]) == {None}
+    with pytest.raises(LedgerError, match="foreign-ledger"):
+        registry.told_doubt(notes[-1], "elsewhere.example")
 
 
 def test_what_doubt_rests_on_is_what_decides() -> None:
