@@ -372,7 +372,8 @@ def test_lists_say_undecided_of_what_is_doubtful_alone() -> None:
 
     assert said("early") == {1: statuslist.VALID}
     assert said("late") == {1: statuslist.UNDECIDED}
-    assert said("renewed") == {1: statuslist.UNDECIDED, 2: statuslist.UNDECIDED}  # superseded, or not
+    # whether version 1 is superseded is as doubtful as version 2
+    assert said("renewed") == {1: statuslist.UNDECIDED, 2: statuslist.UNDECIDED}
 
 
 def test_a_note_tells_which_key_is_doubted() -> None:
