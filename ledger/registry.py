@@ -357,7 +357,7 @@ def apply_note(registry: Registry, note_bytes: bytes, index: int, now: int) -> C
     """
     note = parse_note(note_bytes)
     name, replaces, change = _parse_text(note.text, registry.origin)
-    kind, _, rest = name.partition("/")
+    kind, slash, rest = name.partition("/")
     current = registry.records.get(name)
     text_hash = merkle.leaf_hash(note.text).hex()
     if current is not None and current.get("note") == text_hash:
@@ -374,7 +374,7 @@ def apply_note(registry: Registry, note_bytes: bytes, index: int, now: int) -> C
         "loss": _loss,
         PSEUDONYMS: _pseudonyms,
     }
-    if kind not in rules or (kind == "ledger") != (name == "ledger"):
+    if kind not in rules or (kind in ("ledger", PSEUDONYMS)) == bool(slash):
         raise Refused("registry-refused", f"no record {name[:80]!r} can be changed by a note")
     if name == f"department/{rest}" and change.keys() <= {"recover", "object"}:
         values, opens = {name: _recovery(registry, note, rest, change, index, now)}, 0
@@ -771,8 +771,6 @@ def _service(
 def _pseudonyms(
     registry: Registry, note: Note, rest: str, change: dict[str, Any], index: int, now: int
 ) -> tuple[dict[str, Any], int]:
-    if rest:
-        raise Refused("registry-refused", f"one record, {PSEUDONYMS!r}, names all versions")
     _check_members(change, "version check")
     version, check = change["version"], change["check"]
     if type(version) is not int or not 1 <= version <= MAX_VERSION:

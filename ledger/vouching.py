@@ -70,6 +70,11 @@ class Vouching:
                 **{name: value[name] for name in ("doubted_from", "recovered") if name in value},
             }
             todo += [each for each in (voucher, *others) if each != OPERATOR]
+        first: set[str] = set()
+        for key in filter(_is_first, found.values()):
+            if key["department"] in first:
+                raise ProofError("proof-failed", f"two first keys of {key['department']} are shown")
+            first.add(key["department"])
         return sorted(found.values(), key=lambda each: int(each["entry"]))
 
     def _vouchers(self, name: str, value: Mapping[str, Any]) -> list[str]:
@@ -137,13 +142,14 @@ class Vouching:
         return self._voucher(note, name, value, index, True)
 
 
+def _is_first(key: Mapping[str, Any]) -> bool:
+    """Whether the operator alone vouched for a key, unannounced: a department has one such key."""
+    return key["vouched_by"] == OPERATOR and "recovered" not in key
+
+
 def explain_keys(keys: Sequence[Mapping[str, Any]]) -> str:
     """What `Vouching.trace` found, in a sentence."""
-    alone = [
-        f"{key['department']} in entry {key['entry']}"
-        for key in keys
-        if key["vouched_by"] == OPERATOR and "recovered" not in key
-    ]
+    alone = [f"{key['department']} in entry {key['entry']}" for key in filter(_is_first, keys)]
     why = (
         "the registry under this checkpoint gave these keys and acts to these departments; "
         "each key was vouched for by a registry key before it, the first by the operator "

@@ -344,11 +344,17 @@ def test_the_announced_key_may_come_the_usual_way_after_all() -> None:
 # --- what an operator who lies can do with evidence ---
 
 
-def forge(ledger: LedgerBuilder, key: MemorySigner, role: str, **value: Any) -> None:
+def forge(
+    ledger: LedgerBuilder,
+    key: MemorySigner,
+    role: str,
+    voucher: MemorySigner = OPERATOR,
+    **value: Any,
+) -> None:
     """A key's registration and record as the operator alone writes them, rules or none."""
     index, name = len(ledger.entries), f"key/{key.key.key_id}"
     text = registration_text(world.ORIGIN, key.key, role, "a")
-    note = sign(text, [OPERATOR, key])
+    note = sign(text, [voucher, key])
     ledger.entries.append(format_registry(note, times.format_moment(ledger.now)))
     record = {
         "form": RECORD_FORM,
@@ -379,6 +385,18 @@ def test_a_bundle_key_by_the_operator_alone_without_announcement_proves_nothing(
     forge(ledger, NEW_BUNDLER, "bundle")
     ledger.admit("issued", "NEVER")
     assert ask(ledger, "NEVER").reason == "evidence-refused"
+
+
+def test_a_department_has_one_first_key() -> None:
+    """An operator who brings a registry key alone, unannounced, and by it a bundle key."""
+    ledger = make_ledger()
+    forge(ledger, NEW_OWNER, "registry")
+    forge(ledger, NEW_BUNDLER, "bundle", voucher=NEW_OWNER)
+    ledger.admit("renewed", "N", time=times.format_moment(ledger.now))
+    ledger.admit("suspended", "N", **DAYS, reason_code="x", time=times.format_moment(ledger.now))
+    answer = ask(ledger)
+    assert answer.reason == "evidence-refused"
+    assert "two first keys of a" in answer.why
 
 
 @pytest.mark.parametrize("change", ["leave out", "another delay", "another time", "unsigned"])

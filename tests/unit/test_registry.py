@@ -163,6 +163,10 @@ REFUSED: dict[str, tuple[str, Callable[[Book], bytes]]] = {
         "registry-refused",
         lambda b: b.note("pseudonyms/1", {"version": 1, "check": "0" * 64}, OPERATOR),
     ),
+    "versions beside the record": (
+        "registry-refused",
+        lambda b: b.note("pseudonyms/", {"version": 1, "check": "0" * 64}, OPERATOR),
+    ),
     "version nothing": ("malformed-note", lambda b: version_note(b, 0)),
     "version true": ("malformed-note", lambda b: version_note(b, True)),
     "version a million": ("malformed-note", lambda b: version_note(b, 1_000_000)),

@@ -40,6 +40,11 @@ export class Vouching {
       });
       todo.push(...vouchers.filter((each) => each !== OPERATOR));
     }
+    const first = new Set();
+    for (const { department } of [...found.values()].filter(isFirst)) {
+      if (first.has(department)) throw refuse(`two first keys of ${department} are shown`);
+      first.add(department);
+    }
     return [...found.values()].sort((one, other) => one.entry - other.entry);
   }
 
@@ -108,10 +113,13 @@ export class Vouching {
   }
 }
 
+/** Whether the operator alone vouched for a key, unannounced: a department has one such key. */
+const isFirst = (key) => key.vouched_by === OPERATOR && key.recovered === undefined;
+
 /** What `trace` found, in a sentence. */
 export function explainKeys(keys) {
   const alone = keys
-    .filter((key) => key.vouched_by === OPERATOR && key.recovered === undefined)
+    .filter(isFirst)
     .map(({ department, entry }) => `${department} in entry ${entry}`);
   let why = "the registry under this checkpoint gave these keys and acts to these departments; " +
     "each key was vouched for by a registry key before it, the first by the operator " +
