@@ -218,6 +218,28 @@ def test_only_who_signed_confirms_wherever_the_certificate_moved() -> None:
     assert ask(ledger, "N").answer == "valid"
 
 
+def test_evidence_of_a_confirmation_by_another_proves_nothing() -> None:
+    """A ledger that admits against its rules: what it shows is refused."""
+    grants = [(name, world.ALL_ACTS, scope) for name, scope in (("a", "own"), ("b", "any"))]
+    ledger = LedgerBuilder({"a": 1, "b": 1}, grants)
+    since = ledger.admit("issued", "N", **DAYS)
+    time = times.format_moment(ledger.now)
+    ledger.admit("transferred-out", "N", time=time, transfer_to="b")
+    ledger.admit("transferred-in", "N", "b", time=time)
+    rotate(ledger, STOLEN, NEW)
+    doubt_key(ledger, STOLEN, since)
+    ledger.publish([correction(ledger, "N", event_id(ledger, "N"), "confirm")], "b")
+    assert ledger.view.logged[-1].codes == ("admitted",)
+    assert ask(ledger, "N").answer == "valid"
+    record = f"type/{world.TYPE}"
+    own = [{**grant, "scope": "own"} for grant in ledger.book.registry.value(record)["grants"]]
+    ledger.doctor(record, grants=own)
+    ledger.publish([])
+    answer = ask(ledger, "N")
+    assert answer.reason == "evidence-refused"
+    assert "a's to make" in answer.why
+
+
 def test_words_that_were_restated_are_nobodys_for_what_was_known_before() -> None:
     """The thief wrote 2099, the department 2026: nothing proves that it ever said 2099."""
     ledger = LedgerBuilder()

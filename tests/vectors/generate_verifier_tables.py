@@ -73,7 +73,7 @@ def tables() -> dict[str, Any]:
         "TRANSITION_MEMBERS": lifecycle._MEMBERS,
         "NEEDED_OF_TRANSITION": lifecycle._NEEDED,
         "MAX_CORRECTABLE": lifecycle.MAX_CORRECTABLE,
-        "LINK_TAG": lifecycle._LINK_TAG.decode(),
+        "LINK_TAG": lifecycle.LINK_TAG.decode(),
         "RECORD_TAG": lifecycle.RECORD_TAG.decode(),
         "ENTRY_FORM": entry.FORM,
         "ENTRY_MEMBERS": {kind: sorted(members) for kind, members in entry._MEMBERS.items()},
