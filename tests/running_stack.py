@@ -84,9 +84,16 @@ class RunningStack:
             time.sleep(0.05)
 
     def kill(self, name: str, number: signal.Signals = signal.SIGKILL) -> int:
-        pid = self.pid(name)
-        os.kill(pid, number)
-        return pid
+        end = time.monotonic() + 30
+        while True:
+            pid = self.pid(name)
+            try:
+                os.kill(pid, number)
+            except ProcessLookupError:  # it died, and the supervisor has yet to see it
+                assert time.monotonic() < end, f"{name} does not run"
+                time.sleep(0.05)
+            else:
+                return pid
 
     def log(self, name: str) -> str:
         return (self.data / "logs" / f"{name}.log").read_text()

@@ -199,6 +199,8 @@ def test_a_damaged_record_of_the_intake_topic_is_not_taken(
         sent.offset,
     )
     assert accept_loss(stack, lost["loss"], "--reason", "a segment rotted")[0] == 0
+    taken = f"SELECT next_offset > {sent.offset} FROM intake WHERE partition = {sent.partition}"
+    wait_until(lambda: stack.rows(taken) == [(True,)])  # the worker is back
     department.publish_issued(8)
     check(stack, department)
 
