@@ -140,16 +140,7 @@ class Registration:
         """Declare another silence limit for a department, None for none; the log index, None when
         it says this already.
         """
-        current = self.read()
-        value = current.value(f"department/{department}")
-        if value is None:
-            raise Refused("unknown-department", f"no department {department[:63]!r}")
-        index = None
-        if value["silence_limit_seconds"] != seconds:
-            owner = keys.load_key(department_folder(self._data, department) / "registry.key")
-            change = {name: value[name] for name in registry.DEPARTMENT_MEMBERS}
-            change["silence_limit_seconds"] = seconds
-            index = self._change(current, f"department/{department}", change, [owner])
+        index = self._set_member(department, "silence_limit_seconds", seconds)
         # A crash here: the publisher's heartbeats keep to the old limit; the same again mends it.
         change_settings(self._data, department, silence_limit_seconds=seconds)
         return index
@@ -158,20 +149,27 @@ class Registration:
         """Give a department another number of lanes, all begun anew; the log index, None where it
         has so many. Its publishers stop, and go on with what they have spooled when they start.
         """
+        index = self._set_member(department, "lanes", lanes, by_operator=True)
+        # A crash here: publishers refuse to start with the old number; the same again mends it.
+        change_settings(self._data, department, lanes=lanes)
+        return index
+
+    def _set_member(
+        self, department: str, name: str, wanted: int | None, by_operator: bool = False
+    ) -> int | None:
+        """Change one member of a department's record, signed by its registry key, `by_operator` by
+        the operator too; the log index, None where it says this already.
+        """
         current = self.read()
         value = current.value(f"department/{department}")
         if value is None:
             raise Refused("unknown-department", f"no department {department[:63]!r}")
-        index = None
-        if value["lanes"] != lanes:
-            owner = keys.load_key(department_folder(self._data, department) / "registry.key")
-            change = {name: value[name] for name in registry.DEPARTMENT_MEMBERS}
-            change["lanes"] = lanes
-            signers = [owner, self._operator()]
-            index = self._change(current, f"department/{department}", change, signers)
-        # A crash here: publishers refuse to start with the old number; the same again mends it.
-        change_settings(self._data, department, lanes=lanes)
-        return index
+        if value[name] == wanted:
+            return None
+        owner = keys.load_key(department_folder(self._data, department) / "registry.key")
+        change = {each: value[each] for each in registry.DEPARTMENT_MEMBERS} | {name: wanted}
+        signers = [owner, self._operator()] if by_operator else [owner]
+        return self._change(current, f"department/{department}", change, signers)
 
     def add_pseudonym_version(self, version: int | None = None) -> tuple[int, int]:
         """Announce one more version of the pseudonym secret, by default the next one: (version,
