@@ -75,9 +75,11 @@ def find_program() -> str:
     return program
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def launch() -> Iterator[Callable[..., Browser]]:
-    """Start the system's Chromium with further flags."""
+    """Start the system's Chromium with further flags. Not for the whole session: while Playwright
+    is open, an event loop runs in this thread.
+    """
     with sync_playwright() as playwright:
 
         def start(*flags: str) -> Browser:
@@ -87,7 +89,7 @@ def launch() -> Iterator[Callable[..., Browser]]:
         yield start
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium(launch: Callable[..., Browser]) -> Iterator[Browser]:
     """The system's Chromium; skipped where there is none."""
     browser = launch()
