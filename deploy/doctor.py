@@ -30,7 +30,7 @@ from ledger.dead_letter import MEND, READY
 from ledger.errors import CODES, LedgerError, Unavailable
 from ledger.kafka_address import client_settings, servers
 from ledger.postgres.connection import connect
-from ledger.postgres.migrate import schema_gap
+from ledger.postgres.migrate import SchemaGap, schema_gap
 from producers.link import check_reachable
 from streams.disk import DEFAULT, VARIABLE
 
@@ -198,7 +198,7 @@ class Seen:
     prospects: Mapping[str, int] = field(default_factory=dict)  # of dead letters
     transactions: Sequence[OpenTransaction] = ()
     open_files: Sequence[str] = ()
-    schema: tuple[Sequence[str], Sequence[str]] = ((), ())  # lacking here, not known here
+    schema: SchemaGap = field(default_factory=SchemaGap)
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,11 +238,10 @@ def _examine(seen: Seen) -> Iterator[tuple[str, str]]:
         yield "disk-nearly-full", str(report["disk_full"])
     if report["running"]:
         yield from _programs(seen)
-    lacking, unknown = seen.schema
-    if lacking:
-        yield "schema-older", f"it lacks {', '.join(lacking)}"
-    if unknown:
-        yield "schema-newer", f"it has {', '.join(unknown)}"
+    if seen.schema.lacking:
+        yield "schema-older", f"it lacks {', '.join(seen.schema.lacking)}"
+    if seen.schema.refused:
+        yield "schema-newer", f"it has {', '.join(seen.schema.refused)}"
     yield from _witnesses(report)
     yield from _intake(seen)
     for row in report["departments"]:
@@ -298,7 +297,7 @@ def look(env: Environment) -> Seen:
     seen: dict[str, Any] = {"open_files": open_files(env.data)}
     try:
         seen["schema"] = _schema(env)
-        if not seen["schema"][0]:
+        if not seen["schema"].lacking:
             report = status(env)
     except LedgerError as err:
         seen["postgres"] = err.message
@@ -331,7 +330,7 @@ def look(env: Environment) -> Seen:
     return Seen(**seen)
 
 
-def _schema(env: Environment) -> tuple[list[str], list[str]]:
+def _schema(env: Environment) -> SchemaGap:
     connection = connect(env.postgres_url, "doctor")
     try:
         return schema_gap(connection)

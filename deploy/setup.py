@@ -20,7 +20,7 @@ from ledger.errors import LedgerError, Unavailable
 from ledger.kafka_address import SCRAM, client_settings, credentials_file, format_credentials
 from ledger.note import MemorySigner
 from ledger.postgres.connection import connect, transaction, user_of
-from ledger.postgres.migrate import migrate
+from ledger.postgres.migrate import migrate, schema_gap
 from ledger.postgres.roles import MIGRATOR, PROGRAMS, grant_privileges
 from ledger.postgres.rows import read_registry
 from ledger.postgres.store import create_ledger, read_genesis
@@ -46,14 +46,15 @@ def _prepare(settings: Settings) -> None:
     connection = connect(settings.postgres_of(MIGRATOR), "setup")
     try:
         migrate(connection)
-        grant_privileges(
-            connection,
-            {
-                role: user_of(settings.postgres_of(role))
-                for role in PROGRAMS
-                if role in settings.roles
-            },
-        )
+        if not schema_gap(connection).later:  # else a later version has given them, and more
+            grant_privileges(
+                connection,
+                {
+                    role: user_of(settings.postgres_of(role))
+                    for role in PROGRAMS
+                    if role in settings.roles
+                },
+            )
         create_topics(
             settings.kafka, int(os.environ.get("CERTLEDGER_PARTITIONS") or DEFAULT_PARTITIONS)
         )

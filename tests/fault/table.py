@@ -164,7 +164,7 @@ FAULTS: dict[str, tuple[str, ...]] = {
         "tests/unit/test_lanes.py",
     ),
     "migration interrupted, another version's database": (
-        f"{_STORE}test_migrations_go_on_where_they_were_interrupted",
+        f"{_STORE}test_every_migration_goes_on_where_it_was_interrupted",
         f"{_STORE}test_two_migrate_at_once",
         f"{_STORE}test_a_later_versions_database_is_left_alone",
         f"{_STREAMS}test_a_later_versions_database_is_written_to_by_none_of_ours",

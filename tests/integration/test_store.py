@@ -7,6 +7,7 @@ import gc
 import io
 import json
 import random
+import re
 import threading
 import time
 import uuid
@@ -29,7 +30,7 @@ from ledger.postgres import store as store_module
 from ledger.postgres import view as view_module
 from ledger.postgres.connection import connect, transaction
 from ledger.postgres.map_reading import acts_of
-from ledger.postgres.migrate import check_schema, migrate, migrations
+from ledger.postgres.migrate import SchemaGap, check_schema, migrate, migrations, schema_gap
 from ledger.postgres.statements import sql
 from ledger.postgres.store import Fetched, Store, create_ledger
 from ledger.staterow import unpack_state
@@ -98,21 +99,50 @@ def test_migrations_from_nothing_equal_the_schema(
     assert len(stated["triggers"]) >= 10
 
 
-def test_migrations_go_on_where_they_were_interrupted(
-    database_url: str, monkeypatch: pytest.MonkeyPatch
+def statements(text: str) -> list[str]:
+    """Of a migration, in order; what is quoted, or a comment, has no boundary."""
+    found = [""]
+    for number, part in enumerate(
+        re.split(r"(\$\$.*?\$\$|'[^']*'|--[^\n]*)", text, flags=re.DOTALL)
+    ):
+        ended = [part] if number % 2 else part.split(";")
+        found[-1] += ended[0]
+        found += ended[1:]
+    assert not found[-1].strip()
+    return found[:-1]
+
+
+def test_every_migration_goes_on_where_it_was_interrupted(
+    database_url: str, second_database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Its server process ends after each of its statements, the last included."""
     real = migrations()
-    broken = [*real[:1], (real[1][0], real[1][1], real[1][2] + "; SELECT 1 / 0"), *real[2:]]
-    connection = connect(database_url, "test")
-    monkeypatch.setattr(migrations_module, "migrations", lambda: broken)
-    with pytest.raises(psycopg2.errors.DivisionByZero):
-        migrate(connection)
-    assert query(connection, "SELECT number FROM migration") == [(real[0][0],)]
-    assert query(connection, "SELECT to_regclass('registry_snapshot')") == [(None,)]
-    monkeypatch.setattr(migrations_module, "migrations", lambda: real)
-    assert migrate(connection) == [name for _, name, _ in real[1:]]
-    assert migrate(connection) == []
+    asked: list[tuple[int, str, str]] = []
+    monkeypatch.setattr(migrations_module, "migrations", lambda: asked)
+    interrupted = 0
+    for place, (number, name, text) in enumerate(real):
+        before = catalogue(database_url)
+        parts = statements(text)
+        for count in range(1, len(parts) + 1):
+            ends = "SELECT pg_terminate_backend(pg_backend_pid())"
+            asked[:] = [*real[:place], (number, name, ";".join([*parts[:count], ends]))]
+            connection = connect(database_url, "test")
+            with pytest.raises(Unavailable, match="unreachable"):
+                migrate(connection)
+            connection.close()
+            interrupted += 1
+            if place:
+                assert catalogue(database_url) == before, (name, count)
+        asked[:] = real[: place + 1]
+        connection = connect(database_url, "test")
+        assert migrate(connection) == [name]
+        assert migrate(connection) == []
+        connection.close()
+    assert interrupted > 2 * len(real)
+    connection = connect(second_database_url, "test")
+    assert migrate(connection) == [name for _, name, _ in real]
     connection.close()
+    assert catalogue(database_url) == catalogue(second_database_url)
 
 
 def test_a_later_versions_database_is_left_alone(database_url: str) -> None:
@@ -139,6 +169,47 @@ def test_a_program_writes_only_to_the_schema_that_it_knows(database_url: str) ->
     query(connection, "INSERT INTO migration (number, name, hash) VALUES (999, 'to_come', 'x')")
     with pytest.raises(Conflict, match=r"another version of the program \(999 to_come\)"):
         check_schema(connection)
+    connection.close()
+
+
+def test_a_migration_says_which_earlier_programs_go_on(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An earlier program goes on beside a later schema that only adds, and leaves it as it is."""
+    real = migrations()
+    last, _, _ = real[-1]
+    says = f"-- More.\n-- Enough to know: migration {last}.\nCREATE TABLE more (one integer);\n"
+    later = [*real, (9998, "more", says), (9999, "yet_more", says.replace(" more", " yet_more"))]
+    connection = connect(database_url, "test")
+    with monkeypatch.context() as patch:
+        patch.setattr(migrations_module, "migrations", lambda: later)
+        assert migrate(connection)[-2:] == ["more", "yet_more"]
+        assert schema_gap(connection) == SchemaGap()
+    before = catalogue(database_url)
+    check_schema(connection)
+    assert migrate(connection) == []
+    assert catalogue(database_url) == before
+    assert schema_gap(connection) == SchemaGap(later=("9998 more", "9999 yet_more"))
+    monkeypatch.setattr(migrations_module, "migrations", lambda: real[:-1])
+    with pytest.raises(Conflict, match=f"another version of the program \\({last} "):
+        check_schema(connection)
+    assert schema_gap(connection).refused == schema_gap(connection).later
+    connection.close()
+
+
+def test_a_database_from_before_migrations_said_so(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = migrations()
+    connection = connect(database_url, "test")
+    with monkeypatch.context() as patch:
+        patch.setattr(migrations_module, "migrations", lambda: real[:-1])
+        migrate(connection)
+    query(connection, "ALTER TABLE migration DROP COLUMN enough")
+    assert schema_gap(connection).lacking == (f"{real[-1][0]} {real[-1][1]}",)
+    assert migrate(connection) == [real[-1][1]]
+    query(connection, "INSERT INTO migration (number, name, hash) VALUES (999, 'to_come', 'x')")
+    assert schema_gap(connection).refused == ("999 to_come",)
     connection.close()
 
 

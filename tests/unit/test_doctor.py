@@ -12,6 +12,7 @@ from deploy.cli import build_parser
 from deploy.doctor import ADVICE, OpenTransaction, Seen, _last_words, examine, look
 from deploy.environment import Environment
 from ledger.errors import Malformed
+from ledger.postgres.migrate import SchemaGap
 from streams.disk import DEFAULT, parse_reserve
 
 RUNBOOKS = Path(__file__).parents[2] / "deploy" / "runbooks"
@@ -75,8 +76,8 @@ CASES: dict[str, Seen] = {
     "intake-stands": Seen(report(lag=3), taken=0),
     "open-transaction": Seen(report(), transactions=[OpenTransaction(1, 50, 60)]),
     "key-files-open": Seen(report(), open_files=["keys/operator.key"]),
-    "schema-older": Seen(report(), schema=(["13 outlooks"], [])),
-    "schema-newer": Seen(report(), schema=([], ["14 later"])),
+    "schema-older": Seen(report(), schema=SchemaGap(lacking=("13 outlooks",))),
+    "schema-newer": Seen(report(), schema=SchemaGap(later=("14 later",), refused=("14 later",))),
 }
 
 
