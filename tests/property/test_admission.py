@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import subprocess
+import sys
 from collections.abc import Mapping
+from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -54,6 +59,7 @@ from tests.world import (
     registry_signer,
 )
 
+ROOT = Path(__file__).parents[2]
 TOPIC = "A" * 22
 LANES = {"a": 2, "b": 1, "c": 3}
 NUMBERS = [f"号{n}" for n in range(4)]
@@ -103,6 +109,9 @@ def datas(draw: st.DrawFn, kind: str, known: list[str]) -> dict[str, str]:
 
 
 class AdmissionMachine(RuleBasedStateMachine):
+    steps = 0  # of all its examples
+    logs = sha256()  # that came of them, but for those that broke off
+
     @initialize()
     def begin(self) -> None:
         self.book = dataclasses.replace(BOOK, notes=[])
@@ -421,6 +430,10 @@ class AdmissionMachine(RuleBasedStateMachine):
     # --- what must hold ---
 
     @invariant()
+    def count(self) -> None:
+        type(self).steps += 1
+
+    @invariant()
     def each_note_is_logged_once_and_repeats_name_it(self) -> None:
         for rows in getattr(self, "outcomes", {}).values():
             logged = [r.index for r in rows if r.outcome == LOGGED]
@@ -437,6 +450,7 @@ class AdmissionMachine(RuleBasedStateMachine):
         for key, history in self.view.histories.items():
             self._check_answers(history)
             self._check_doubt(key, history)
+        type(self).logs.update(b"".join(self.view.entries))
 
     def _no_lane_is_wedged(self) -> None:
         for (department, lane), producer in self.producers.items():
@@ -489,21 +503,54 @@ class AdmissionMachine(RuleBasedStateMachine):
             assert steps[n][0] < doubts[steps[n][1].key].stop
 
 
-STEPS = 80
+STEPS = 10_000  # of a simulation, at least
 SIMULATION = settings(
-    max_examples=125,  # times STEPS: 10,000 steps
-    stateful_step_count=STEPS,
+    stateful_step_count=80,
+    max_examples=160,  # some 70 steps each: an example ends early where it draws too much
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 
-TestAdmission = AdmissionMachine.TestCase
-TestAdmission.settings = SIMULATION
+
+def simulate(number: int | None = None, how: settings = SIMULATION) -> type[AdmissionMachine]:
+    """The machine, run by the seed of a number."""
+    machine = type("Simulation", (AdmissionMachine,), {"steps": 0, "logs": sha256()})
+    if number is not None:
+        machine, how = seed(number)(machine), settings(how, database=None)
+    run_state_machine_as_test(machine, settings=how)
+    return machine
+
+
+def test_ten_thousand_steps() -> None:
+    assert simulate().steps >= STEPS
 
 
 @pytest.mark.soak
 @pytest.mark.parametrize("number", range(100))
 def test_a_million_steps(number: int) -> None:
     """10,000 steps of each seed; one that fails is played again alone by `-k million_steps[17]`."""
-    machine = type(f"Seed{number}", (AdmissionMachine,), {})
-    run_state_machine_as_test(seed(number)(machine), settings=settings(SIMULATION, database=None))
+    assert simulate(number).steps >= STEPS
+
+
+_ALONE = """
+from tests.property.test_admission import SIMULATION, settings, simulate
+print(simulate(17, settings(SIMULATION, max_examples=5)).logs.hexdigest())
+"""
+
+
+def test_a_seed_replays_alone() -> None:
+    """To the same logs, also in another process, whose sets have another order."""
+    alone = {
+        subprocess.run(
+            [sys.executable, "-c", _ALONE],
+            env={**os.environ, "PYTHONHASHSEED": hashes},
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.strip()
+        for hashes in "12"
+    }
+    few = settings(SIMULATION, max_examples=5)
+    assert alone == {simulate(17, few).logs.hexdigest()}
+    assert simulate(18, few).logs.hexdigest() not in alone
