@@ -1083,11 +1083,14 @@ def _holder_head(kept: _Kept) -> bytes:
 
 
 def _states(kept: _Kept, items: bytes) -> Iterator[bytes]:
-    """What a row may say; those that earlier versions wrote lack what decides, for ever."""
+    """What a row may say; those that earlier versions wrote lack what decides, for ever, or leave
+    nothing out.
+    """
     said = (kept.standing, kept.link, _holder_head(kept))
     deciders = staterow.unpack_kept(kept.deciders, kept.standing, items)
     yield staterow.pack_row(kept.key, *said, deciders, items)
     yield staterow.pack_row(kept.key, *said, (), items)
+    yield staterow.pack_whole_row(kept.key, *said, deciders, items)
     yield staterow.pack_state(*said)
 
 

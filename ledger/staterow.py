@@ -3,7 +3,8 @@
 *State* is the last link (32 bytes), the first 16 bytes of the holder's map key (zeros for none),
 the standing, the acts that decide (`deciders`) as far as the standing and the history do not say
 them, and a CRC-32 over map key, state and history: a changed bit, or another certificate's row, is
-found by whoever reads. Rows of earlier versions end with the standing (one bit says so). *History*
+found by whoever reads. Where a certificate was issued and no more, what that implies is left out
+(`_ONLY`). Rows of earlier versions lack this, or end with the standing (bits say so). *History*
 is 12 bytes per transition in ledger order: the place of its line (u64, see `place`) and the first 4
 bytes of the event's id, by which a repeated id is looked for. Everything else about a transition
 follows from its line. Only bytes that pack again to themselves are taken.
@@ -54,8 +55,12 @@ _ACT_NUMBERS = {kind: number for number, kind in enumerate(_ACTS)}
 _KIND_NUMBERS = {kind: number for number, kind in enumerate(REVOCATION_KINDS)}
 # link, holder, flags, state, version, highest, count, first and last day, day and second of `since`
 _fixed = struct.Struct(">32s16sBBHHH5s5s5sI")
+# of an only event: the first version, valid; days by their numbers, with the offset of `since`
+_only = struct.Struct(">32s16sB3s3s5sI")
 _item = struct.Struct(">Q4s")
-_MICROS, _REASON, _REVOCATION, _SUSPENDED, _TRANSFER, _BEGIN, _SEALED = (1 << n for n in range(7))
+_MICROS, _REASON, _REVOCATION, _SUSPENDED, _TRANSFER, _BEGIN, _SEALED, _ONLY = (
+    1 << n for n in range(8)
+)
 _NOTHING_SAID = (None,) * 5  # by a standing, from its reason to its begin
 _FLAGS, _SEAL = 48, 4  # where the flags are; bytes of a checksum
 # an act: ordinal and kind, what it has in common with the standing, the id's other bytes
@@ -67,6 +72,7 @@ _BROKEN = (ValueError, LookupError, TypeError, OverflowError, struct.error)
 _MINUTES = [f"T{m // 60:02d}:{m % 60:02d}:" for m in range(1440)]
 _MINUTE_NUMBERS = {text: number for number, text in enumerate(_MINUTES)}
 _WORD = b"\xff\xff\xff"  # in place of a day's number
+_SHORT_WORD = b"\xff\xff"  # and in three bytes, the word's last one behind it
 _WORDS = {_WORD + b"\x00\x00": None, _WORD + b"\x00\x01": UNKNOWN, _WORD + b"\x00\x02": OPEN}
 _WORD_BYTES = {word: data for data, word in _WORDS.items()}
 _Z = 0x7FFF  # the offset that is written Z
@@ -168,6 +174,14 @@ def pack_row(
     """The state of the certificate `key` as a row keeps it beside `history`; `holder` is the first
     16 bytes of the holder's map key.
     """
+    data = _pack(standing, last_link, holder, _SEALED | _ONLY) + pack_kept(kept, standing)
+    return data + _seal(key, data, history)
+
+
+def pack_whole_row(
+    key: bytes, standing: Standing, last_link: bytes, holder: bytes, kept: Kept, history: bytes
+) -> bytes:
+    """The state as `pack_row` gave it in earlier versions: nothing left out."""
     data = _pack(standing, last_link, holder, _SEALED) + pack_kept(kept, standing)
     return data + _seal(key, data, history)
 
@@ -217,6 +231,9 @@ def issued_days(key: bytes, state: bytes, history: bytes) -> tuple[str | None, s
         return None
     if _seal(key, state[:-_SEAL], history) != state[-_SEAL:]:
         raise _damaged("a certificate's row")
+    if state[_FLAGS] & _ONLY:
+        *_, first, last, day, _ = _only.unpack_from(state)
+        return _unpack_short_day(first, day[3:]), _unpack_short_day(last, day[3:])
     *_, first, last, _, _ = _fixed.unpack_from(state)
     return _unpack_day(first), _unpack_day(last)
 
@@ -228,7 +245,8 @@ def unpack_state(data: bytes) -> tuple[Standing, bytes, bytes]:
     try:
         standing, last_link, holder, at = _unpack(data)
         sealed = data[_FLAGS] & _SEALED
-        same = _pack(standing, last_link, holder, sealed) == (data[:at] if sealed else data)
+        form = data[_FLAGS] & (_SEALED | _ONLY) if sealed else 0
+        same = _pack(standing, last_link, holder, form) == (data[:at] if sealed else data)
     except _BROKEN as err:
         raise _damaged("a certificate's state") from err
     if not same or (sealed and len(data) < at + _SEAL):
@@ -241,6 +259,7 @@ def _seal(key: bytes, data: bytes, history: bytes) -> bytes:
 
 
 def _pack(standing: Standing, last_link: bytes, holder: bytes, flags: int) -> bytes:
+    """`flags`: _SEALED, and _ONLY where what an only event implies may be left out."""
     state, version, highest, responsible, first, last, since, *_, count = standing
     rest = b""
     day, second, fraction = _pack_moment(since)
@@ -249,6 +268,14 @@ def _pack(standing: Standing, last_link: bytes, holder: bytes, flags: int) -> by
     if standing[7:12] != _NOTHING_SAID:
         said, rest = _pack_said(standing)
         flags |= said
+    if flags & _ONLY:
+        if count == highest == version == 1 and state == VALID:
+            zone = day[3:]
+            begin, end = _pack_short_day(first, zone), _pack_short_day(last, zone)
+            if begin and end:
+                fixed = _only.pack(last_link, holder, flags, begin, end, day, second)
+                return fixed + fraction + _text(responsible) + rest
+        flags ^= _ONLY
     fixed = _fixed.pack(
         last_link,
         holder,
@@ -287,9 +314,16 @@ def _pack_said(standing: Standing) -> tuple[int, bytes]:
 
 
 def _unpack(data: bytes) -> tuple[Standing, bytes, bytes, int]:
-    last_link, holder, flags, state, *numbers, first, last, day, second = _fixed.unpack_from(data)
-    version, highest, count = numbers
-    at, fraction = _fixed.size, b""
+    if data[_FLAGS] & _ONLY:
+        last_link, holder, flags, first, last, day, second = _only.unpack_from(data)
+        state, version, highest, count, zone = VALID, 1, 1, 1, day[3:]
+        days = _unpack_short_day(first, zone), _unpack_short_day(last, zone)
+        at, fraction = _only.size, b""
+    else:
+        fixed = _fixed.unpack_from(data)
+        last_link, holder, flags, number, version, highest, count, first, last, day, second = fixed
+        state, days = _STATES[number], (_unpack_day(first), _unpack_day(last))
+        at, fraction = _fixed.size, b""
     if flags & _MICROS:
         fraction, at = data[at : at + 3], at + 3
     since = _unpack_moment(day, second, fraction)
@@ -306,7 +340,7 @@ def _unpack(data: bytes) -> tuple[Standing, bytes, bytes, int]:
     if flags & _BEGIN:
         begin, at = _unpack_day(data[at : at + 5]), at + 5
     said = (
-        _STATES[state], version, highest, responsible, _unpack_day(first), _unpack_day(last), since,
+        state, version, highest, responsible, *days, since,
         reason, revocation, suspended_until, transfer_to, begin, count,
     )  # fmt: skip
     return _make_tuple(Standing, said), last_link, holder, at
@@ -468,6 +502,22 @@ def _unpack_day(data: bytes) -> str | None:
     if offset == _Z:
         return text + "Z"
     return f"{text}{'-' if offset < 0 else '+'}{abs(offset) // 60:02d}:{abs(offset) % 60:02d}"
+
+
+@lru_cache(maxsize=8192)
+def _pack_short_day(text: str | None, zone: bytes) -> bytes:
+    """A day whose packed offset is `zone`, or a word, in 3 bytes; nothing for other days."""
+    data = _pack_day(text)
+    if data[:3] == _WORD:
+        return _SHORT_WORD + data[4:]
+    return data[:3] if data[3:] == zone else b""
+
+
+@lru_cache(maxsize=8192)
+def _unpack_short_day(short: bytes, zone: bytes) -> str | None:
+    if short[:2] == _SHORT_WORD:
+        return _unpack_day(_WORD + b"\x00" + short[2:])
+    return _unpack_day(short + zone)
 
 
 def _damaged(what: str) -> ProofError:

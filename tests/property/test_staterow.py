@@ -19,7 +19,7 @@ DAYS = st.builds(
         st.builds(
             lambda sign, minutes: f"{sign}{minutes // 60:02d}:{minutes % 60:02d}",
             st.sampled_from("+-"),
-            st.integers(1, 14 * 60),
+            st.integers(0, 14 * 60),
         ),
     ),
 )
@@ -68,6 +68,34 @@ def test_a_state_is_what_was_packed(standing: Standing, link: bytes, holder: byt
         staterow.unpack_state(data + b"\x00")
     with pytest.raises(ProofError, match="stored-bytes-damaged"):
         staterow.unpack_state(data[:-1])
+
+
+@given(STANDINGS, HASH, HOLDER, st.booleans())
+def test_what_an_only_event_implies_is_left_out(
+    standing: Standing, link: bytes, holder: bytes, in_one_zone: bool
+) -> None:
+    try:
+        times.parse_moment(standing.since)
+    except Malformed:
+        return
+    only = standing._replace(state="valid", version=1, highest=1, count=1)
+    offset = only.since[19:].lstrip(".0123456789")
+    if in_one_zone:
+        first, last = (
+            day if day in (None, UNKNOWN, OPEN) else f"{str(day)[:10]}{offset}"
+            for day in (only.valid_from, only.valid_until)
+        )
+        only = only._replace(valid_from=first, valid_until=last)
+    days = (only.valid_from, only.valid_until)
+    is_short = all(day in (None, UNKNOWN, OPEN) or str(day)[10:] == offset for day in days)
+    row = staterow.pack_row(bytes(32), only, link, holder, (), bytes(12))
+    whole = staterow.pack_whole_row(bytes(32), only, link, holder, (), bytes(12))
+    assert len(whole) - len(row) == (11 if is_short else 0)
+    assert is_short or not in_one_zone
+    for each in (row, whole):
+        assert staterow.unpack_state(each) == (only, link, holder)
+        assert staterow.open_row(bytes(32), each, bytes(12)) == (only, link, holder, ())
+        assert staterow.issued_days(bytes(32), each, bytes(12)) == days
 
 
 @given(st.binary(max_size=120), STANDINGS, st.integers(48, 90), st.integers(1, 255))
