@@ -72,7 +72,7 @@ PARTS = (
     *("maps", "audit", "assess", "questions", "evidence", "recalls", "sdk", "lint"),
 )
 NAMED_PARTS = ("growth",)  # take too long to be part of everything
-GROWTH = growth.Amount(bundles=150, questions=1000, files=300)
+GROWTH = growth.Amount(bundles=80, questions=3000, files=1000)
 GROWTH_MINUTES = 60
 MAP_CERTIFICATES, MAP_BUNDLES = 1_000_000, 200  # in the ledger; in one phase
 
@@ -569,12 +569,13 @@ def growth_report(found: dict[str, Any]) -> str:
     heads = (
         *("certificates", "events/s", "processor µs/event", "question ms", "99 % ms"),
         *("processor µs", "evidence ms", "99 % ms", "processor µs", "evidence bytes", "99 %"),
+        *("of up to 4 events, 99 %", "over 14 KB"),
         *("database bytes/event", "WAL", "Kafka", "follower behind, entries"),
         *("sequencer MB", "worker MB", "HTTP MB"),
     )
     rows: list[tuple[str, ...]] = [heads]
     for at in found["points"]:
-        peak = at["peak_mb"]
+        peak, short = at["peak_mb"], at["evidence_bytes_of_short_histories"]
         times = [
             shown
             for kind in ("question", "evidence")
@@ -589,6 +590,7 @@ def growth_report(found: dict[str, Any]) -> str:
                 f"{sum(at['us_per_event'].values()):.1f}",
                 *times,
                 *(f"{at['evidence_bytes'][name]:,.0f}" for name in ("p50", "p99")),
+                *(f"{short['p99']:,.0f}", f"{short['over_limit']:.1%}"),
                 f"{at['database_bytes'] / at['events']:.0f}",
                 f"{at['wal_per_event']:.0f}",
                 f"{at['kafka_bytes'] / at['events']:.0f}",
@@ -596,8 +598,15 @@ def growth_report(found: dict[str, Any]) -> str:
                 *(f"{peak[name]:.0f}" for name in ("sequencer", "worker-1", "http")),
             )
         )
-    said = f"Growth {found['stopped']}. " if found["stopped"] else ""
-    return table(rows) + (f"\n\n{said}" if said else "")
+    said = f" It ended early: {found['stopped']}." if found["stopped"] else ""
+    first, last = found["points"][0], found["points"][-1]
+    us = [sum(at["us_per_event"].values()) for at in (first, last)]
+    rate, slower = last["rate"] / first["rate"], last["question"]["p99"] / first["question"]["p99"]
+    return table(rows) + (
+        f"\n\nFrom {first['certificates']:,} to {last['certificates']:,} certificates ingest "
+        f"changes by {rate - 1:+.0%}, by processor time {us[0] / us[1] - 1:+.0%}; a question's "
+        f"99 % by {slower - 1:+.0%}.{said}"
+    )
 
 
 def questions_report(found: dict[str, Any]) -> str:

@@ -2,9 +2,10 @@
 a million, three, ten.
 
 Everything goes the whole way, by Kafka and the ledger's own programs. Between milestones the load
-is made and signed while it is sent; a measured window's bundles are made before. Then questions are
-asked over HTTP, one after the other, about random certificates of the whole ledger. The follower,
-which takes a share of one core whatever comes in, works all the time.
+is made and signed while it is sent; a measured window's bundles are made before, and nothing is
+made meanwhile. Then questions are asked over HTTP, one after the other, about random certificates
+of the whole ledger. The follower, which takes a share of one core whatever comes in, works all the
+time.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import mean, quantiles
+from statistics import mean, median, quantiles
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -34,6 +35,7 @@ from .processes import spent
 from .town import UPDATES, Town
 
 SIZE = 1000  # events of a bundle
+WINDOWS = 3  # at a milestone; the median counts
 DEPARTMENTS, LANES = 4, 2
 MILESTONES = (100_000, 300_000, 1_000_000, 3_000_000, 10_000_000)  # certificates
 OF_HOLDER = 5  # certificates of a person, in the mean
@@ -42,6 +44,7 @@ RESERVE = Reserve(0, 15 * 10**9)  # bytes of the disk that stay free
 _ANSWERING = ("http", "postgres: certledger-http")
 QUIET_SECONDS = 5  # before questions
 SAY_SECONDS = 10
+SHORT_HISTORY, SHORT_BYTES = 4, 14_000  # events of a history, and its evidence's limit
 
 Say = Callable[[str], None]
 
@@ -50,7 +53,7 @@ Say = Callable[[str], None]
 class Amount:
     """How much is measured at a milestone."""
 
-    bundles: int  # of a window
+    bundles: int  # of a window, of which there are three
     questions: int  # without evidence
     files: int  # evidence
 
@@ -78,7 +81,9 @@ class Growth:
     def run(self, workers: int, keep: Callable[[], None]) -> None:
         """Fill and measure; `keep` is called after each milestone."""
         last = self._wanted[-1]
-        events = int(last / (1 - UPDATES)) + len(self._wanted) * self._amount.bundles * SIZE
+        events = (
+            int(last / (1 - UPDATES)) + len(self._wanted) * WINDOWS * self._amount.bundles * SIZE
+        )
         names = [f"bench-{number:02d}" for number in range(1, DEPARTMENTS + 1)]
         people, per_day = max(1000, last // OF_HOLDER), max(3000, events // DAYS)
         town = Town(names, LANES, people=people, per_day=per_day)
@@ -121,34 +126,42 @@ class Growth:
 
     def _measure(self, ledger: Ledger, load: Load, town: Town) -> dict[str, Any]:
         """Rates in events per second, times in seconds, sizes in bytes."""
-        window = load.take(self._amount.bundles)
-        at, wal = load.certificates, _wal(ledger)
-        begin, before = time.time(), stack_costs(ledger)
-        load.send(window)
-        seconds = published(ledger, load.bundles) - begin
-        used = spent(before, stack_costs(ledger))
-        events = sum(record.events for record, _ in window)
-        self._say(f"{at:,} certificates: {events / seconds:,.0f} events/s")
+        at, wal, events = load.certificates, _wal(ledger), load.events
+        rates, used = [], []
+        for _ in range(WINDOWS):
+            window = load.take(self._amount.bundles)
+            load.rest()
+            begin, before = time.time(), stack_costs(ledger)
+            load.send(window)
+            rates.append(SIZE * len(window) / (published(ledger, load.bundles) - begin))
+            used.append(spent(before, stack_costs(ledger)))
+        events = load.events - events
+        costs = {name: sum(u[name].seconds for u in used if name in u) for name in used[-1]}
+        self._say(f"{at:,} certificates: {', '.join(f'{rate:,.0f}' for rate in rates)} events/s")
         time.sleep(QUIET_SECONDS)
         wal = _wal(ledger) - wal
         answers, question_us = self._ask(
             ledger, town, load.known, "/v1/certificates", self._amount.questions
         )
         files, evidence_us = self._ask(ledger, town, load.known, "/v1/evidence", self._amount.files)
+        short = [
+            len(body) for _, body in files if len(orjson.loads(body)["history"]) <= SHORT_HISTORY
+        ]
         point: dict[str, Any] = {
             "certificates": at,
-            "rate": events / seconds,
-            "us_per_event": {name: c.seconds / events * 1e6 for name, c in used.items()},
-            "peak_mb": {name: c.peak for name, c in used.items()},
+            "rate": median(rates),
+            "rates": rates,
+            "us_per_event": {name: seconds / events * 1e6 for name, seconds in costs.items()},
+            "peak_mb": {name: cost.peak for name, cost in used[-1].items()},
             "follower_behind": _follower_behind(ledger),
             "question": _percentiles([seconds for seconds, _ in answers]),
             "us_per_question": question_us,
             "evidence": _percentiles([seconds for seconds, _ in files]),
             "us_per_evidence": evidence_us,
-            "evidence_bytes": {
-                "mean": mean(size for _, size in files),
-                **_percentiles([size for _, size in files]),
-                "max": max(size for _, size in files),
+            "evidence_bytes": _spread([len(body) for _, body in files]),
+            "evidence_bytes_of_short_histories": {
+                **_spread(short),
+                "over_limit": sum(size > SHORT_BYTES for size in short) / len(short),
             },
             "events": load.events,
             "wal_per_event": wal / events,
@@ -163,8 +176,8 @@ class Growth:
 
     def _ask(
         self, ledger: Ledger, town: Town, before: int, path: str, count: int
-    ) -> tuple[list[tuple[float, int]], float]:
-        """(seconds, bytes) of answers about certificates that began before an event's number, and
+    ) -> tuple[list[tuple[float, bytes]], float]:
+        """(seconds, body) of answers about certificates that began before an event's number, and
         microseconds of processor for one: the HTTP server's and its database sessions'.
         """
         draw, times = random.Random(before), []
@@ -178,7 +191,7 @@ class Growth:
             answer = asking.getresponse()
             body = answer.read()
             if number >= 0:
-                times.append((time.perf_counter() - begin, len(body)))
+                times.append((time.perf_counter() - begin, body))
             if answer.status != 200 or orjson.loads(body).get("answer") == "not-found":
                 raise AssertionError(f"{path} {of}: {answer.status} {body[:300]!r}")
         used = spent(costs, stack_costs(ledger))
@@ -206,6 +219,10 @@ def _wal(ledger: Ledger) -> int:
 def _percentiles(values: list[float] | list[int]) -> dict[str, float]:
     cuts = quantiles(values, n=100)
     return {"p50": cuts[49], "p99": cuts[98]}
+
+
+def _spread(values: list[int]) -> dict[str, float]:
+    return {"mean": mean(values), **_percentiles(values), "max": max(values)}
 
 
 def _sizes(ledger: Ledger) -> dict[str, float]:

@@ -42,6 +42,7 @@ class Load:
         self._producer = make_producer(ledger.settings.kafka)
         self._ready: queue.Queue[_Piece | BaseException] = queue.Queue(AHEAD)
         self._ended = threading.Event()
+        self._rests = threading.Event()  # as much is made as may be
         self._thread = threading.Thread(target=self._make, name="load", daemon=True)
         self._thread.start()
 
@@ -72,6 +73,11 @@ class Load:
             time.sleep(0.05)
         self.send(taken)
 
+    def rest(self) -> None:
+        """Wait until nothing is being made, as enough is ready."""
+        self._rests.clear()
+        self._rests.wait()
+
     def close(self) -> None:
         """End it; what was sent is acknowledged."""
         self._ended.set()
@@ -99,7 +105,7 @@ class Load:
             try:
                 return self._ready.put(piece, timeout=0.2)
             except queue.Full:
-                continue
+                self._rests.set()
 
 
 def make_producer(bootstrap: str) -> KafkaProducer:

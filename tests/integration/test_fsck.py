@@ -22,7 +22,7 @@ from psycopg2.extensions import make_dsn, parse_dsn
 
 from consumers import fsck, fsck_commands
 from consumers.fsck_report import KINDS, Finding
-from ledger import logtopic, times, topics
+from ledger import logtopic, staterow, times, topics
 from ledger.bundle import format_record
 from ledger.checkpoint import Checkpoint
 from ledger.errors import ProofError
@@ -329,6 +329,23 @@ def test_ledger_without_checkpoints_is_clean(database_url: str) -> None:
     made.publish([made.event("issued", "N1")])
     assert check(made.connection) == []
     made.connection.close()
+
+
+def test_rows_that_leave_nothing_out_are_clean(ledger: Ledger) -> None:
+    """Versions before the short form wrote them."""
+    changed = 0
+    with ledger.connection, ledger.connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT uuid_send(map_key) || uuid_send(rest), state, history FROM certificate"
+        )
+        for key, state, history in [tuple(map(bytes, row)) for row in cursor.fetchall()]:
+            whole = staterow.pack_whole_row(key, *staterow.open_row(key, state, history), history)
+            changed += whole != state
+            cursor.execute(
+                "UPDATE certificate SET state = %s WHERE uuid_send(map_key) = %s", (whole, key[:16])
+            )
+    assert changed > 300
+    assert check(ledger.connection) == []
 
 
 def test_findings_on_the_command_line(ledger: Ledger, capsys: pytest.CaptureFixture[str]) -> None:
