@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import os
 import random
 import time
 from collections.abc import Callable
@@ -151,6 +152,7 @@ class Growth:
             "certificates": at,
             "rate": median(rates),
             "rates": rates,
+            "cores": len(os.sched_getaffinity(0)),
             "us_per_event": {name: seconds / events * 1e6 for name, seconds in costs.items()},
             "peak_mb": {name: cost.peak for name, cost in used[-1].items()},
             "follower_behind": _follower_behind(ledger),

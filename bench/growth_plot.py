@@ -25,6 +25,7 @@ def plot(points: Sequence[dict[str, Any]]) -> str:
     """Two panels over the same milestones (see `growth`): events a second, milliseconds."""
     at = [point["certificates"] for point in points]
     rate = [point["rate"] for point in points]
+    allowed = [point["cores"] * 1e6 / sum(point["us_per_event"].values()) for point in points]
     question, evidence = (
         [point[name]["p99"] * 1000 for point in points] for name in ("question", "evidence")
     )
@@ -32,7 +33,12 @@ def plot(points: Sequence[dict[str, Any]]) -> str:
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img">',
         "<title>Ingest and the time of a question over the certificates in the ledger</title>",
         f"<style>{_STYLE}</style>",
-        *_panel(_LEFT, "events per second, published to proven", at, [("a", "", rate)]),
+        *_panel(
+            _LEFT,
+            "events per second, published to proven",
+            at,
+            [("a", "measured", rate), ("c", "if no core ever waited", allowed)],
+        ),
         *_panel(
             _LEFT + _PANEL + _GAP,
             "99th percentile of an answer over HTTP, ms",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import os
 import sys
@@ -17,6 +18,9 @@ from .settings import Settings, SettingsError
 
 GARBAGE_SECONDS = 2  # between two looks for cycles
 SWITCH_SECONDS = 0.001
+MAPPED_BYTES = 256 * 1024  # of a block that is mapped by itself
+TRIMMED_BYTES = 16 * 1024 * 1024  # that are free at the heap's end before it is shortened
+_MMAP_THRESHOLD, _TRIM_THRESHOLD = -3, -1  # glibc's malloc.h
 
 
 def collect_seldom() -> None:
@@ -36,9 +40,22 @@ def _collect() -> None:
         gc.collect()
 
 
+def map_large_blocks() -> None:
+    """Have large blocks mapped by themselves, to be given back as soon as they are freed.
+
+    glibc raises that limit with each such block that is freed: records, and what is copied of them,
+    then lie among event lines and leave holes. Other C libraries have no `mallopt`.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_MMAP_THRESHOLD, MAPPED_BYTES)
+        mallopt(_TRIM_THRESHOLD, TRIMMED_BYTES)
+
+
 def main() -> None:
     """Run until a signal comes; exit 70 on any surprise, for the supervisor to start anew."""
     set_up("worker", os.environ.get(FORMAT_VARIABLE))
+    map_large_blocks()
     try:
         settings = Settings.from_environment()
     except SettingsError as err:

@@ -1,0 +1,42 @@
+"""Large blocks of the worker's are mapped by themselves, whatever was freed before."""
+
+from __future__ import annotations
+
+import ctypes
+import subprocess
+import sys
+
+import pytest
+
+_SCRIPT = """
+import ctypes
+from streams.worker import MAPPED_BYTES, map_large_blocks
+
+class Mallinfo2(ctypes.Structure):
+    _fields_ = [(name, ctypes.c_size_t) for name in
+        "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost".split()]
+
+libc = ctypes.CDLL(None)
+libc.mallinfo2.restype = Mallinfo2
+
+def mapped():
+    before = libc.mallinfo2().hblkhd
+    block = bytes(2 * MAPPED_BYTES)
+    return libc.mallinfo2().hblkhd - before >= 2 * MAPPED_BYTES
+
+if {call}:
+    map_large_blocks()
+for _ in range(3):
+    bytes(8 * MAPPED_BYTES)  # freed at once: by itself glibc keeps blocks of that size from now on
+print(mapped())
+"""
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallinfo2"), reason="another C library")
+@pytest.mark.parametrize("call", [True, False])
+def test_a_large_block_is_mapped_by_itself(call: bool) -> None:
+    script = _SCRIPT.replace("{call}", str(call))
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == f"{call}\n"
