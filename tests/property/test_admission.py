@@ -506,7 +506,7 @@ class AdmissionMachine(RuleBasedStateMachine):
 STEPS = 10_000  # of a simulation, at least
 SIMULATION = settings(
     stateful_step_count=80,
-    max_examples=160,  # some 70 steps each: an example ends early where it draws too much
+    max_examples=200,  # 60 to 75 steps each: an example ends early where it draws too much
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
