@@ -1,8 +1,8 @@
-"""The data folder of the previous release under this version, and both versions at the same work.
+"""The data folder of a previous version under this one, and both versions at the same work.
 
-PREVIOUS has the previous release's version and commit: tags do not survive every way in which a
-repository is handed on, its history does. CERTLEDGER_PREVIOUS names another commit. The old code
-runs with the installed libraries of the new one.
+PREVIOUS has versions and commits, the oldest first whose data folders are promised to go on: tags
+do not survive every way in which a repository is handed on, its history does. CERTLEDGER_PREVIOUS
+names another commit in their place. The old code runs with the installed libraries of the new one.
 """
 
 from __future__ import annotations
@@ -11,11 +11,12 @@ import io
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tarfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -27,14 +28,22 @@ from deploy.embedded import postgres
 from deploy.stack import Stack
 from ledger.kafka_address import client_settings
 from ledger.postgres.connection import connect
+from ledger.postgres.migrate import enough_to_know
 from streams.settings import Settings
 from tests.running_stack import wait_until
 from tests.stored_ledger import query
 
 ROOT = Path(__file__).parents[2]
-PREVIOUS = Path(__file__).with_name("PREVIOUS")
+PREVIOUS = [
+    line.split()[1] for line in Path(__file__).with_name("PREVIOUS").read_text().splitlines()
+]
+if named := os.environ.get("CERTLEDGER_PREVIOUS"):
+    PREVIOUS = [named]
+ROOMS = ("ledger", "streams", "producers", "consumers", "deploy")
+PARTITIONS = 2
 MIGRATIONS = Path("ledger/postgres/sql/migrations")
 _NOTHING = {"CERTLEDGER_POSTGRES": "unused", "CERTLEDGER_DATA": "unused"}
+TAKEN = "SELECT partition, next_offset FROM intake ORDER BY 1"
 CHECKPOINTS = (
     "SELECT size, decode(split_part(convert_from(note, 'UTF8'), chr(10), 3), 'base64') "
     "FROM checkpoint ORDER BY size"
@@ -54,19 +63,28 @@ def certledger(code: Path, *words: str) -> subprocess.CompletedProcess[str]:
 
 
 def environment(code: Path) -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(code)}
+    return {**os.environ, "PYTHONPATH": str(code), "CERTLEDGER_PARTITIONS": str(PARTITIONS)}
 
 
 @pytest.fixture(scope="module")
-def previous(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The previous release's code, from this repository's history."""
-    _, commit = PREVIOUS.read_text().split()
-    commit = os.environ.get("CERTLEDGER_PREVIOUS") or commit
+def codes(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The code of a version, by its commit."""
+    found: dict[str, Path] = {}
+
+    def code(commit: str) -> Path:
+        if commit not in found:
+            found[commit] = checked_out(commit, tmp_path_factory.mktemp("previous"))
+        return found[commit]
+
+    return code
+
+
+def checked_out(commit: str, code: Path) -> Path:
+    """A version's code, from this repository's history."""
     done = subprocess.run(["git", "archive", commit], cwd=ROOT, capture_output=True, check=False)
     if done.returncode != 0:
         why = done.stderr.decode(errors="replace").strip()
-        pytest.skip(f"this copy has no history with {commit[:12]}, the previous release: {why}")
-    code = tmp_path_factory.mktemp("previous")
+        pytest.skip(f"this copy has no history with {commit[:12]}, a previous version: {why}")
     with tarfile.open(fileobj=io.BytesIO(done.stdout)) as archive:
         archive.extractall(code, filter="data")
     return code
@@ -77,6 +95,7 @@ class Ledger:
 
     def __init__(self, data: Path) -> None:
         self.data = data
+        self.published = 0  # events, each admitted or refused once
 
     def run(self, code: Path, *words: str) -> str:
         done = certledger(code, *words, "--data", str(self.data))
@@ -85,6 +104,7 @@ class Ledger:
 
     def publish(self, code: Path, events: int, seed: int) -> None:
         self.run(code, "simulate", "--events", str(events), "--seed", str(seed))
+        self.published += events
 
     def status(self, code: Path) -> dict[str, Any]:
         return dict(json.loads(self.run(code, "status", "--json")))
@@ -123,12 +143,14 @@ def migrations(code: Path) -> dict[str, str]:
     return {path.name: path.read_text() for path in (code / MIGRATIONS).glob("*.sql")}
 
 
+@pytest.mark.parametrize("commit", PREVIOUS[:1])
 def test_the_previous_ledger_goes_on_and_both_versions_make_the_same_of_it(
-    previous: Path, ledger: Ledger, tmp_path: Path
+    codes: Callable[[str], Path], commit: str, ledger: Ledger, tmp_path: Path
 ) -> None:
     """Each version makes the whole ledger again from what the other left in Kafka; a restore ends
     with an error at the first entry that does not come out byte for byte, and says size and root.
     """
+    previous = codes(commit)
     backup, evidence = tmp_path / "backup", tmp_path / "old.evidence.json"
     ledger.run(previous, "up", "--detach")
     ledger.publish(previous, 300, 1)
@@ -150,7 +172,7 @@ def test_the_previous_ledger_goes_on_and_both_versions_make_the_same_of_it(
     trust = ("--trust", str(ledger.data / "trust.json"))
     done = certledger(ROOT, "verify", str(evidence), *trust)
     assert done.returncode in (0, 1), done.stderr
-    assert json.loads(ledger.run(ROOT, "fsck", "--json"))["clean"]
+    check(ledger, ROOT)
     signed = dict(ledger.rows(CHECKPOINTS))
     ledger.run(ROOT, "down")
 
@@ -161,8 +183,15 @@ def test_the_previous_ledger_goes_on_and_both_versions_make_the_same_of_it(
         ledger.run(code, "up", "--detach")
         assert signed.items() <= dict(ledger.rows(CHECKPOINTS)).items()
         assert ledger.rows("SELECT log_index, data FROM entry ORDER BY 1")[: len(after)] == after
-        assert json.loads(ledger.run(code, "fsck", "--json"))["clean"]
+        check(ledger, code)
         ledger.run(code, "down")
+
+
+def check(ledger: Ledger, code: Path) -> None:
+    """The whole oracle of a version, and the counts against what was published."""
+    assert json.loads(ledger.run(code, "fsck", "--json"))["clean"]
+    said = ledger.status(code)
+    assert said["events"] + sum(said["refused"].values()) == ledger.published
 
 
 def a_number(code: Path) -> str:
@@ -174,10 +203,37 @@ def a_number(code: Path) -> str:
     ).stdout.strip()
 
 
-def restored(code: Path, ledger: Ledger, backup: Path) -> tuple[int, bytes]:
-    """(size, root) that a version makes of a backup and what Kafka holds."""
-    data = ("--data", str(ledger.data))
-    done = certledger(code, "restore", str(backup), "--replace", *data)
+_DECIDES = """
+import sys
+from deploy import cli
+from ledger.postgres import restoring
+
+def as_said(step, done):
+    said = step.row is None or (step.row.outcome, step.row.code, step.row.log_index)
+    assert said is True or said == (done.outcome, done.code, done.index), (step, done)
+    return done
+
+restoring._as_logged = lambda step, opened: opened
+restoring._as_said = as_said
+cli.main(sys.argv[1:])
+"""
+
+
+def restored(code: Path, ledger: Ledger, backup: Path, decides: bool = False) -> tuple[int, bytes]:
+    """(size, root) that a version makes of a backup and what Kafka holds; with `decides` it goes by
+    its own rules in everything, as one worker alone that takes the records in the log's order.
+    """
+    done = subprocess.run(
+        [
+            *(sys.executable, *(["-c", _DECIDES] if decides else ["-m", "deploy.cli"])),
+            *("restore", str(backup), "--replace", "--data", str(ledger.data)),
+        ],
+        cwd=code,
+        env=environment(code),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     found = re.search(r"(\d+) leaves, root ([0-9a-f]{64})", done.stderr)
     assert found, done.stderr
@@ -219,28 +275,96 @@ def interrupt_migration(ledger: Ledger) -> None:
         Stack(ledger.data).down()
 
 
-def test_old_and_new_workers_side_by_side(previous: Path, ledger: Ledger) -> None:
-    """With one schema they share the partitions; with another the old version leaves it alone, once
-    the migration, interrupted here, has been gone on with.
+def goes_on(old: Path, new: Path) -> bool:
+    """Whether a version's programs may work beside those of a later one."""
+    known, later = migrations(old), migrations(new)
+    if not known.items() <= later.items():
+        return False
+    if len(known) == len(later):
+        return True
+    if "enough_to_know" not in (old / "ledger" / "postgres" / "migrate.py").read_text():
+        return False
+    enough = [enough_to_know(later[name]) for name in later.keys() - known.keys()]
+    return all(number is not None and number <= len(known) for number in enough)
+
+
+@pytest.fixture
+def to_come(tmp_path: Path) -> Path:
+    """This code with a migration more, which only adds."""
+    code = tmp_path / "to-come"
+    for room in ROOMS:
+        shutil.copytree(ROOT / room, code / room)
+    last = len(migrations(ROOT))
+    (code / MIGRATIONS / f"{last + 1:04}_more.sql").write_text(
+        f"-- More is kept.\n-- Enough to know: migration {last}.\n"
+        "CREATE TABLE more (one integer);\n"
+        "ALTER TABLE intake ADD COLUMN more integer;\n"
+    )
+    return code
+
+
+def test_versions_that_are_worked_beside_are_among_the_previous_ones(
+    codes: Callable[[str], Path],
+) -> None:
+    """Else nothing below would show two versions at work."""
+    if not any(goes_on(codes(commit), ROOT) for commit in PREVIOUS):
+        pytest.skip("no previous version goes on beside this one; to-come shows how the next does")
+
+
+@pytest.mark.parametrize("version", [*PREVIOUS, "to-come"])
+def test_old_and_new_workers_side_by_side(
+    codes: Callable[[str], Path], version: str, ledger: Ledger, to_come: Path, tmp_path: Path
+) -> None:
+    """Where the later schema allows it they share the partitions, and agree on every byte; else the
+    old version leaves the database alone.
     """
-    ledger.run(previous, "up", "--detach")
-    ledger.publish(previous, 200, 1)
-    ledger.run(previous, "down")
-    changed = migrations(previous) != migrations(ROOT)
-    if changed:
-        interrupt_migration(ledger)
-    ledger.run(ROOT, "up", "--detach")
-    if changed:
-        ledger.run(ROOT, "down")
-        done = certledger(previous, "up", "--detach", "--data", str(ledger.data))
-        assert done.returncode == 4, done.stderr
-        assert "this database was migrated by another version of the program" in done.stderr
-        ledger.run(ROOT, "up", "--detach")
-        ledger.publish(ROOT, 400, 2)
+    old, new = (ROOT, to_come) if version == "to-come" else (codes(version), ROOT)
+    if goes_on(old, new):
+        work_side_by_side(old, new, ledger, tmp_path / "backup")
     else:
-        with old_worker(previous, ledger):
-            ledger.publish(ROOT, 4000, 2)
-    assert json.loads(ledger.run(ROOT, "fsck", "--json"))["clean"]
+        leave_alone(old, new, ledger)
+
+
+def work_side_by_side(old: Path, new: Path, ledger: Ledger, backup: Path) -> None:
+    ledger.run(old, "up", "--detach")
+    ledger.publish(old, 200, 1)
+    ledger.run(old, "backup", str(backup))
+    ledger.run(old, "down")
+    ledger.run(new, "up", "--detach")
+    for seed in (2, 3):  # each time by an old worker that is started anew
+        with old_worker(old, ledger):
+            before = dict(ledger.rows(TAKEN))
+            ledger.publish(new if seed == 2 else old, 1500, seed)
+            assert all(taken > before[n] for n, taken in ledger.rows(TAKEN)), "one took nothing"
+    ledger.entries()
+    for code in (old, new):
+        check(ledger, code)
+    signed = dict(ledger.rows(CHECKPOINTS))
+    ledger.run(new, "down")
+    alone = {restored(code, ledger, backup, decides=True) for code in (old, new)}
+    assert len(alone) == 1
+    ((size, root),) = alone
+    assert size >= max(signed)
+    assert signed.get(size, root) == root
+    ledger.run(new, "up", "--detach")  # refuses to sign unless all that was signed is the same
+    assert signed.items() <= dict(ledger.rows(CHECKPOINTS)).items()
+    check(ledger, new)
+
+
+def leave_alone(old: Path, new: Path, ledger: Ledger) -> None:
+    """Once the migration, interrupted here, has been gone on with."""
+    ledger.run(old, "up", "--detach")
+    ledger.publish(old, 200, 1)
+    ledger.run(old, "down")
+    interrupt_migration(ledger)
+    ledger.run(new, "up", "--detach")
+    ledger.run(new, "down")
+    done = certledger(old, "up", "--detach", "--data", str(ledger.data))
+    assert done.returncode == 4, done.stderr
+    assert "this database was migrated by another version of the program" in done.stderr
+    ledger.run(new, "up", "--detach")
+    ledger.publish(new, 400, 2)
+    check(ledger, new)
 
 
 @contextmanager
@@ -257,7 +381,7 @@ def old_worker(code: Path, ledger: Ledger) -> Iterator[None]:
             stderr=subprocess.STDOUT,
         )
         try:
-            wait_until(lambda: workers(settings.kafka) == 2, 90)
+            wait_until(lambda: shares(settings.kafka) == [1, 1], 90)
             yield
             assert process.poll() is None, log.read_text()[-3000:]
         finally:
@@ -265,12 +389,15 @@ def old_worker(code: Path, ledger: Ledger) -> Iterator[None]:
             process.wait(30)
 
 
-def workers(kafka: str) -> int:
-    """How many workers share the partitions now."""
+def shares(kafka: str) -> list[int]:
+    """How many partitions each worker has now."""
     group = Settings.from_environment({"CERTLEDGER_KAFKA": kafka, **_NOTHING}).group
     admin = KafkaAdminClient(**client_settings(kafka))
     try:
         found = admin.describe_groups([group])[group]
     finally:
         admin.close()
-    return len(found["members"]) if found["group_state"] == "Stable" else 0
+    if found["group_state"] != "Stable":
+        return []
+    print(found["members"])
+    return [1 for member in found["members"]]
