@@ -11,9 +11,10 @@ from functools import lru_cache
 from hashlib import sha256
 
 from kafka import KafkaConsumer, TopicPartition
+from kafka.consumer import fetcher
 from kafka.errors import CorruptRecordError, KafkaError
 
-from ledger import admission, logtopic, merkle, tiles, topics
+from ledger import admission, kafka_batches, logtopic, merkle, tiles, topics
 from ledger.admission import (
     DEAD_LETTER,
     EQUIVOCATION,
@@ -44,6 +45,7 @@ from .fsck_tree import Tree
 from .intake_ends import Admin
 
 STALL_SECONDS = 30
+kafka_batches.guard(fetcher)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from kafka import KafkaConsumer, TopicPartition
+from kafka.consumer import fetcher
 from kafka.errors import KafkaError
 
 from consumers.verifier import print_safely
 from consumers.words import plain
 from deploy.environment import Environment
-from ledger import times, topics
+from ledger import kafka_batches, times, topics
 from ledger.dead_letter import (
     MEANINGS,
     READY,
@@ -48,6 +49,7 @@ _BATCH = 128  # records that are rehearsed, sent and waited for together
 _WAIT_SECONDS = 30
 _KAFKA_MS = 5_000
 _SHOWN_MESSAGE = 60  # characters of it in a list
+kafka_batches.guard(fetcher)
 
 
 def add_commands(commands: Any) -> None:

@@ -14,13 +14,14 @@ from dataclasses import replace
 from typing import Any
 
 from kafka import KafkaConsumer, TopicPartition
+from kafka.consumer import fetcher
 from kafka.errors import KafkaError
 
 from consumers.verifier import print_safely
 from consumers.words import plain
 from deploy.environment import Environment
 from deploy.witnesses import policy_path
-from ledger import topics
+from ledger import kafka_batches, topics
 from ledger.errors import Conflict, LedgerError, Malformed, Refused, Unavailable
 from ledger.kafka_address import client_settings
 from ledger.loss import (
@@ -42,6 +43,7 @@ from streams.sequencer import make_witnesses, read_policy
 
 _LAST_RECEIPTS = 200  # of each partition: they are sent in order, a restart repeats some
 _SECONDS = 30
+kafka_batches.guard(fetcher)
 
 
 _DESCRIPTION = """\

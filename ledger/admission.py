@@ -122,7 +122,11 @@ def open_record(
     bundle = None
     try:
         if value is None:
-            raise Malformed("malformed-record", "a record without a value")
+            raise Malformed(
+                "malformed-record",
+                "a record without a value, or of a batch that is compressed by no codec of Kafka's "
+                "or to burst beyond 64 MiB",
+            )
         bundle = parse_record(value)
         key = signing_key(bundle.header, bundle.note, registry)
     except LedgerError as err:

@@ -16,11 +16,12 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Generic, TypeVar, cast
 
 import faust
+from aiokafka.consumer import fetcher
 from aiokafka.errors import CorruptRecordException
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
-from ledger import topics
+from ledger import kafka_batches, topics
 from ledger.errors import ProofError, Unavailable
 from ledger.kafka_address import client_settings, servers
 from ledger.logs import get_log
@@ -31,6 +32,7 @@ from .intake import MAX_RECORDS_PER_TURN, Intake
 from .settings import Settings
 
 log = get_log(__name__)
+kafka_batches.guard(fetcher)
 
 T = TypeVar("T")
 

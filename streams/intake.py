@@ -10,9 +10,10 @@ from collections.abc import Iterable, Sequence
 from hashlib import sha256
 
 from kafka import KafkaConsumer, TopicPartition
+from kafka.consumer import fetcher
 from kafka.errors import KafkaError
 
-from ledger import fast_events, topics
+from ledger import fast_events, kafka_batches, topics
 from ledger.admission import MAX_FOLDED, Line, Opened, Skipped
 from ledger.errors import Conflict, Unavailable
 from ledger.event import CORRECTED, Event
@@ -28,6 +29,7 @@ from .kafka_topics import TopicWatch, describe_topic, reading_failed
 from .settings import Settings
 
 log = get_log(__name__)
+kafka_batches.guard(fetcher)
 
 MAX_EVENTS_PER_TURN = 8192
 MAX_RECORDS_PER_TURN = 256

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kafka import KafkaConsumer, TopicPartition
+from kafka.consumer import fetcher
 from kafka.errors import KafkaError
 
-from ledger import logtopic, merkle, tiles, topics
+from ledger import kafka_batches, logtopic, merkle, tiles, topics
 from ledger.admission import LOST, SKIPPED
 from ledger.checkpoint import Checkpoint
 from ledger.entry import Source
@@ -26,6 +27,8 @@ from ledger.replaying import Step, in_order
 from .kafka_topics import describe_topic, reading_failed
 from .logwriter import read_topic, signed_checkpoint
 from .sequencer import advance
+
+kafka_batches.guard(fetcher)
 
 Progress = Callable[[int, int], None]
 """Told how many entries there are now, and how many there will be."""

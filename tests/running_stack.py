@@ -38,7 +38,7 @@ RESEND_SECONDS = 3.0
 class RunningStack:
     """The stack in a process of its own that cannot outlive this one."""
 
-    def __init__(self, data: Path, workers: int = 1) -> None:
+    def __init__(self, data: Path, workers: int = 1, http: bool = False) -> None:
         self.data = data
         _seed_keys(data)
         tied = [str(os.getpid()), str(int(signal.SIGTERM)), "-1", "-1"]
@@ -46,6 +46,7 @@ class RunningStack:
             [
                 *(sys.executable, "-I", "-S", str(SHIM), *tied),
                 *(sys.executable, "-m", "tests.running_stack", str(data), str(workers)),
+                *(["http"] if http else []),
             ],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -384,7 +385,7 @@ def main() -> None:
             *((name, f"tests.crashing {name}") for name in ("relay", "follower")),
         )
     ]
-    stack = Stack(data, programs=programs)
+    stack = Stack(data, programs=programs, http="http" in sys.argv[3:])
     stack.progress = lambda text: print("ready", flush=True) if text == "ready" else None
     stack.up()
 

@@ -83,6 +83,9 @@ FAULTS: dict[str, tuple[str, ...]] = {
         f"{_EVIDENCE}test_a_bucket_with_one_record_left_out",
         f"{_EVIDENCE}test_another_k",
     ),
+    "a revoked key's revocation left out of the evidence": (
+        f"{_EVIDENCE}test_a_revocation_left_out",
+    ),
     "a department's key by the operator alone": (
         f"{_EVIDENCE}test_a_registry_key_by_the_operator_alone_is_shown_in_the_answer",
         f"{_AUDIT}test_a_department_watches_its_keys",
@@ -105,6 +108,9 @@ FAULTS: dict[str, tuple[str, ...]] = {
         "tests/fault/test_recalls.py::test_where_reliance_and_revocation_cross_nobody_is_missed",
         f"{_STORE}test_two_departments_act_on_one_certificate",
         f"{_STORE}test_two_workers_apply_the_same_at_the_same_moment",
+    ),
+    "two departments on one holder, at the same moment": (
+        "tests/fault/test_recalls.py::test_two_departments_bind_one_holder_at_the_same_moment",
     ),
     "topic's records lost, as after retention": (
         f"{_FROZEN}test_records_that_the_topic_lost_stop_the_worker_and_are_named",
@@ -143,6 +149,11 @@ FAULTS: dict[str, tuple[str, ...]] = {
         f"{_STREAMS}test_poison_does_not_stop_the_partition",
         f"{_STORE}test_hostile_bytes_are_all_accounted_for",
     ),
+    "another codec, an unknown one, what bursts when it is decompressed": (
+        "tests/fault/test_codecs.py",
+        "tests/unit/test_kafka_batches.py",
+    ),
+    "reader storm": ("tests/fault/test_readers.py",),
     "operator shows two histories": (
         f"{_WITNESSES}test_a_witness_that_saw_another_history_is_heard",
         f"{_AUDIT}test_two_roots_of_one_size_are_a_fork",

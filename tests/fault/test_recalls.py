@@ -171,3 +171,37 @@ def test_where_reliance_and_revocation_cross_nobody_is_missed(
     cases = [f"x{n}" for n in range(count)]
     assert told(stack, *cases) == Counter({(case, "revoked"): 1 for case in cases})
     stack.check()
+
+
+def test_two_departments_bind_one_holder_at_the_same_moment(
+    stack: RunningStack, town: Town
+) -> None:
+    """On two partitions, so by two workers: the holder's record has every act."""
+    second = Department(stack, "a2")
+    stack.registrar.set_type(("a", world.ALL_ACTS, "own"), ("a2", world.ALL_ACTS, "own"))
+    holder, count = f"1:{7:064x}", 40
+    ((was,),) = stack.rows("SELECT count FROM tally WHERE name = 'admitted'")
+    ((acts,),) = stack.rows("SELECT coalesce(sum(acts), 0) FROM holder")
+    begun = town.issuer.events
+    for n in range(count):
+        pair = [
+            (who, who.event("issued", f"held-{n}-{who.name}", holder_pseudonym=holder))
+            for who in (town.issuer, second)
+        ]
+        for who, line in pair[:: 1 if n % 2 else -1]:
+            who.publish([line])
+        if n % 4 == 3:  # one that was bound moments ago is bound no more, the other one goes on
+            town.issuer.publish([town.annulled(f"held-{n}-a")])
+    town.settle()
+    second.settle()
+    published = town.issuer.events - begun + second.events
+    assert published == 2 * count + count // 4
+    assert stack.rows("SELECT count FROM tally WHERE name = 'admitted'") == [(was + published,)]
+    assert stack.rows("SELECT sum(acts) - %s, max(acts) FROM holder", acts) == [
+        (2 * count, 2 * count)
+    ]
+    assert (
+        len(stack.rows("SELECT DISTINCT partition FROM intake WHERE next_offset > %s", count)) == 2
+    )
+    stack.check()
+    second.close()

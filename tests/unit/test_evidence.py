@@ -1189,6 +1189,46 @@ def test_an_event_by_a_revoked_key() -> None:
     assert refused_by(ledger.evidence("N"), ledger) == ["authority"]
 
 
+def test_a_revocation_left_out() -> None:
+    """What the registry said of the key before, as proven then, and as proven now."""
+    ledger = plain_ledger()
+    before = ledger.evidence("N")
+    assert check(before, ledger.trust(), ledger.now).answer == "valid"
+    key, index = world.bundle_signer("a"), before.history[0].index
+    name = f"key/{key.key.key_id}"
+    ledger.change(name, world.key_change(key, "bundle", "a", index), world.registry_signer("a"))
+    ledger.status()
+    true = ledger.evidence("N")
+    answer = check(true, ledger.trust(), ledger.now)
+    assert (answer.answer, answer.reason) == ("cannot-decide", "key-compromised")
+
+    def with_record(data: bytes, path: tuple[bytes, ...] | None = None) -> Evidence:
+        records = [
+            Shown(r.index, data, r.path if path is None else path)
+            if json.loads(r.data)["name"] == name
+            else r
+            for r in true.records
+        ]
+        assert records != list(true.records)
+        return replace(true, records=tuple(records))
+
+    (was,) = (r for r in before.records if json.loads(r.data)["name"] == name)
+    (now,) = (r for r in true.records if json.loads(r.data)["name"] == name)
+    softer = json.loads(now.data)
+    softer["value"] = json.loads(was.data)["value"]
+    left_out = replace(true, records=tuple(r for r in true.records if r is not now))
+    for forged in (
+        with_record(was.data),
+        with_record(was.data, was.path),
+        with_record(canonical.format(softer)),
+        left_out,
+        replace(true, records=before.records),
+    ):
+        assert "authority" in refused_by(forged, ledger)
+    # all as it was, under today's checkpoint
+    assert "checkpoint" in refused_by(replace(before, checkpoint=true.checkpoint), ledger)
+
+
 def test_the_key_of_another_department() -> None:
     ledger = plain_ledger()
     key = ledger.evidence("N").history[0].transition.key
