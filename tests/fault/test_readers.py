@@ -117,3 +117,6 @@ def test_a_storm_of_readers_does_not_hold_up_publishing(
     assert stack.rows("SELECT count(*) FROM certificate") == [(department.events,)]
     stack.check()
     assert "200" in said[0]
+    # the readers' own programs work on the same processors as the ledger's
+    assert median(during) < 4 * median(before) + 0.5
+    assert max(during) < max(before) + 10
