@@ -17,13 +17,15 @@ from ledger.kafka_address import client_settings
 from ledger.postgres.store import Fetched
 from streams.app import BATCH, Pipeline, parts
 from streams.intake import Intake
+from streams.memory import collect_seldom
+from streams.opener import Opener
 from streams.settings import Settings
-from streams.worker import SWITCH_SECONDS, collect_seldom
+from streams.worker import SWITCH_SECONDS
 
 
 async def work(settings: Settings) -> None:
     """Take batches for ever."""
-    intake = Intake(settings)
+    intake = Intake(settings, Opener())
     pipeline = Pipeline(intake)
     consumer = AIOKafkaConsumer(
         **client_settings(settings.kafka),

@@ -56,6 +56,9 @@ def _children(pid: int) -> list[int]:
 def costs(programs: Mapping[str, int], connection: Connection) -> dict[str, Cost]:
     """The cost of each program so far; PostgreSQL's processes by what they do."""
     out = {name: cost(pid) for name, pid in programs.items() if name != "postgres"}
+    for name, pid in programs.items():
+        if name.startswith("worker"):
+            out |= {f"{name}, opening": cost(child) for child in _children(pid)}
     out["load and receipts (bench)"] = cost(os.getpid())
     server = programs.get("postgres")
     if server is not None:

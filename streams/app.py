@@ -29,6 +29,7 @@ from ledger.postgres.store import Checked, Fetched
 
 from .disk import LOOK_SECONDS, DiskWatch
 from .intake import MAX_RECORDS_PER_TURN, Intake
+from .opener import Opener
 from .settings import Settings
 
 log = get_log(__name__)
@@ -162,7 +163,7 @@ class _Stage(Generic[T]):
 
 
 class Pipeline:
-    """Opens records while others are applied; each in a thread of its own."""
+    """Opens records while others are applied: in a process and in a thread of its own."""
 
     def __init__(self, intake: Intake, disk: DiskWatch | None = None) -> None:
         self._intake = intake
@@ -278,7 +279,7 @@ def build_app(settings: Settings) -> App:
         broker_commit_interval=5.0,
     )
     app.transport = _Transport(app.conf.broker_consumer, app, loop=app.loop)
-    app.ledger = Pipeline(Intake(settings), DiskWatch(settings.data, settings.reserve))
+    app.ledger = Pipeline(Intake(settings, Opener()), DiskWatch(settings.data, settings.reserve))
     intake = app.topic(topics.EVENTS, value_type=bytes, value_serializer="raw", internal=False)
 
     @app.agent(intake, concurrency=1)

@@ -26,6 +26,7 @@ from ledger.postgres.store import Checked, Fetched, Store
 from ledger.reliance import Reliance
 
 from .kafka_topics import TopicWatch, describe_topic, reading_failed
+from .opener import Opener
 from .settings import Settings
 
 log = get_log(__name__)
@@ -41,7 +42,9 @@ MAX_FOLDED_PER_TURN = 2 * MAX_FOLDED
 class Intake:
     """One worker's way into the ledger. `open` and `apply` may run in two threads, one each."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, opener: Opener | None = None) -> None:
+        """Without an `opener` this process opens records itself."""
+        self._opener = opener
         self._kafka = settings.kafka
         self.topic_id, self.partitions = describe_topic(settings.kafka, topics.EVENTS)
         self._watch = TopicWatch(settings.kafka, topics.EVENTS)
@@ -147,7 +150,14 @@ class Intake:
 
     def open(self, records: Sequence[Fetched]) -> list[Checked]:
         """Step 4 for a batch."""
-        return [self._store.open(record) for record in records]
+        if self._opener is None:
+            return [self._store.open(record) for record in records]
+        index, registry = self._store.registry
+        opened = self._opener.open([record.value for record in records], index, registry)
+        return [
+            Checked(record, said, index, chunks)
+            for record, (said, chunks) in zip(records, opened, strict=True)
+        ]
 
     def apply(self, batch: Sequence[Checked]) -> None:
         """Step 5 for a batch, in turns of bounded size.

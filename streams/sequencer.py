@@ -29,6 +29,7 @@ from ledger.sequencing import Cadence
 
 from .ending import exit_with_reason, stop_on_signals
 from .logwriter import LogWriter
+from .memory import collect_seldom
 from .settings import Settings
 from .signer import RemoteRing
 from .signing import CheckpointSigner, KeyRing
@@ -256,6 +257,7 @@ def main(step: Step = no_step) -> None:
     """Run until a signal comes; exit 70 with the reason on anything else."""
     set_up("sequencer", os.environ.get(FORMAT_VARIABLE))
     stop = stop_on_signals()
+    collect_seldom()
     with exit_with_reason(log, "signing-stops"):
         run(Settings.from_environment(), stop, step)
 

@@ -10,7 +10,7 @@ import pytest
 
 _SCRIPT = """
 import ctypes
-from streams.worker import MAPPED_BYTES, map_large_blocks
+from streams.memory import MAPPED_BYTES, map_large_blocks
 
 class Mallinfo2(ctypes.Structure):
     _fields_ = [(name, ctypes.c_size_t) for name in
