@@ -53,12 +53,19 @@ def _children(pid: int) -> list[int]:
     return found
 
 
+def _with_children(pid: int) -> Cost:
+    """What a program costs with the processes that it started: a worker has one that opens."""
+    every = [cost(pid), *map(cost, _children(pid))]
+    return Cost(
+        sum(one.seconds for one in every),
+        sum(one.peak for one in every),
+        sum(one.own for one in every),
+    )
+
+
 def costs(programs: Mapping[str, int], connection: Connection) -> dict[str, Cost]:
     """The cost of each program so far; PostgreSQL's processes by what they do."""
-    out = {name: cost(pid) for name, pid in programs.items() if name != "postgres"}
-    for name, pid in programs.items():
-        if name.startswith("worker"):
-            out |= {f"{name}, opening": cost(child) for child in _children(pid)}
+    out = {name: _with_children(pid) for name, pid in programs.items() if name != "postgres"}
     out["load and receipts (bench)"] = cost(os.getpid())
     server = programs.get("postgres")
     if server is not None:

@@ -7,6 +7,7 @@ time is PostgreSQL's, Kafka's, or the disk's.
 from __future__ import annotations
 
 import gc
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from ledger.fast_events import parse_lines
 from ledger.postgres.connection import connect
 from ledger.postgres.sequencing import Sequencing
 from ledger.postgres.store import Checked, Fetched, Store
+from ledger.postgres.turn_writing import Pieces
 from ledger.postgres.view import View
 from streams import sequencer as steps
 from streams.kafka_topics import describe_topic
@@ -37,7 +39,8 @@ _TIMED: dict[str, tuple[Any, str]] = {
     "step 5: apply, the rest (turn's lock, offsets, commit with fsync)": (Store, "apply"),
     "step 5: current states read": (View, "__init__"),
     "step 5: rules, event by event": (Turn, "take"),
-    "step 5: database write": (Store, "_write"),
+    "step 5: bundles and states to PostgreSQL": (Pieces, "_write"),
+    "step 5: lanes, tallies, accounting, and waiting for the former": (Store, "_write"),
     "step 6: status entry": (Sequencing, "append_status"),
     "step 6: read-back and re-hash": (Sequencing, "read_back"),
     "step 6: tiles and head": (steps, "advance"),
@@ -47,26 +50,27 @@ _TIMED: dict[str, tuple[Any, str]] = {
 
 
 class Clock:
-    """Wall and processor seconds per stage, stages inside others taken off."""
+    """Wall and processor seconds per stage, stages inside others of the same thread taken off."""
 
     def __init__(self) -> None:
         self.stages: dict[str, list[float]] = {name: [0.0, 0.0] for name in _TIMED}
-        self._inner: list[list[float]] = []
+        self._of_thread = threading.local()
 
     def wrap(self, name: str, call: Callable[..., Any]) -> Callable[..., Any]:
         def timed(*args: Any, **kwargs: Any) -> Any:
-            wall, own = time.perf_counter(), time.process_time()
-            self._inner.append([0.0, 0.0])
+            wall, own = time.perf_counter(), time.thread_time()
+            nested: list[list[float]] = self._of_thread.__dict__.setdefault("nested", [])
+            nested.append([0.0, 0.0])
             try:
                 result = call(*args, **kwargs)
                 return list(result) if isinstance(result, Iterator) else result
             finally:
-                inner = self._inner.pop()
-                spent = [time.perf_counter() - wall, time.process_time() - own]
+                inner = nested.pop()
+                spent = [time.perf_counter() - wall, time.thread_time() - own]
                 for i in range(2):
                     self.stages[name][i] += spent[i] - inner[i]
-                    if self._inner:
-                        self._inner[-1][i] += spent[i]
+                    if nested:
+                        nested[-1][i] += spent[i]
 
         return timed
 

@@ -8,8 +8,8 @@ correction, which changes what the history says, none are kept.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
+from functools import lru_cache
 
 from . import lifecycle, times
 from .event import AMENDED, CORRECTED, ISSUED, OPEN, REVOKED, SUSPENDED, TRANSFERRED_IN, UNKNOWN
@@ -28,7 +28,7 @@ def follow(kept: Kept, ordinal: int, t: Transition) -> Kept:
     if not kept or t.kind == CORRECTED:
         return ()
     acts = (*kept, (ordinal, t))
-    needed = _needed([t for _, t in acts])
+    needed = _needed(tuple([_shape(t) for _, t in acts]))
     if len(needed) < len(acts):  # what begins later than those that are needed is kept as well
         latest = max(_start(acts[n][1]) for n in needed)
         acts = tuple(a for n, a in enumerate(acts) if n in needed or _start(a[1]) > latest)
@@ -50,28 +50,34 @@ def answer(kept: Kept, standing: Standing, at: int, version: int | None) -> Find
     return found
 
 
-def _needed(history: Sequence[Transition]) -> set[int]:
+Shape = tuple[str, bool, bool]
+"""What of an act says whether it is needed: kind, whether it ends by itself, whether as a version
+it takes days from the one before.
+"""
+
+
+def _shape(t: Transition) -> Shape:
+    kind, first, until = t.kind, t.valid_from, t.valid_until
+    ends = kind == SUSPENDED and until not in (None, OPEN, UNKNOWN)
+    return kind, ends, kind != ISSUED and (first is None or (kind == AMENDED and until is None))
+
+
+@lru_cache(maxsize=4096)  # histories are alike
+def _needed(shapes: tuple[Shape, ...]) -> frozenset[int]:
     """The numbers of the acts that are read at instants at which all have begun."""
-    needed = {n for n, t in enumerate(history) if t.kind == REVOKED}
+    needed = {n for n, (kind, _, _) in enumerate(shapes) if kind == REVOKED}
     has_state, gives_days = bool(needed), True
-    for n in range(len(history) - 1, -1, -1):
-        t = history[n]
-        if not has_state and t.kind in STATE_ACTS:
+    for n in range(len(shapes) - 1, -1, -1):
+        kind, ends, takes_days = shapes[n]
+        if not has_state and kind in STATE_ACTS:
             needed.add(n)  # a suspension may end by itself: then the act before it is the last
-            has_state = t.kind != SUSPENDED or t.valid_until in (None, OPEN, UNKNOWN)
-        if t.kind in VERSION_ACTS:
+            has_state = not ends
+        if kind in VERSION_ACTS:
             if gives_days:  # to a version that is needed, as the last is
                 needed.add(n)
-            gives_days = n in needed and _takes_days(t)
-    owners = [n for n, t in enumerate(history) if t.kind == TRANSFERRED_IN]
-    return needed.union(owners[-1:])
-
-
-def _takes_days(t: Transition) -> bool:
-    """Whether a version takes days from the one before."""
-    return t.kind != ISSUED and (
-        t.valid_from is None or (t.kind == AMENDED and t.valid_until is None)
-    )
+            gives_days = n in needed and takes_days
+    owners = [n for n, (kind, _, _) in enumerate(shapes) if kind == TRANSFERRED_IN]
+    return frozenset(needed.union(owners[-1:]))
 
 
 def _start(t: Transition) -> int:

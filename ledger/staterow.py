@@ -13,7 +13,7 @@ follows from its line. Only bytes that pack again to themselves are taken.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import date
 from functools import lru_cache
 from hashlib import sha256
@@ -61,12 +61,12 @@ _item = struct.Struct(">Q4s")
 _MICROS, _REASON, _REVOCATION, _SUSPENDED, _TRANSFER, _BEGIN, _SEALED, _ONLY = (
     1 << n for n in range(8)
 )
-_NOTHING_SAID = (None,) * 5  # by a standing, from its reason to its begin
 _FLAGS, _SEAL = 48, 4  # where the flags are; bytes of a checksum
 # an act: ordinal and kind, what it has in common with the standing, the id's other bytes
 _act = struct.Struct(">HB12s")
 _SINCE, _FRACTION, _BY, _WHY, _NO_FIRST, _FIRST, _NO_LAST, _LAST = (1 << n for n in range(8))
 _moment = struct.Struct(">5sI")
+_sum = struct.Struct(">I")
 _make_tuple = tuple.__new__  # what a named tuple's own constructor ends in
 _BROKEN = (ValueError, LookupError, TypeError, OverflowError, struct.error)
 _MINUTES = [f"T{m // 60:02d}:{m % 60:02d}:" for m in range(1440)]
@@ -91,9 +91,15 @@ def placed(number: int) -> tuple[int, int]:
     return number >> POSITION_BITS, number & (1 << POSITION_BITS) - 1
 
 
-def pack_item(index: int, position: int, event_id: str) -> bytes:
-    """What a history keeps of one transition."""
-    return _item.pack(index << POSITION_BITS | position, bytes.fromhex(event_id[:8]))
+def pack_items(index: int, positions: Sequence[int], ids: Sequence[str]) -> list[bytes]:
+    """What histories keep of the transitions that an entry's events at these positions led to."""
+    begins = bytes.fromhex("".join([event_id[:8] for event_id in ids]))
+    first = index << POSITION_BITS
+    pack = _item.pack
+    return [
+        pack(first | position, begins[at : at + 4])
+        for position, at in zip(positions, range(0, len(begins), 4), strict=True)
+    ]
 
 
 def places(history: bytes) -> list[int]:
@@ -128,7 +134,12 @@ def last_below(history: bytes, size: int) -> int | None:
 
 def number_hash(number: str) -> int:
     """What certificates are found by when only their number is known: 32 bits, signed."""
-    return int.from_bytes(sha256(number.encode()).digest()[:4], "big", signed=True)
+    return int.from_bytes(number_digest(number), "big", signed=True)
+
+
+def number_digest(number: str) -> bytes:
+    """The same as 4 bytes."""
+    return sha256(number.encode()).digest()[:4]
 
 
 def steps(found: Iterable[tuple[int, bytes, Transition]]) -> list[Step]:
@@ -255,25 +266,28 @@ def unpack_state(data: bytes) -> tuple[Standing, bytes, bytes]:
 
 
 def _seal(key: bytes, data: bytes, history: bytes) -> bytes:
-    return crc32(key + data + history).to_bytes(_SEAL, "big")
+    return _sum.pack(crc32(key + data + history))
 
 
 def _pack(standing: Standing, last_link: bytes, holder: bytes, flags: int) -> bytes:
     """`flags`: _SEALED, and _ONLY where what an only event implies may be left out."""
-    state, version, highest, responsible, first, last, since, *_, count = standing
+    (
+        state, version, highest, responsible, first, last, since, reason, revocation,
+        suspended_until, transfer_to, begin, count,
+    ) = standing  # fmt: skip
     rest = b""
     day, second, fraction = _pack_moment(since)
     if fraction:
         flags |= _MICROS
-    if standing[7:12] != _NOTHING_SAID:
+    if not (reason is revocation is suspended_until is transfer_to is begin is None):
         said, rest = _pack_said(standing)
         flags |= said
     if flags & _ONLY:
         if count == highest == version == 1 and state == VALID:
             zone = day[3:]
-            begin, end = _pack_short_day(first, zone), _pack_short_day(last, zone)
-            if begin and end:
-                fixed = _only.pack(last_link, holder, flags, begin, end, day, second)
+            days = _pack_short_day(first, zone), _pack_short_day(last, zone)
+            if all(days):
+                fixed = _only.pack(last_link, holder, flags, *days, day, second)
                 return fixed + fraction + _text(responsible) + rest
         flags ^= _ONLY
     fixed = _fixed.pack(

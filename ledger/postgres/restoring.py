@@ -22,6 +22,7 @@ from .rows import read_registry, registry_leaves_records, write_registry_snapsho
 from .sequencing import LogTopic
 from .statements import sql
 from .store import Checked, Fetched, Store
+from .turn_writing import Pieces
 from .view import View
 
 
@@ -100,9 +101,9 @@ class Restoring:
             wanted = [] if step.index is None else [(step.index, step.entry)]
             if taken.entries != wanted or (step.row is None and done.outcome != admission.LOGGED):
                 raise _differs(step, f"it is {done.outcome} {done.code or ''}")
-            next_outbox = store._write(
-                cursor, taken, view, [(_as_said(step, done), fetched)], next_outbox, {}
-            )
+            pieces = Pieces(cursor, store._signers, store._kinds, {})
+            accounted = [(_as_said(step, done), fetched)]
+            next_outbox = store._write(cursor, taken, view, accounted, next_outbox, pieces)
             store._move_intake(cursor, topic_id, moves)
             self._move(cursor, next_index, taken.next_index, now, registry_index, next_outbox)
         store.keep_numbers()

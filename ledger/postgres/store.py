@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-import struct
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 from psycopg2.extensions import connection as Connection
 from psycopg2.extensions import cursor as Cursor
 
-from .. import admission, identity, merkle, staterow, times
+from .. import admission, merkle, times
 from ..admission import (
     Accounted,
     DeadLetter,
@@ -30,14 +30,13 @@ from ..fast_turn import FastTurn
 from ..loss import LostIntake, LostLog, LostRecords, parse_loss
 from ..receipt import format_notice
 from ..registry import Registry, apply_note, format_record, genesis_records
-from ..staterow import NO_HOLDER
 from ..topics import lane_key
 from .connection import transaction, turn
-from .copying import bigint, copy, copy_packed, integer
+from .copying import bigint, copy, integer
 from .relying import write_reliances
 from .rows import (
     keep_catalogue,
-    pack_lines,
+    open_value,
     read_blinding_secret,
     read_intake_topic,
     read_lanes,
@@ -45,18 +44,9 @@ from .rows import (
     read_registry,
 )
 from .statements import sql
+from .turn_writing import Numbers, Pieces, WaitingCursor
 from .view import Known, LetGo, View, read_known
 
-# Rows of binary COPY: the number of fields, then each field behind its length.
-_new_row = struct.Struct("!hi16si16siiiii").pack  # state, the history's length and it follow
-_changed_row = struct.Struct("!hi16si").pack  # likewise
-_length = struct.Struct("!i").pack
-_holder_row = struct.Struct("!hi16si16siqi32si").pack  # the recent acts follow
-_act_row = struct.Struct("!hi16siqi").pack  # the acts follow
-_act = struct.Struct(">Q").pack
-
-ACTS = 64  # of a holder in one row of older ones
-ACTS_SIZE = 8 * ACTS  # bytes
 ATTEMPTS = 4  # before that no longer counts
 
 
@@ -104,8 +94,9 @@ class Store:
     ) -> None:
         self.connection = connection
         self._parse = parse
-        self._signers = _Numbers("read_signers", "insert_signer")
-        self._kinds = _Numbers("read_kinds", "insert_kind")
+        self._writer = ThreadPoolExecutor(1, "write")  # has no thread before it has work
+        self._signers = Numbers("read_signers", "insert_signer")
+        self._kinds = Numbers("read_kinds", "insert_kind")
         self.prepare(connection)
         with transaction(connection) as cursor:
             origin = read_origin(cursor)
@@ -168,11 +159,15 @@ class Store:
         with transaction(self.connection) as cursor:
             read_origin(cursor)
 
+    @property
+    def registry(self) -> tuple[int, Registry]:
+        """(log index of the last change, registry) as last seen; may be read beside `apply`."""
+        return self._registry
+
     def open(self, fetched: Fetched) -> Checked:
         """Step 4 for one record, by the registry as last seen; may run beside `apply`."""
         index, registry = self._registry
-        opened = admission.open_record(fetched.value, registry, self._parse)
-        chunks = pack_lines(opened.bundle.lines) if isinstance(opened, Opened) else ()
+        opened, chunks = open_value(fetched.value, registry, self._parse)
         return Checked(fetched, opened, index, chunks)
 
     def apply(self, topic_id: str, batch: Sequence[Checked]) -> Applied:
@@ -217,18 +212,24 @@ class Store:
                 for c in accepted
             ]
             bundles = [o for _, o in todo if isinstance(o, Opened)]
-            view = View(cursor, registry, bundles, self._blinding_secret, known, may_let_go)
-            taken = FastTurn(view, next_index, max(clock, ledger_time))
-            outbox = []
-            for fetched, opened in todo:
-                source = Source(topic_id, fetched.partition, fetched.offset)
-                outbox.append((taken.take(source, opened), fetched))
             chunks = {
                 c.opened.bundle.note_hash: c.chunks
                 for c in accepted
                 if isinstance(c.opened, Opened)
             }
-            next_outbox = self._write(cursor, taken, view, outbox, next_outbox, chunks)
+            with (
+                Pieces(cursor, self._signers, self._kinds, chunks, self._writer) as pieces,
+                self.connection.cursor(cursor_factory=WaitingCursor) as reading,
+            ):
+                reading.pieces = pieces
+                view = View(reading, registry, bundles, self._blinding_secret, known, may_let_go)
+                taken = FastTurn(view, next_index, max(clock, ledger_time))
+                outbox = []
+                for fetched, opened in todo:
+                    source = Source(topic_id, fetched.partition, fetched.offset)
+                    outbox.append((taken.take(source, opened), fetched))
+                    pieces.go_on(taken, view)
+                next_outbox = self._write(cursor, taken, view, outbox, next_outbox, pieces)
             self._move_intake(cursor, topic_id, moves)
             cursor.execute(
                 sql("move_allocation"),
@@ -341,12 +342,10 @@ class Store:
         view: View,
         accounted: Sequence[tuple[Accounted, Fetched]],
         next_outbox: int,
-        chunks: Mapping[bytes, Sequence[bytes]],
+        pieces: Pieces,
     ) -> int:
-        """`chunks`: the lines of bundles as they are stored, by the hash of the note."""
-        _copy_entries(cursor, taken, self._signers, chunks)
-        _copy_certificates(cursor, taken, view, self._kinds)
-        _copy_holders(cursor, taken, view)
+        """Write what `pieces` have left, and all else: the number of the next outbox row."""
+        pieces.finish(taken, view)
         _copy_lanes(cursor, taken)
         _add_tallies(cursor, taken, view)
         write_reliances(cursor, taken.relying)
@@ -517,133 +516,6 @@ def _check_loss(cursor: Cursor, registry: Registry, value: Mapping[str, Any]) ->
             fits = fits and taken.get(loss.partition) == loss.first
     if not fits:
         raise Refused("no-such-loss", f"that is not where this ledger stands: {loss.words()}")
-
-
-class _Numbers:
-    """Numbers, from 1, of pairs of words that rows would otherwise repeat. One turn's new ones
-    count for the next turn only when it was committed.
-    """
-
-    def __init__(self, read: str, insert: str) -> None:
-        self._read, self._insert = read, insert
-        self._known: dict[tuple[str, str], int] = {}
-        self._fresh: dict[tuple[str, str], int] = {}
-
-    def begin(self) -> None:
-        """A turn begins."""
-        self._fresh = {}
-
-    def keep(self) -> None:
-        """The turn was committed."""
-        self._known |= self._fresh
-        self._fresh = {}
-
-    def number(self, cursor: Cursor, first: str, second: str) -> int:
-        """The number of a pair, given now if it has none."""
-        pair = (first, second)
-        number = self._known.get(pair) or self._fresh.get(pair)
-        if number is None and not self._fresh:  # another writer may have given it
-            cursor.execute(sql(self._read))
-            self._known = {(one, other): each for one, other, each in cursor.fetchall()}
-            number = self._known.get(pair)
-        if number is None:
-            number = self._fresh[pair] = len(self._known) + len(self._fresh) + 1
-            cursor.execute(sql(self._insert), {"number": number, "first": first, "second": second})
-        return number
-
-
-def _copy_entries(
-    cursor: Cursor, turn: Turn, signers: _Numbers, chunks: Mapping[bytes, Sequence[bytes]]
-) -> None:
-    copy(
-        cursor,
-        "entry",
-        "log_index, data",
-        ((bigint(index), entry) for index, entry in turn.entries),
-    )
-    rows: list[tuple[bytes, ...]] = []
-    for b in turn.logged:
-        bundle = b.opened.bundle
-        department, key_id = bundle.header.department, b.opened.key.key_id
-        signer = integer(signers.number(cursor, department, key_id))
-        rows += [
-            (bigint(b.index), integer(number), chunk, signer)
-            for number, chunk in enumerate(chunks.get(bundle.note_hash) or pack_lines(bundle.lines))
-        ]
-    copy(cursor, "lines", "log_index, chunk, data, signer", rows)
-    copy(
-        cursor,
-        "delta",
-        "log_index, certificates, holders",
-        (
-            (
-                bigint(b.index),
-                b"".join(key + record for key, record in b.certificates),
-                b"".join(key + record for key, record in b.holders),
-            )
-            for b in turn.logged
-        ),
-    )
-
-
-def _copy_certificates(cursor: Cursor, turn: Turn, view: View, kinds: _Numbers) -> None:
-    added: dict[bytes, bytes] = {}
-    for b in turn.logged:
-        for a in b.admitted:
-            packed = staterow.pack_item(b.index, a.position, a.event.id)
-            added[a.key] = added[a.key] + packed if a.key in added else packed
-    new: list[bytes] = []
-    changed: list[bytes] = []
-    for key, (item, certificate) in turn.certificates.items():
-        holder = (certificate.holder or NO_HOLDER)[: identity.HEAD]
-        state = staterow.pack_row(
-            key,
-            certificate.standing,
-            certificate.link,
-            holder,
-            certificate.kept,
-            view.histories.get(key, b"") + added[key],
-        )
-        rest = (state, _length(len(added[key])), added[key])
-        if key in view.certificates:
-            changed += (_changed_row(3, 16, key[:16], len(state)), *rest)
-        else:
-            kind = kinds.number(cursor, item.type_code, item.issuer)
-            number = staterow.number_hash(item.number)
-            head = _new_row(6, 16, key[:16], 16, key[16:], 4, kind, 4, number, len(state))
-            new += (head, *rest)
-    copy_packed(cursor, "certificate", "map_key, rest, kind, number_hash, state, history", new)
-    if changed:
-        copy_packed(cursor, "changed", "map_key, state, added", changed)
-        cursor.execute(sql("update_changed"))
-        if cursor.rowcount * 4 != len(changed):
-            raise Conflict("registry-conflict", "a current state vanished under the turn")
-
-
-def _copy_holders(cursor: Cursor, turn: Turn, view: View) -> None:
-    if not turn.holders:
-        return
-    recent = {key: view.holders[key][2] if key in view.holders else b"" for key in turn.holders}
-    for b in turn.logged:
-        for act in b.acts:
-            place = staterow.place(b.index, act.position)
-            recent[act.holder] += _act(place << 1 | act.bound)
-    rows: list[bytes] = []
-    older: list[bytes] = []
-    for key, (acts, link) in turn.holders.items():
-        data = recent[key]
-        whole = len(data) // ACTS_SIZE
-        first = acts - len(data) // 8
-        for n in range(whole):
-            part = data[n * ACTS_SIZE : (n + 1) * ACTS_SIZE]
-            older += (_act_row(3, 16, key[:16], 8, first + n * ACTS, ACTS_SIZE), part)
-        data = data[whole * ACTS_SIZE :]
-        rows += (_holder_row(5, 16, key[:16], 16, key[16:], 8, acts, 32, link, len(data)), data)
-    copy_packed(cursor, "holder_act", "map_key, ordinal, acts", older)
-    copy_packed(cursor, "bound", "map_key, rest, acts, link, recent", rows)
-    cursor.execute(sql("upsert_holders"))
-    if cursor.rowcount != len(turn.holders):
-        raise Conflict("registry-conflict", "holders' records were not all written")
 
 
 def _copy_lanes(cursor: Cursor, turn: Turn) -> None:

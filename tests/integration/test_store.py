@@ -27,6 +27,7 @@ from ledger.identity import certificate_key, holder_key
 from ledger.lifecycle import holder_link
 from ledger.postgres import migrate as migrations_module
 from ledger.postgres import store as store_module
+from ledger.postgres import turn_writing
 from ledger.postgres import view as view_module
 from ledger.postgres.connection import connect, transaction
 from ledger.postgres.map_reading import acts_of
@@ -593,15 +594,22 @@ def test_a_failure_in_the_middle_leaves_nothing(
             [ledger.make(ledger.issued("n1", holder_pseudonym=f"1:{7:064x}")), b"junk"]
         )
     ]
-    for name in ("_copy_entries", "_copy_certificates", "_copy_lanes", "_add_tallies", "copy"):
-        real = getattr(store_module, name)
+    for owner, name in (
+        (turn_writing.Pieces, "_copy_entries"),
+        (turn_writing.Pieces, "_copy_certificates"),
+        (turn_writing.Pieces, "_copy_holders"),
+        (store_module, "_copy_lanes"),
+        (store_module, "_add_tallies"),
+        (store_module, "copy"),
+    ):
+        real = getattr(owner, name)
 
         def fail(*args: Any, real: Any = real) -> None:
             real(*args)
             raise RuntimeError("injected")
 
         with monkeypatch.context() as patch:
-            patch.setattr(store_module, name, fail)
+            patch.setattr(owner, name, fail)
             with pytest.raises(RuntimeError, match="injected"):
                 ledger.store.apply(TOPIC, batch)
         after = {t: ledger.rows(f"SELECT * FROM {t} ORDER BY 1, 2") for t in tables.split()}
@@ -942,3 +950,85 @@ def test_a_turn_leaves_nothing_for_the_garbage_collector(ledger: StoredLedger) -
         gc.set_debug(0)
         gc.enable()
         gc.garbage.clear()
+
+
+# --- pieces --------------------------------------------------------------------------------------
+
+ROWS = (
+    "SELECT map_key, rest, state, history FROM certificate ORDER BY 1",
+    "SELECT map_key, rest, acts, link, recent FROM holder ORDER BY 1",
+    "SELECT map_key, ordinal, acts FROM holder_act ORDER BY 1, 2",
+)
+
+
+def bundles_of_one_turn(ledger: StoredLedger) -> list[bytes]:
+    """Certificates issued, changed, corrected and bound again and again, in forty bundles, two of
+    them logged before: the rules read while pieces are written.
+    """
+    holders = [f"1:{n:064x}" for n in range(3)]
+    records = []
+    for n in range(40):
+        lines = [
+            ledger.event("issued", f"n{n}-{m}", holder_pseudonym=holders[m % 3]) for m in range(6)
+        ]
+        if n:
+            lines.append(ledger.event("renewed", f"n{n - 1}-0", valid_until="2030-01-01+08:00"))
+            lines.append(ledger.event("renewed", "n0-1", valid_until="2031-01-01+08:00"))
+            lines.append(ledger.event("amended", f"n{n - 1}-2", holder_pseudonym=holders[n % 3]))
+        if n > 2:
+            last = json.loads(lines[-2])["id"]
+            words = {"correction": "void", "reason_code": "x"}
+            lines.append(ledger.event("corrected", "n0-1", corrects=last, **words))
+            lines.append(ledger.event("renewed", "never issued", valid_until="2030-01-01+08:00"))
+        records.append(ledger.make(lines))
+    assert ledger.send(*records[:2]) == {"logged": 2}
+    return [*records[2:20], records[0], *records[20:], records[1], b"no bundle"]
+
+
+@pytest.mark.parametrize("events", [1, 30, 10_000])
+def test_a_turn_in_pieces(
+    ledger: StoredLedger, monkeypatch: pytest.MonkeyPatch, events: int
+) -> None:
+    monkeypatch.setattr(turn_writing, "PIECE", events)
+    written: list[int] = []
+    copied = turn_writing.Pieces._write
+
+    def write(pieces: turn_writing.Pieces, piece: Any, view: Any) -> None:
+        written.append(len(piece.logged))
+        copied(pieces, piece, view)
+
+    monkeypatch.setattr(turn_writing.Pieces, "_write", write)
+    records = bundles_of_one_turn(ledger)
+    written.clear()
+    outcomes = ledger.send(*records)
+    assert outcomes == {"logged": 38, "repeat": 2, "dead-letter": 1}
+    assert sum(written) == 38
+    assert (len(written) > 1) == (events < 10_000)
+    assert ledger.counts()["not-issued"] == 37
+    (acts,) = ledger.rows("SELECT sum(length(acts)) / 8 FROM holder_act")[0]
+    assert acts == 64 * 3  # older acts in rows of their own
+    ledger.checkpoint()
+    ledger.check()
+
+
+def test_a_turn_whose_piece_fails_leaves_nothing(
+    ledger: StoredLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(turn_writing, "PIECE", 1)
+    records = bundles_of_one_turn(ledger)
+    batch = [ledger.store.open(ledger.fetched(record)) for record in records]
+    before = [ledger.rows(statement) for statement in ROWS]
+    copied = turn_writing.Pieces._copy_holders
+    calls = iter(range(100))
+
+    def fail(pieces: turn_writing.Pieces, piece: Any, view: Any) -> None:
+        copied(pieces, piece, view)
+        if next(calls) == 1:
+            raise Conflict("registry-conflict", "here")
+
+    monkeypatch.setattr(turn_writing.Pieces, "_copy_holders", fail)
+    with pytest.raises(Conflict, match="here"):
+        ledger.store.apply(TOPIC, batch)
+    assert [ledger.rows(statement) for statement in ROWS] == before
+    assert ledger.store.apply(TOPIC, batch).outcomes["logged"] == 38
+    ledger.check()

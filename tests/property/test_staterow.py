@@ -122,7 +122,7 @@ def test_any_bytes_are_a_state_or_damaged(
 )
 def test_histories(items: list[tuple[int, int, int]], size: int) -> None:
     items.sort()
-    history = b"".join(staterow.pack_item(i, p, f"{n:08x}" + "0" * 24) for i, p, n in items)
+    history = b"".join(staterow.pack_items(i, [p], [f"{n:08x}" + "0" * 24])[0] for i, p, n in items)
     found = [staterow.placed(place) for place in staterow.places(history)]
     assert found == [item[:2] for item in items]
     below = [index for index, _, _ in items if index < size]

@@ -1,7 +1,6 @@
--- Makes the session's table for holders whose record changes.
+-- Makes the session's table for known holders whose record changes.
 CREATE TEMPORARY TABLE IF NOT EXISTS bound (
     map_key uuid NOT NULL,
-    rest uuid NOT NULL,
     acts bigint NOT NULL,
     link bytea NOT NULL,
     recent bytea NOT NULL

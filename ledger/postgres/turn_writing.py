@@ -1,0 +1,281 @@
+"""What a turn writes of the bundles that it logs: entries, lines, delta lists, states of
+certificates and holders. A piece of them is on its way to PostgreSQL, in a thread of its own, while
+the rules judge the next bundles, all in the turn's one transaction.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor, Future
+from itertools import chain
+from types import TracebackType
+from typing import Any, NamedTuple
+
+from psycopg2.extensions import cursor as Cursor
+
+from .. import identity, staterow
+from ..admission import Certificate, LoggedBundle, Turn
+from ..errors import Conflict
+from ..event import Event
+from ..staterow import NO_HOLDER
+from .copying import bigint, copy, copy_packed, integer
+from .rows import pack_lines
+from .statements import sql
+from .view import View
+
+PIECE = 1024  # events, at least
+
+ACTS = 64  # of a holder in one row of older ones
+ACTS_SIZE = 8 * ACTS  # bytes
+
+# Rows of binary COPY: the number of fields, then each field behind its length.
+_new_row = struct.Struct("!hi16si16siii4si").pack  # state, the history's length and it follow
+_changed_row = struct.Struct("!hi16si").pack  # likewise
+_length = struct.Struct("!i").pack
+_new_holder = struct.Struct("!hi16si16siqi32si").pack  # the recent acts follow
+_moved_holder = struct.Struct("!hi16siqi32si").pack  # likewise
+_act_row = struct.Struct("!hi16siqi").pack  # the acts follow
+_act = struct.Struct(">Q").pack
+
+
+class Numbers:
+    """Numbers, from 1, of pairs of words that rows would otherwise repeat. One turn's new ones
+    count for the next turn only when it was committed.
+    """
+
+    def __init__(self, read: str, insert: str) -> None:
+        self._read, self._insert = read, insert
+        self._known: dict[tuple[str, str], int] = {}
+        self._fresh: dict[tuple[str, str], int] = {}
+
+    def begin(self) -> None:
+        """A turn begins."""
+        self._fresh = {}
+
+    def keep(self) -> None:
+        """The turn was committed."""
+        self._known |= self._fresh
+        self._fresh = {}
+
+    def number(self, cursor: Cursor, first: str, second: str) -> int:
+        """The number of a pair, given now if it has none."""
+        pair = (first, second)
+        number = self._known.get(pair) or self._fresh.get(pair)
+        if number is None and not self._fresh:  # another writer may have given it
+            cursor.execute(sql(self._read))
+            self._known = {(one, other): each for one, other, each in cursor.fetchall()}
+            number = self._known.get(pair)
+        if number is None:
+            number = self._fresh[pair] = len(self._known) + len(self._fresh) + 1
+            cursor.execute(sql(self._insert), {"number": number, "first": first, "second": second})
+        return number
+
+
+class WaitingCursor(Cursor):
+    """What the rules read through: each statement waits for what is on its way."""
+
+    pieces: Pieces
+
+    def execute(self, query: Any, parameters: Any = None) -> None:
+        self.pieces.wait()
+        super().execute(query, parameters)
+
+    def copy_expert(self, sql: Any, file: Any, size: int = 8192) -> None:
+        self.pieces.wait()
+        super().copy_expert(sql, file, size)
+
+
+class _Piece(NamedTuple):
+    """Some bundles that a turn logged, and the states that they lead to."""
+
+    entries: Sequence[tuple[int, bytes]]
+    logged: Sequence[LoggedBundle]
+    certificates: Mapping[bytes, tuple[Event, Certificate]]
+    holders: Mapping[bytes, tuple[int, bytes]]
+
+
+class Pieces:
+    """Writes a turn piece by piece. No other statement may run on the turn's connection between
+    `go_on` and the end of the block, or `wait`.
+    """
+
+    def __init__(
+        self,
+        cursor: Cursor,
+        signers: Numbers,
+        kinds: Numbers,
+        chunks: Mapping[bytes, Sequence[bytes]],
+        executor: Executor | None = None,
+    ) -> None:
+        """`chunks`: the lines of bundles as they are stored, by the hash of the note."""
+        self._cursor = cursor
+        self._signers, self._kinds, self._chunks = signers, kinds, chunks
+        self._executor = executor
+        self._under_way: Future[None] | None = None
+        self._entries = self._logged = 0  # handed over
+        self._is_changed = self._is_bound = False  # whether the session's tables hold rows
+        # What rows hold after the pieces so far: histories, and recent acts of holders
+        self._histories: dict[bytes, bytes] = {}
+        self._recent: dict[bytes, bytes] = {}
+
+    def __enter__(self) -> Pieces:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        err: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Nothing is on its way any more, so that the transaction can end."""
+        if self._under_way is not None:
+            error = self._under_way.exception()
+            if kind is None and error is not None:
+                raise error
+
+    def wait(self) -> None:
+        """Wait for what is on its way, and raise what became of it."""
+        if self._under_way is not None:
+            self._under_way.result()
+            self._under_way = None
+
+    def go_on(self, turn: Turn, view: View) -> None:
+        """Send the next piece on its way, if there is one and the last one is written."""
+        if self._executor is None or (self._under_way and not self._under_way.done()):
+            return
+        if sum(len(b.codes) for b in turn.logged[self._logged :]) >= PIECE:
+            self.wait()
+            self._under_way = self._executor.submit(self._write, self._next(turn), view)
+
+    def finish(self, turn: Turn, view: View) -> None:
+        """Write what is left."""
+        self.wait()
+        self._write(self._next(turn), view)
+
+    def _next(self, turn: Turn) -> _Piece:
+        """As the rules left it by now: they go on while this is written."""
+        entries, logged = turn.entries[self._entries :], turn.logged[self._logged :]
+        self._entries, self._logged = len(turn.entries), len(turn.logged)
+        return _Piece(
+            entries,
+            logged,
+            {key: turn.certificates[key] for b in logged for key, _ in b.certificates},
+            {key: turn.holders[key] for b in logged for key, _ in b.holders},
+        )
+
+    def _write(self, piece: _Piece, view: View) -> None:
+        self._copy_entries(piece)
+        if piece.certificates:
+            self._copy_certificates(piece, view)
+        if piece.holders:
+            self._copy_holders(piece, view)
+
+    def _copy_entries(self, piece: _Piece) -> None:
+        copy(
+            self._cursor,
+            "entry",
+            "log_index, data",
+            ((bigint(index), entry) for index, entry in piece.entries),
+        )
+        rows: list[tuple[bytes, ...]] = []
+        for b in piece.logged:
+            bundle = b.opened.bundle
+            department, key_id = bundle.header.department, b.opened.key.key_id
+            signer = integer(self._signers.number(self._cursor, department, key_id))
+            chunks = self._chunks.get(bundle.note_hash) or pack_lines(bundle.lines)
+            rows += [
+                (bigint(b.index), integer(number), chunk, signer)
+                for number, chunk in enumerate(chunks)
+            ]
+        copy(self._cursor, "lines", "log_index, chunk, data, signer", rows)
+        copy(
+            self._cursor,
+            "delta",
+            "log_index, certificates, holders",
+            (
+                (
+                    bigint(b.index),
+                    b"".join(chain.from_iterable(b.certificates)),
+                    b"".join(chain.from_iterable(b.holders)),
+                )
+                for b in piece.logged
+            ),
+        )
+
+    def _copy_certificates(self, piece: _Piece, view: View) -> None:
+        added: dict[bytes, bytes] = {}
+        for b in piece.logged:
+            items = staterow.pack_items(
+                b.index, [a.position for a in b.admitted], [a.event.id for a in b.admitted]
+            )
+            for a, packed in zip(b.admitted, items, strict=True):
+                key = a.key
+                added[key] = added[key] + packed if key in added else packed
+        new: list[bytes] = []
+        changed: list[bytes] = []
+        for key, (item, certificate) in piece.certificates.items():
+            before = self._histories.get(key)
+            if before is None:
+                before = view.histories.get(key, b"")
+            history = self._histories[key] = before + added[key]
+            holder = (certificate.holder or NO_HOLDER)[: identity.HEAD]
+            state = staterow.pack_row(
+                key, certificate.standing, certificate.link, holder, certificate.kept, history
+            )
+            rest = (state, _length(len(added[key])), added[key])
+            if before:
+                changed += (_changed_row(3, 16, key[:16], len(state)), *rest)
+            else:
+                kind = self._kinds.number(self._cursor, item.type_code, item.issuer)
+                number = staterow.number_digest(item.number)
+                head = _new_row(6, 16, key[:16], 16, key[16:], 4, kind, 4, number, len(state))
+                new += (head, *rest)
+        cursor = self._cursor
+        copy_packed(cursor, "certificate", "map_key, rest, kind, number_hash, state, history", new)
+        if changed:
+            if self._is_changed:
+                cursor.execute(sql("clear_changed"))
+            self._is_changed = True
+            copy_packed(cursor, "changed", "map_key, state, added", changed)
+            cursor.execute(sql("update_changed"))
+            if cursor.rowcount * 4 != len(changed):
+                raise Conflict("registry-conflict", "a current state vanished under the turn")
+
+    def _copy_holders(self, piece: _Piece, view: View) -> None:
+        recent = self._recent
+        fresh = piece.holders.keys() - recent.keys()
+        for key in fresh:
+            recent[key] = view.holders[key][2] if key in view.holders else b""
+        for b in piece.logged:
+            first = staterow.place(b.index, 0)
+            for holder, _, position, _, bound in b.acts:
+                recent[holder] += _act((first + position) << 1 | bound)
+        new: list[bytes] = []
+        moved: list[bytes] = []
+        older: list[bytes] = []
+        for key, (acts, link) in piece.holders.items():
+            data = recent[key]
+            whole = len(data) // ACTS_SIZE
+            if whole:
+                first = acts - len(data) // 8
+                for n in range(whole):
+                    part = data[n * ACTS_SIZE : (n + 1) * ACTS_SIZE]
+                    older += (_act_row(3, 16, key[:16], 8, first + n * ACTS, ACTS_SIZE), part)
+                data = recent[key] = data[whole * ACTS_SIZE :]
+            size = len(data)
+            if key in fresh and key not in view.holders:
+                new += (_new_holder(5, 16, key[:16], 16, key[16:], 8, acts, 32, link, size), data)
+            else:
+                moved += (_moved_holder(4, 16, key[:16], 8, acts, 32, link, size), data)
+        cursor = self._cursor
+        copy_packed(cursor, "holder_act", "map_key, ordinal, acts", older)
+        copy_packed(cursor, "holder", "map_key, rest, acts, link, recent", new)
+        if moved:
+            if self._is_bound:
+                cursor.execute(sql("clear_bound"))
+            self._is_bound = True
+            copy_packed(cursor, "bound", "map_key, acts, link, recent", moved)
+            cursor.execute(sql("update_bound"))
+            if cursor.rowcount * 2 != len(moved):
+                raise Conflict("registry-conflict", "a holder's record vanished under the turn")
