@@ -19,7 +19,7 @@ from .errors import LedgerError, ProofError
 from .note import parse_note
 from .statusmap import PAIR
 
-SHARE = 8
+SHARE = 24
 MOST_SECONDS = 8.0
 
 
@@ -85,7 +85,7 @@ def check_deltas(
 
 class Cadence:
     """When the next status entry carries the maps: at once while there is nothing else to do, under
-    load so seldom that keeping them takes an eighth of one processor, yet every 8 seconds.
+    load so seldom that keeping them takes a twenty-fifth of one processor, yet every 8 seconds.
     """
 
     def __init__(self) -> None:

@@ -313,9 +313,9 @@ def test_maps_belong_into_status_entries_only() -> None:
 
 
 @pytest.mark.parametrize(
-    ("cost", "seconds"), [(0.0, 0.0), (0.01, 0.08), (0.25, 2.0), (1.0, 8.0), (5.0, 8.0)]
+    ("cost", "seconds"), [(0.0, 0.0), (0.01, 0.24), (0.25, 6.0), (1.0, 8.0), (5.0, 8.0)]
 )
-def test_maps_take_an_eighth_of_a_processor_or_come_every_8_seconds(
+def test_maps_take_a_25th_of_a_processor_or_come_every_8_seconds(
     cost: float, seconds: float
 ) -> None:
     cadence = Cadence()
