@@ -32,6 +32,10 @@ FAULTS: dict[str, tuple[str, ...]] = {
         f"{_PUBLISHER}test_a_lost_record_is_sent_again_in_order",
     ),
     "worker killed in mid-batch": (f"{_KILLS}test_a_crash_is_mended_by_the_next_start",),
+    "process that opens records killed, frozen": (
+        f"{_KILLS}test_a_worker_whose_opener_is_killed_starts_anew",
+        "tests/integration/test_opener.py::test_a_frozen_one_is_not_waited_for_for_ever",
+    ),
     "worker stopped, replaced and awake again": (
         f"{_FROZEN}test_a_frozen_worker_is_replaced_and_writes_nothing_when_it_wakes",
         f"{_STORE}test_a_zombie_doubles_nothing",

@@ -5,8 +5,11 @@ publication: the stack finishes by itself, and nothing is lost, doubled or damag
 from __future__ import annotations
 
 import gc
+import os
+import signal
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -45,6 +48,23 @@ def test_a_killed_part_comes_back(
         load.gap_after(time.monotonic())
         stack.kill(program)
         assert load.gap_after(time.monotonic()) < GOES_ON_SECONDS
+    finally:
+        load.stop()
+    department.settle()
+    check_counts(stack, department)
+
+
+def test_a_worker_whose_opener_is_killed_starts_anew(
+    stack: RunningStack, department: Department
+) -> None:
+    load = Load(department)
+    try:
+        load.gap_after(time.monotonic())
+        worker = stack.pid("worker-1")
+        (opener,) = Path(f"/proc/{worker}/task/{worker}/children").read_text().split()
+        os.kill(int(opener), signal.SIGKILL)
+        assert load.gap_after(time.monotonic()) < GOES_ON_SECONDS
+        assert stack.pid("worker-1") != worker
     finally:
         load.stop()
     department.settle()
