@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
+from itertools import groupby
 from typing import Any
 
 from . import canonical, times
@@ -272,14 +273,11 @@ _CHECKS = {
 def run_lengths(codes: Iterable[str]) -> dict[str, list[int]]:
     """The outcome of a bundle whose events got these codes, in order of position."""
     outcome: dict[str, list[int]] = {}
-    last = None
-    for position, code in enumerate(codes):
-        runs = outcome.setdefault(code, [])
-        if code == last:
-            runs[-1] += 1
-        else:
-            runs += [position, 1]
-        last = code
+    position = 0
+    for code, run in groupby(codes):
+        length = len(list(run))
+        outcome.setdefault(code, []).extend((position, length))
+        position += length
     return outcome
 
 

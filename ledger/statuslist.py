@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import base64
 import binascii
-import gzip
 import hmac
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from hashlib import sha256
 from typing import Any
 
@@ -175,7 +175,9 @@ def decompress(data: bytes, size: int) -> bytes:
 
 def encode_bitstring(bitstring: bytes) -> str:
     """A W3C list as it travels: gzip, base64url without padding, multibase's letter u."""
-    return "u" + _base64(gzip.compress(bitstring, 9, mtime=0))
+    # level 9 takes five to sixteen times as long: 200,000 ones 67 KB instead of 62, 20,000 14 of 16
+    worker = zlib.compressobj(6, zlib.DEFLATED, zlib.MAX_WBITS | 16, 9, zlib.Z_FILTERED)
+    return "u" + _base64(worker.compress(bitstring) + worker.flush())
 
 
 def decode_bitstring(text: str, size: int = ENTRIES // 8) -> bytes:
@@ -199,7 +201,7 @@ def _inflate(data: bytes, size: int, form: int) -> bytes:
 # --- tokens ---
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class StatusList:
     """One list as of one moment: `statuses` by index, VALID ones left out."""
 
@@ -216,13 +218,18 @@ class StatusList:
         """The entries of the IETF forms that are not 0, by index."""
         return {index: IETF[said] for index, said in self.statuses.items() if IETF[said]}
 
+    @cached_property
+    def packed(self) -> bytes:
+        """The array of the IETF forms as it travels: a tenth of a second's work."""
+        return compress(pack(self.values()))
+
 
 def format_jwt(made: StatusList, signer: Signer) -> bytes:
     """The list as a JWT of type statuslist+jwt."""
     claims = {
         "exp": made.expires_at,
         "iat": made.issued_at,
-        "status_list": {"bits": BITS, "lst": _base64(compress(pack(made.values())))},
+        "status_list": {"bits": BITS, "lst": _base64(made.packed)},
         "sub": made.uri,
         "tree_size": made.tree_size,
         "ttl": TTL_SECONDS,
@@ -232,7 +239,7 @@ def format_jwt(made: StatusList, signer: Signer) -> bytes:
 
 def format_cwt(made: StatusList, signer: Signer) -> bytes:
     """The list as a CWT of type application/statuslist+cwt, a tagged COSE_Sign1."""
-    claims = _cwt_claims(made.uri, made.tree_size, made.issued_at, compress(pack(made.values())))
+    claims = _cwt_claims(made.uri, made.tree_size, made.issued_at, made.packed)
     protected = _cwt_header(signer.key)
     signature = signer.sign(_to_be_signed(protected, claims))
     return _cbor(cbor2.CBORTag(_SIGN1, [protected, {}, claims, signature]))

@@ -224,11 +224,13 @@ class Intake:
             raise reading_failed(err) from err
 
 
-def _histories(line: Line) -> int:
-    """How many certificates' histories a line makes the turn fold."""
-    if isinstance(line, Reliance):
-        return len(line.certificates)
-    return int(isinstance(line, Event) and line.kind == CORRECTED)
+def _histories(lines: Iterable[Line]) -> int:
+    """How many certificates' histories lines make the turn fold."""
+    return sum(
+        len(line.certificates) if isinstance(line, Reliance) else 1
+        for line in lines
+        if type(line) is Reliance or (type(line) is Event and line.kind == CORRECTED)
+    )
 
 
 def turn_length(batch: Sequence[Checked], records: int) -> int:
@@ -238,8 +240,7 @@ def turn_length(batch: Sequence[Checked], records: int) -> int:
         opened = checked.opened
         if isinstance(opened, Opened):
             events += len(opened.events)
-            histories = sum(map(_histories, opened.events))
-            folded += min(histories * MAX_CORRECTABLE, MAX_FOLDED)
+            folded += min(_histories(opened.events) * MAX_CORRECTABLE, MAX_FOLDED)
         else:
             events += 1
         if number and (events > MAX_EVENTS_PER_TURN or folded > MAX_FOLDED_PER_TURN):
