@@ -11,8 +11,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.errors import KafkaError, KafkaTimeoutError
@@ -22,6 +21,8 @@ from ledger.errors import LedgerError, Malformed, Unavailable
 from ledger.kafka_address import client_settings, credentials_file, servers
 from ledger.logs import get_log
 from ledger.receipt import LANE_FORM, parse_message
+
+from .closing import Closing
 
 log = get_log(__name__)
 # kafka-python reports each lost connection as an error; who wants to see that sets logging up.
@@ -35,7 +36,7 @@ _CONNECT_SECONDS = 5
 Listener = Callable[[bytes], None]
 
 
-class Link:
+class Link(Closing):
     """Connected to `bootstrap` (`ledger.kafka_address`); Unavailable `unreachable` otherwise."""
 
     def __init__(self, bootstrap: str, *, client_id: str = "certledger-publisher") -> None:
@@ -135,17 +136,6 @@ class Link:
             self._producer.close(timeout=1)
         if self._consumer is not None:
             self._consumer.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _make_producer(self) -> Any:
         return KafkaProducer(

@@ -14,12 +14,11 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from types import TracebackType
-from typing import Self
 
 from ledger.entry import ADMITTED
-from ledger.errors import Conflict, LedgerError, Unavailable
+from ledger.errors import Conflict, Unavailable
 
+from .closing import Closing
 from .config import PublisherConfig
 from .feeding import Progress
 from .outbox_table import Answered, OutboxTable, Taken, is_refused
@@ -31,7 +30,7 @@ _MOST_PAUSE_SECONDS = 30.0  # before servers that do not answer are tried again
 Heard = Callable[[Sequence[Answered]], None]
 
 
-class Session:
+class Session(Closing):
     """One publisher and one outbox, until either fails; what is left then a new session takes up.
 
     Raises what `Publisher` and `OutboxTable` raise.
@@ -86,21 +85,6 @@ class Session:
             pass  # what has no receipt yet is spooled
         finally:
             self.table.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        try:
-            self.close()
-        except LedgerError:
-            if value is None:
-                raise
 
     def _check(self) -> None:
         self.publisher.wait(0)

@@ -23,8 +23,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import datetime
 from hashlib import sha256
-from types import TracebackType
-from typing import Any, Literal, Self, TypedDict, Unpack
+from typing import Any, Literal, TypedDict, Unpack
 
 import orjson
 
@@ -45,6 +44,7 @@ from ledger.logs import get_log
 from ledger.receipt import NOTICE_FORM, RECEIPT_FORM, Receipt, parse_message, parse_receipt
 from ledger.reliance import DECISION, is_reliance, parse_reliance
 
+from .closing import Closing
 from .config import PublisherConfig
 from .lines import Day, Line, LineMaker
 from .link import Link
@@ -143,7 +143,7 @@ class _Lane:
     sending: bool = False
 
 
-class Publisher:
+class Publisher(Closing):
     """Publishes one department's events until it is closed.
 
     `take_over`: take lanes over from another producer or from a spool that was lost (otherwise
@@ -556,21 +556,6 @@ class Publisher:
             self._spool.close()
         if error is not None:
             raise error
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        try:
-            self.close()
-        except LedgerError:
-            if value is None:
-                raise
 
     # --- opening ---------------------------------------------------------------------------------
 

@@ -20,13 +20,14 @@ import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from ledger import canonical
 from ledger.bundle import MAX_RECORD, Header, note_hash, parse_header
 from ledger.errors import Conflict, LedgerError, Unavailable
 from ledger.note import parse_note
+
+from .closing import Closing
 
 SEGMENT_BYTES = 16 * 1024 * 1024
 _FRAME = struct.Struct(">4sIIQB")
@@ -57,7 +58,7 @@ class Spooled:
     length: int
 
 
-class Spool:
+class Spool(Closing):
     """The spool in `folder`, made when missing.
 
     Conflict `spool-in-use` while another process has it; Unavailable `spool-failed` when it is
@@ -165,17 +166,6 @@ class Spool:
             if self._lock >= 0:
                 os.close(self._lock)
                 self._lock = -1
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     # --- opening ---------------------------------------------------------------------------------
 
