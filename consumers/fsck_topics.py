@@ -11,6 +11,7 @@ from functools import lru_cache
 from hashlib import sha256
 
 from kafka import KafkaConsumer, TopicPartition
+from kafka.admin import KafkaAdminClient
 from kafka.consumer import fetcher
 from kafka.errors import CorruptRecordError, KafkaError
 
@@ -32,7 +33,7 @@ from ledger.checkpoint_keys import TrustedKey, check_signed
 from ledger.entry import BUNDLE, parse_entry
 from ledger.entry import EQUIVOCATION as EQUIVOCATION_ENTRY
 from ledger.errors import LedgerError, ProofError, Refused, Unavailable
-from ledger.kafka_address import client_settings
+from ledger.kafka_address import client_settings, open_admin
 from ledger.note import parse_note
 from ledger.postgres.scan import Row, Scan
 from ledger.receipt import LANE_FORM, RECEIPT_FORM, parse_message, parse_receipt
@@ -42,7 +43,6 @@ from .fsck_fold import Fold
 from .fsck_reliances import due_notices
 from .fsck_report import Report
 from .fsck_tree import Tree
-from .intake_ends import Admin
 
 STALL_SECONDS = 30
 kafka_batches.guard(fetcher)
@@ -66,7 +66,7 @@ class Topics:
         self.ids: dict[str, str] = {}
         self.parts: dict[str, list[Part]] = {}
         try:
-            admin = Admin(**client_settings(bootstrap))
+            admin = open_admin(KafkaAdminClient, bootstrap)
             try:
                 names = [topics.EVENTS, topics.LOG, topics.RECEIPTS, topics.EXPIRY, topics.RECALLS]
                 for found in admin.describe_topics(names):

@@ -8,7 +8,6 @@ import threading
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from kafka import TopicPartition
 from kafka.admin import KafkaAdminClient, OffsetSpec
@@ -16,7 +15,7 @@ from kafka.errors import KafkaError
 
 from ledger import topics
 from ledger.errors import Unavailable
-from ledger.kafka_address import client_settings, servers
+from ledger.kafka_address import open_admin, servers
 
 _CONNECT_SECONDS = 2.0
 _MILLISECONDS = 3_000  # for one answer: nobody waits longer to see numbers
@@ -39,25 +38,12 @@ class Ends:
         }
 
 
-class Admin(KafkaAdminClient):  # type: ignore[misc]
-    """Ends its thread when it cannot connect; kafka-python leaves one behind at every attempt."""
-
-    _closed = False  # what `close` asks, and the constructor sets last
-
-    def __init__(self, **settings: Any) -> None:
-        try:
-            super().__init__(**settings)
-        except KafkaError:
-            self.close()
-            raise
-
-
 class IntakeEnds:
     """Asks for the ends; connects when first asked, and again after an error."""
 
     def __init__(self, bootstrap: str) -> None:
         self._bootstrap = bootstrap
-        self._admin: Admin | None = None
+        self._admin: KafkaAdminClient | None = None
         self._lock = threading.Lock()
 
     def read(self) -> Ends:
@@ -66,8 +52,9 @@ class IntakeEnds:
             try:
                 if self._admin is None:
                     _check_listening(servers(self._bootstrap))
-                    self._admin = Admin(
-                        **client_settings(self._bootstrap),
+                    self._admin = open_admin(
+                        KafkaAdminClient,
+                        self._bootstrap,
                         client_id="certledger-lag",
                         request_timeout_ms=_MILLISECONDS,
                         bootstrap_timeout_ms=_MILLISECONDS,

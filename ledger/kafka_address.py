@@ -67,6 +67,21 @@ def client_settings(address: str) -> dict[str, Any]:
     }
 
 
+def open_admin(client: Any, address: str, **settings: Any) -> Any:
+    """kafka-python's KafkaAdminClient, given as `client`, connected by an address. When it cannot
+    connect its thread is ended, which the library leaves behind at every attempt.
+    """
+    settings = client_settings(address) | settings
+    made = client.__new__(client)
+    made._closed = False  # what `close` asks, and the constructor sets last
+    try:
+        made.__init__(**settings)
+    except BaseException:
+        made.close()
+        raise
+    return made
+
+
 def _read(path: Path) -> dict[str, Any]:
     try:
         with path.open(encoding="utf-8") as file:

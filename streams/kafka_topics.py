@@ -18,7 +18,7 @@ from kafka.errors import (
 
 from ledger import topics
 from ledger.errors import Conflict, LedgerError, ProofError, Unavailable
-from ledger.kafka_address import client_settings
+from ledger.kafka_address import open_admin
 
 _MAX_MESSAGE = str(2 * 1024 * 1024)
 _FOR_EVER = {"retention.ms": "-1", "retention.bytes": "-1", "cleanup.policy": "delete"}
@@ -108,19 +108,6 @@ def describe_topic(bootstrap: str, name: str, wait_seconds: float = 10.0) -> tup
         admin.close()
 
 
-class Admin(KafkaAdminClient):  # type: ignore[misc]
-    """Ends its thread when it cannot connect; kafka-python leaves one behind at every attempt."""
-
-    _closed = False  # what `close` asks, and the constructor sets last
-
-    def __init__(self, **settings: Any) -> None:
-        try:
-            super().__init__(**settings)
-        except KafkaError:
-            self.close()
-            raise
-
-
 class TopicWatch:
     """Asks for one topic's id again and again, over one connection; not for several threads."""
 
@@ -154,8 +141,8 @@ def topic_id_text(topic_id: Any) -> str:
     return base64.urlsafe_b64encode(uuid.UUID(str(topic_id)).bytes).decode().rstrip("=")
 
 
-def _admin(bootstrap: str) -> Admin:
+def _admin(bootstrap: str) -> KafkaAdminClient:
     try:
-        return Admin(**client_settings(bootstrap))
+        return open_admin(KafkaAdminClient, bootstrap)
     except KafkaError as err:
         raise Unavailable("unreachable", f"Kafka at {bootstrap}: {err}") from err

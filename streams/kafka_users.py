@@ -12,6 +12,7 @@ from kafka.admin import (
     ACL,
     ACLOperation,
     ACLPermissionType,
+    KafkaAdminClient,
     ResourcePattern,
     ResourceType,
     UserScramCredentialUpsertion,
@@ -21,9 +22,7 @@ from kafka.protocol.admin.client_quotas import AlterClientQuotasRequest
 
 from ledger import topics
 from ledger.errors import Unavailable
-from ledger.kafka_address import SCRAM, client_settings
-
-from .kafka_topics import Admin
+from ledger.kafka_address import SCRAM, open_admin
 
 DEFAULT_BYTES_PER_SECOND = 32 * 1024 * 1024  # each way: more than the SDK publishes on two cores
 REQUEST_PERCENT = 200.0  # of one broker thread's time
@@ -89,7 +88,7 @@ def _set_user(
     kafka: str, user: str, password: str, grants: Grants, bytes_per_second: int | None
 ) -> None:
     try:
-        admin = Admin(**client_settings(kafka))
+        admin = open_admin(KafkaAdminClient, kafka)
         try:
             _allow(admin, user, grants)
             _limit(admin, user, bytes_per_second)
@@ -103,7 +102,7 @@ def _set_user(
         raise Unavailable("unreachable", f"Kafka at {kafka}: {err}") from err
 
 
-def _allow(admin: Admin, user: str, grants: Grants) -> None:
+def _allow(admin: KafkaAdminClient, user: str, grants: Grants) -> None:
     acls = [
         ACL(
             principal=f"User:{user}",
@@ -121,7 +120,7 @@ def _allow(admin: Admin, user: str, grants: Grants) -> None:
         raise Unavailable("unreachable", f"Kafka grants {user} nothing: {failed[0]}")
 
 
-def _limit(admin: Admin, user: str, bytes_per_second: int | None) -> None:
+def _limit(admin: KafkaAdminClient, user: str, bytes_per_second: int | None) -> None:
     # kafka-python has the request and no method for it.
     if bytes_per_second is None:
         return

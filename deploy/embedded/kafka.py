@@ -22,7 +22,14 @@ from typing import Any
 
 from deploy.embedded.files import LOOPBACK, is_listening, locked, write_private
 from deploy.errors import StackError
-from ledger.kafka_address import PLAIN, SCRAM, client_settings, format_credentials, with_credentials
+from ledger.kafka_address import (
+    PLAIN,
+    SCRAM,
+    client_settings,
+    format_credentials,
+    open_admin,
+    with_credentials,
+)
 
 VERSION = "4.3.1"
 COORDINATE = f"org.apache.kafka:kafka_2.13:{VERSION}"
@@ -313,8 +320,9 @@ def is_ready(bootstrap: str, timeout: float = 5) -> bool:
 
     milliseconds = int(timeout * 1000)
     try:
-        client = KafkaAdminClient(
-            **client_settings(bootstrap),
+        client = open_admin(
+            KafkaAdminClient,
+            bootstrap,
             bootstrap_timeout_ms=milliseconds,
             request_timeout_ms=milliseconds,
         )

@@ -7,14 +7,15 @@ import threading
 
 import pytest
 
+from ledger import kafka_address
 from ledger.errors import Unavailable
 from streams import kafka_topics
 
 
 def test_an_attempt_that_fails_leaves_no_thread_behind(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = kafka_topics.client_settings
+    real = kafka_address.client_settings
     monkeypatch.setattr(
-        kafka_topics, "client_settings", lambda place: {**real(place), "bootstrap_timeout_ms": 500}
+        kafka_address, "client_settings", lambda place: {**real(place), "bootstrap_timeout_ms": 500}
     )
     before = set(threading.enumerate())
     with socket.create_server(("127.0.0.1", 0)) as silent:
