@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import os
 import sys
@@ -10,29 +11,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import consumers.assess_commands
-import consumers.audit_commands
-import consumers.bulk_commands
-import consumers.commands
-import consumers.fsck_commands
-import consumers.savings_commands
-import consumers.sheet_commands
-import consumers.status_commands
-import consumers.witness.commands
-import producers.commands
-import producers.outbox_commands
-from deploy import (
-    backups,
-    catalogue_commands,
-    dead_letter_commands,
-    demo,
-    doctor,
-    losses,
-    registry_commands,
-    relying_commands,
-    signer_command,
-    stack_commands,
-)
 from deploy.environment import Environment, default_data
 from deploy.errors import StackError
 from deploy.passphrases import unlock
@@ -52,9 +30,34 @@ a first round:
   certledger verify F                    check such a file, offline
   certledger down                        stop; the data stays"""
 
+# Where each command is: to import all of them takes most of a second.
+MODULES = {
+    "deploy.stack_commands": ("up", "down", "status"),
+    "deploy.doctor": ("doctor",),
+    "deploy.demo": ("demo",),
+    "deploy.backups": ("backup", "restore"),
+    "deploy.signer_command": ("signer",),
+    "deploy.registry_commands": ("department", "key", "type", "pseudonym-secret"),
+    "deploy.catalogue_commands": ("catalogue", "simulate-sharing"),
+    "deploy.relying_commands": ("service", "rely", "case-sheet", "recalls"),
+    "deploy.dead_letter_commands": ("dead-letter",),
+    "deploy.losses": ("accept-loss",),
+    "producers.commands": ("import", "correct", "publish", "simulate", "pseudonym"),
+    "producers.outbox_commands": ("outbox",),
+    "consumers.commands": ("verify", "evidence", "holder", "history", "receipt"),
+    "consumers.bulk_commands": ("bulk",),
+    "consumers.assess_commands": ("assess",),
+    "consumers.savings_commands": ("savings",),
+    "consumers.sheet_commands": ("sheet",),
+    "consumers.status_commands": ("status-list",),
+    "consumers.fsck_commands": ("fsck",),
+    "consumers.audit_commands": ("audit",),
+    "consumers.witness.commands": ("witness",),
+}
 
-def build_parser() -> argparse.ArgumentParser:
-    """The whole command line."""
+
+def build_parser(command: str = "") -> argparse.ArgumentParser:
+    """The command line of one command, or the whole of it where there is no such command."""
     parser = argparse.ArgumentParser(
         prog="certledger",
         description=_DESCRIPTION,
@@ -62,27 +65,9 @@ def build_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    stack_commands.add_commands(commands)
-    doctor.add_commands(commands)
-    demo.add_commands(commands)
-    backups.add_commands(commands)
-    signer_command.add_commands(commands)
-    registry_commands.add_commands(commands)
-    catalogue_commands.add_commands(commands)
-    relying_commands.add_commands(commands)
-    dead_letter_commands.add_commands(commands)
-    losses.add_commands(commands)
-    producers.commands.add_commands(commands)
-    producers.outbox_commands.add_commands(commands)
-    consumers.commands.add_commands(commands)
-    consumers.bulk_commands.add_commands(commands)
-    consumers.assess_commands.add_commands(commands)
-    consumers.savings_commands.add_commands(commands)
-    consumers.sheet_commands.add_commands(commands)
-    consumers.status_commands.add_commands(commands)
-    consumers.fsck_commands.add_commands(commands)
-    consumers.audit_commands.add_commands(commands)
-    consumers.witness.commands.add_commands(commands)
+    one = [module for module, names in MODULES.items() if command in names]
+    for module in one or MODULES:
+        importlib.import_module(module).add_commands(commands)
     for leaf in _leaves(parser):
         if not any(action.dest == "data" for action in leaf._actions):
             leaf.add_argument(
@@ -105,7 +90,8 @@ def _leaves(parser: argparse.ArgumentParser) -> list[argparse.ArgumentParser]:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run one command and exit with its code: 2 usage, 4 cannot reach, 130 Ctrl-C."""
-    args: Any = build_parser().parse_args(argv)
+    words = sys.argv[1:] if argv is None else argv
+    args: Any = build_parser(words[0] if words else "").parse_args(words)
     env = Environment(Path(args.data or default_data()).expanduser().resolve())
     unlock(os.environ.get("CERTLEDGER_PASSPHRASE_FILE"))
     try:

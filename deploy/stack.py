@@ -18,6 +18,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -349,20 +350,24 @@ class Stack:
         return ports
 
     def _servers(self, ports: dict[str, int]) -> tuple[Settings, list[Program]]:
+        postgres_url = self._environ.get("CERTLEDGER_POSTGRES")
+        bootstrap = self._environ.get("CERTLEDGER_KAFKA")
+        addresses = stated_roles(self._environ)
         servers = []
-        if postgres_url := self._environ.get("CERTLEDGER_POSTGRES"):
-            addresses = stated_roles(self._environ)
-        else:
-            self.progress("preparing PostgreSQL …")
-            program, postgres_url = postgres_program(self.data_dir, ports["postgres"])
-            addresses = postgres.role_dsns(postgres.prepare(self.data_dir), ports["postgres"])
-            servers.append(program)
-        if not (bootstrap := self._environ.get("CERTLEDGER_KAFKA")):
-            self.progress("preparing Kafka …")
-            program, bootstrap = kafka_program(
-                self.data_dir, ports["kafka"], ports["kafka_controller"], self.progress
-            )
-            servers.append(program)
+        with ThreadPoolExecutor(1) as beside:  # a new one of either takes a processor for seconds
+            if not postgres_url:
+                self.progress("preparing PostgreSQL …")
+                preparing = beside.submit(postgres_program, self.data_dir, ports["postgres"])
+            if not bootstrap:
+                self.progress("preparing Kafka …")
+                program, bootstrap = kafka_program(
+                    self.data_dir, ports["kafka"], ports["kafka_controller"], self.progress
+                )
+                servers.append(program)
+            if not postgres_url:
+                program, postgres_url = preparing.result()
+                addresses = postgres.role_dsns(postgres.prepare(self.data_dir), ports["postgres"])
+                servers.insert(0, program)
         listen = self._environ.get("CERTLEDGER_HTTP_LISTEN") or f"{LOOPBACK}:{ports['http']}"
         return Settings(bootstrap, postgres_url, self.data_dir, listen, addresses), servers
 

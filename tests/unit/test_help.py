@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from deploy.cli import build_parser
+from deploy.cli import MODULES, build_parser
 
 
 def commands(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
@@ -30,3 +30,14 @@ def test_every_command_shows_an_example(
     assert f"\n  {command.prog}" in shown, "an example on a line of its own"
     assert command.description or command.epilog
     assert max(map(len, shown.splitlines())) <= 120
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_command_alone_is_the_same_as_among_all(module: str) -> None:
+    whole = {parser.prog: parser.format_help() for parser in commands(build_parser())}
+    for name in MODULES[module]:
+        alone = {parser.prog: parser.format_help() for parser in commands(build_parser(name))}
+        assert alone.keys() == {prog for prog in whole if prog.split()[1] in MODULES[module]}, (
+            "the module has other commands than the table says"
+        )
+        assert all(whole[prog] == text for prog, text in alone.items())
