@@ -23,6 +23,7 @@ from deploy.embedded import postgres
 from deploy.embedded.files import free_port
 from deploy.embedded.supervisor import Program, Supervisor
 from deploy.stack import kafka_program, postgres_program
+from ledger import topics
 
 START_SECONDS = 180
 _ROOT = Path(__file__).parent.parent
@@ -78,6 +79,19 @@ def kafka_bootstrap(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield server.address
     finally:
         stop_server(server)
+
+
+@pytest.fixture(scope="module")
+def own_topics(kafka_bootstrap: str) -> Iterator[str]:
+    """The address of the real Kafka, in which this module's topics of the ledger have names of
+    their own: nobody else's records are in them.
+    """
+    suffix = uuid.uuid4().hex
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in vars(topics).items():
+            if name.isupper():
+                patch.setattr(topics, name, f"{value}.{suffix}")
+        yield kafka_bootstrap
 
 
 @pytest.fixture(scope="session")

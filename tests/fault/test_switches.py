@@ -9,7 +9,6 @@ on in one of three ways. Afterwards everything is run to its end, and nothing is
 from __future__ import annotations
 
 import sys
-import uuid
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -256,19 +255,16 @@ def fetch(kafka: str, begin: int) -> list[Fetched]:
 
 
 @pytest.fixture(scope="module")
-def place(module_database_url: str, kafka_bootstrap: str) -> Iterator[Place]:
+def place(module_database_url: str, own_topics: str) -> Iterator[Place]:
     real = psycopg2.connect
 
     def connect_breaking(*args: Any, **options: Any) -> Connection:
         return real(*args, connection_factory=Breaking, **options)
 
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in vars(topics).items():
-            if name.isupper():
-                patch.setattr(topics, name, f"{value}.{uuid.uuid4().hex}")
         patch.setattr(connections.psycopg2, "connect", connect_breaking)
         patch.setattr(logwriter, "make_producer", BreakingProducer)
-        made = Place(module_database_url, kafka_bootstrap)
+        made = Place(module_database_url, own_topics)
         made.run(made.making)
         yield made
         made.close()

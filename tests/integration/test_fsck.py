@@ -739,24 +739,12 @@ class PublishedLedger(Ledger):
 
 
 @pytest.fixture(scope="module")
-def kafka_topics() -> Iterator[str]:
-    """The ledger's topics under names of their own, so that offsets begin at 0."""
-    suffix = uuid.uuid4().hex
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("EVENTS", "LOG", "RECEIPTS", "LANES", "DEAD_LETTERS"):
-            patch.setattr(topics, name, f"{getattr(topics, name)}.{suffix}")
-        yield suffix
-
-
-@pytest.fixture(scope="module")
-def published(
-    postgres_url: str, kafka_bootstrap: str, kafka_topics: str
-) -> Iterator[PublishedLedger]:
+def published(postgres_url: str, own_topics: str) -> Iterator[PublishedLedger]:
     name = f"fsck_{uuid.uuid4().hex}"
     execute(postgres_url, f"CREATE DATABASE {name}")
     made = None
     try:
-        made = PublishedLedger(make_dsn(postgres_url, dbname=name), kafka_bootstrap)
+        made = PublishedLedger(make_dsn(postgres_url, dbname=name), own_topics)
         fill(made)
         yield made
     finally:
