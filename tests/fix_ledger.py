@@ -7,8 +7,7 @@ import psycopg2
 import pytest
 from psycopg2.extensions import ISOLATION_LEVEL_AUTOCOMMIT, make_dsn, parse_dsn
 
-from deploy.embedded import postgres
-from tests.running_stack import RunningStack
+from tests.running_stack import RunningStack, running
 from tests.stored_ledger import StoredLedger, reset
 
 
@@ -39,12 +38,10 @@ def ledger(module_database_url: str) -> Iterator[StoredLedger]:
 
 
 @pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
-    """A whole stack that the tests of one module share."""
-    data = tmp_path_factory.mktemp("stack")
-    made = RunningStack(data)
-    try:
+def stack(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[RunningStack]:
+    """A whole stack that the tests of one module share, with as many workers as its mark says."""
+    mark = request.node.get_closest_marker("workers")
+    with running(tmp_path_factory.mktemp("stack"), *(mark.args if mark else ())) as made:
         yield made
-    finally:
-        made.close()
-        postgres.remove(data)

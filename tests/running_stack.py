@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from typing import Any
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 
 from consumers import fsck
+from deploy.embedded import postgres
 from deploy.embedded.supervisor import Program
 from deploy.stack import Stack
 from ledger import keys, topics
@@ -32,7 +34,8 @@ from tests.stored_ledger import Registrar, query
 ROOT = Path(__file__).parent.parent
 SHIM = ROOT / "deploy" / "embedded" / "child.py"
 MAX_REQUEST = 64 * 1024 * 1024
-RESEND_SECONDS = 3.0
+RESEND_SECONDS, LONGEST_RESEND_SECONDS = 3.0, 12.0
+MOST_PENDING = 50  # bundles of a load; the ledger and then fsck judge each that is sent again
 
 
 class RunningStack:
@@ -157,6 +160,17 @@ class RunningStack:
         return checked
 
 
+@contextlib.contextmanager
+def running(data: Path, workers: int = 1) -> Iterator[RunningStack]:
+    """A stack until the end of the `with`; PostgreSQL's files are gone then."""
+    made = RunningStack(data, workers)
+    try:
+        yield made
+    finally:
+        made.close()
+        postgres.remove(data)
+
+
 class Department:
     """A minimal publisher: numbers and signs bundles, sends again what has no receipt."""
 
@@ -169,6 +183,7 @@ class Department:
         self.sent_at: dict[bytes, float] = {}
         self.events = 0
         self._changes = 0
+        self._wait_anew()
 
     def close(self) -> None:
         self.producer.close(timeout=5)
@@ -229,24 +244,32 @@ class Department:
     def poll(self, timeout_ms: int = 100) -> None:
         """Hear receipts and let go of what they are for."""
         self.inbox.poll(timeout_ms)
-        for name in self.inbox.receipts.keys() & self.pending.keys():
+        heard = self.inbox.receipts.keys() & self.pending.keys()
+        for name in heard:
             del self.pending[name]
+        if heard or not self.pending:
+            self._wait_anew()
 
-    def resend(self) -> None:
-        for lane, record in list(self.pending.values()):
-            self.send(record, lane)
+    def _wait_anew(self) -> None:
+        self._silent_since, self._patience = time.monotonic(), RESEND_SECONDS
+
+    def resend_if_silent(self) -> None:
+        """Send again what has no receipt, when none came for a while; the next time when none came
+        for twice as long: what waits in the producer is not lost.
+        """
+        if time.monotonic() - self._silent_since > self._patience:
+            for lane, record in list(self.pending.values()):
+                self.send(record, lane)
+            self._silent_since = time.monotonic()
+            self._patience = min(2 * self._patience, LONGEST_RESEND_SECONDS)
 
     def settle(self, seconds: float = 60) -> None:
         """Every bundle has its receipt; what has none is sent again after a while."""
         end = time.monotonic() + seconds
-        heard, left = time.monotonic(), len(self.pending)
+        self._wait_anew()
         while self.pending:
             self.poll()
-            if len(self.pending) < left:
-                heard, left = time.monotonic(), len(self.pending)
-            elif time.monotonic() - heard > RESEND_SECONDS:
-                self.resend()
-                heard = time.monotonic()
+            self.resend_if_silent()
             assert time.monotonic() < end, f"{len(self.pending)} bundles without a receipt"
 
     def wait_for_notice(self, outcome: str, name: bytes, seconds: float = 20) -> dict[str, Any]:
@@ -295,28 +318,21 @@ class Inbox:
 class Load:
     """Bundles again and again, in a thread, until `stop`; hears its receipts beside."""
 
-    def __init__(self, department: Department, events: int = 20, pause: float = 0.05) -> None:
+    def __init__(self, department: Department) -> None:
         self.department = department
-        self._events, self._pause = events, pause
         self._stop = threading.Event()
         self.error: BaseException | None = None
         self._thread = threading.Thread(target=self._run)
         self._thread.start()
 
     def _run(self) -> None:
-        heard, left = time.monotonic(), 0
         try:
             while not self._stop.is_set():
-                if len(self.department.pending) < 200:
-                    self.department.publish_issued(self._events)
-                self.department.poll(int(self._pause * 1000))
-                self._stop.wait(self._pause)
-                if len(self.department.pending) < left or not self.department.pending:
-                    heard = time.monotonic()
-                elif time.monotonic() - heard > RESEND_SECONDS:
-                    self.department.resend()
-                    heard = time.monotonic()
-                left = len(self.department.pending)
+                if len(self.department.pending) < MOST_PENDING:
+                    self.department.publish_issued(10)
+                self.department.poll(50)
+                self.department.resend_if_silent()
+                self._stop.wait(0.05)
         except BaseException as err:
             self.error = err
 

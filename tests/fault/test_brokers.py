@@ -14,7 +14,6 @@ from kafka import TopicPartition
 from kafka.admin import KafkaAdminClient, NewPartitions
 
 from consumers import fsck
-from deploy.embedded import postgres
 from ledger import topics
 from ledger.kafka_address import client_settings
 from ledger.postgres.connection import connect
@@ -22,24 +21,15 @@ from tests import world
 from tests.fault.test_losses import accept_loss, make_again
 from tests.running_stack import Department, Load, RunningStack, wait_until
 
-# kafka-python forgets to close its socket when a connection is refused.
-pytestmark = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
+pytestmark = [
+    pytest.mark.workers(2),  # one for each partition
+    # kafka-python forgets to close its socket when a connection is refused.
+    pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning"),
+]
 AWAY_SECONDS = 60
 FROZEN_SECONDS = 20
 GOES_ON_SECONDS = 60  # 15 on a quiet machine
 LANES = 8
-
-
-@pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
-    """Two workers, one for each partition."""
-    data = tmp_path_factory.mktemp("brokers")
-    made = RunningStack(data, workers=2)
-    try:
-        yield made
-    finally:
-        made.close()
-        postgres.remove(data)
 
 
 @pytest.fixture(scope="module")

@@ -17,26 +17,16 @@ import pytest
 from kafka import TopicPartition
 from kafka.admin import KafkaAdminClient
 
-from deploy.embedded import postgres
 from ledger import topics
 from ledger.kafka_address import client_settings
 from tests import world
 from tests.running_stack import ROOT, Department, Load, RunningStack, wait_until
 
-# kafka-python forgets to close its socket when a connection is refused.
-pytestmark = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
-
-
-@pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
-    """Two workers, one for each partition."""
-    data = tmp_path_factory.mktemp("frozen")
-    made = RunningStack(data, workers=2)
-    try:
-        yield made
-    finally:
-        made.close()
-        postgres.remove(data)
+pytestmark = [
+    pytest.mark.workers(2),  # one for each partition
+    # kafka-python forgets to close its socket when a connection is refused.
+    pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning"),
+]
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,6 @@ import pytest
 from kafka import TopicPartition
 from kafka.admin import KafkaAdminClient
 
-from deploy.embedded import postgres
 from ledger import logtopic, topics
 from ledger.kafka_address import client_settings
 from streams.kafka_topics import create_topics
@@ -27,21 +26,12 @@ from streams.logwriter import read_topic
 from tests import world
 from tests.running_stack import ROOT, Department, RunningStack, wait_until
 
-# kafka-python forgets to close its socket when a connection is refused.
-pytestmark = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
+pytestmark = [
+    pytest.mark.workers(2),  # one for each partition
+    # kafka-python forgets to close its socket when a connection is refused.
+    pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning"),
+]
 WORKERS = ("worker-1", "worker-2")
-
-
-@pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
-    """Two workers, one for each partition."""
-    data = tmp_path_factory.mktemp("losses")
-    made = RunningStack(data, workers=2)
-    try:
-        yield made
-    finally:
-        made.close()
-        postgres.remove(data)
 
 
 @pytest.fixture(scope="module")

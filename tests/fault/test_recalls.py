@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from kafka import KafkaConsumer, TopicPartition
 
-from deploy.embedded import postgres
 from ledger import topics
 from ledger.kafka_address import client_settings
 from ledger.reliance import hold_id, parse_reliance
@@ -19,16 +18,7 @@ from tests.promised import check
 from tests.running_stack import Department, RunningStack, wait_until
 from tests.world import SERVICE, make_reliance
 
-
-@pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
-    data = tmp_path_factory.mktemp("recalls")
-    made = RunningStack(data, workers=2)
-    try:
-        yield made
-    finally:
-        made.close()
-        postgres.remove(data)
+pytestmark = pytest.mark.workers(2)
 
 
 class Town:
