@@ -1,11 +1,18 @@
-"""What all tests share: the fixtures that start real servers, only when a test asks for one."""
+"""What all tests share: Hypothesis's settings, and the fixtures that start real servers, only when
+a test asks for one.
+"""
 
 import asyncio
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
 
 pytest_plugins = ["tests.fix_servers", "tests.fix_ledger"]
+
+# No deadlines, as the machine may be busy; few examples, as each run is one of many.
+settings.register_profile("certledger", deadline=None, max_examples=60, print_blob=True)
+settings.load_profile("certledger")
 
 
 @pytest.fixture(scope="module", autouse=True)
