@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
@@ -17,6 +17,9 @@ from typing import Any
 import pytest
 
 from deploy.embedded import postgres
+from deploy.environment import Environment
+from deploy.stack_commands import status
+from tests.running_stack import wait_until
 
 ROOT = Path(__file__).parents[2]
 MAPPING: dict[str, Any] = {
@@ -96,7 +99,7 @@ class Stack:
         return report
 
     def events(self) -> int:
-        return int(self.ask("status")[1]["events"])
+        return int(status(Environment(self.data))["events"])
 
     def says(self, number: str, *words: str) -> str:
         return str(self.ask("verify", number, *words)[1]["reason"])
@@ -234,9 +237,7 @@ def test_a_kill_loses_and_doubles_nothing(stack: Stack, number: signal.Signals) 
     before = stack.events()
     words = ("correct", "--import", name, "--mapping", "mapping.json", "--reason", "wrong-file")
     process = stack.start(*words)
-    end = time.monotonic() + 60
-    while stack.events() == before and process.poll() is None:
-        assert time.monotonic() < end
+    wait_until(lambda: stack.events() > before or process.poll() is not None, 60)
     process.send_signal(number)
     process.communicate(timeout=60)
     code, report = stack.ask(*words)
@@ -259,7 +260,7 @@ def test_a_stolen_key_s_events_are_confirmed_or_corrected(stack: Stack) -> None:
     code, out, err = stack.run("key", "revoke", "north", old, "--since", moment)
     assert code == 0, err
     assert "is doubted" in out
-    wait_for(lambda: stack.says("S-2") == "key-compromised")
+    wait_until(lambda: stack.says("S-2") == "key-compromised")
     assert stack.says("S-1") == "in-force"
     code, out, _ = stack.run("key", "doubtful", "north")
     rows = out.splitlines()
@@ -277,13 +278,6 @@ def test_a_stolen_key_s_events_are_confirmed_or_corrected(stack: Stack) -> None:
     code, _, err = stack.run("key", "revoke", "north", old, "--since", "1")
     assert (code, "is there from entry" in err) == (2, True), err
     assert stack.run("fsck")[0] == 0
-
-
-def wait_for(is_so: Callable[[], bool], seconds: float = 15) -> None:
-    end = time.monotonic() + seconds
-    while not is_so():
-        assert time.monotonic() < end
-        time.sleep(0.2)
 
 
 def test_an_office_that_relied_hears_of_a_correction(stack: Stack) -> None:
@@ -326,11 +320,9 @@ def test_an_office_that_relied_hears_of_a_correction(stack: Stack) -> None:
     assert stack.run("recalls", "--office", "north", "--json")[1] == ""
     # the paper on file is of a checkpoint before: admitted, and told at once
     assert stack.ask("rely", "open-shop", "2026-000124", paper, *words)[1]["code"] == "admitted"
-    for _ in range(20):
-        told_now = stack.run("recalls", "--office", "south", "--json")[1].splitlines()
-        if len(told_now) > 1:
-            break
-        time.sleep(0.2)
+    recalls = ("recalls", "--office", "south", "--json")
+    wait_until(lambda: len(stack.run(*recalls)[1].splitlines()) > 1)
+    told_now = stack.run(*recalls)[1].splitlines()
     assert [json.loads(line)["business_code"] for line in told_now] == [
         "2026-000123",
         "2026-000124",
@@ -372,7 +364,7 @@ def test_a_key_is_recovered_only_after_its_delay(stack: Stack) -> None:
     code, _, err = stack.run(*recover)
     assert (code, "recovery-not-due" in err or "announced it from" in err) == (2, True), err
     assert "bundle   recovery from" in stack.run("department", "list")[1]
-    wait_for(lambda: "recoveries" in str(stack.ask("verify", "L-1")[1]["checks"][1]["values"]))
+    wait_until(lambda: "recoveries" in str(stack.ask("verify", "L-1")[1]["checks"][1]["values"]))
     assert stack.run("department", "silence-limit", "north", "86400")[0] == 0  # it stands on
     assert "bundle   recovery from" in stack.run("department", "list")[1]
     code, out, err = stack.run("key", "object", "north", "--role", "bundle")

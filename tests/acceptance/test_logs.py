@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
@@ -17,11 +16,13 @@ from typing import Any
 import pytest
 from kafka import KafkaProducer
 
+import deploy.stack
 from deploy.embedded import postgres
 from ledger import keys, topics
 from ledger.kafka_address import client_settings
 from producers.config import load_publisher_config
 from producers.publisher import Publisher
+from tests.running_stack import wait_until
 
 ROOT = Path(__file__).parents[2]
 HOLDER, COMPANY = "11010519491231002X", "91430100MA4L16JQ8A"
@@ -56,15 +57,12 @@ class Stack:
         return dict(json.loads(self.run("status", "--json")))
 
     def kill(self, name: str) -> None:
-        before = self.status()["programs"][name]
-        os.kill(before["pid"], signal.SIGKILL)
-        end = time.monotonic() + 60
-        while True:
-            now = self.status()["programs"][name]
-            if now["pid"] not in (None, before["pid"]) and now["ready"]:
-                return
-            assert time.monotonic() < end, now
-            time.sleep(0.3)
+        def program() -> dict[str, Any]:
+            return dict(deploy.stack.Stack(self.data).status()["programs"][name])
+
+        before = program()["pid"]
+        os.kill(before, signal.SIGKILL)
+        wait_until(lambda: program()["pid"] not in (None, before) and program()["ready"], 90)
 
 
 @pytest.fixture

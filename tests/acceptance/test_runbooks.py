@@ -18,11 +18,14 @@ import pytest
 
 from consumers.witness.config import load_cosigners
 from deploy.embedded import postgres
+from deploy.environment import Environment
+from deploy.stack_commands import status
 from ledger import canonical
 from ledger.checking import check_file
 from ledger.note import format_note, parse_note
 from ledger.trust import parse_trust
 from ledger.verdict import Answer
+from tests.running_stack import wait_until
 
 ROOT = Path(__file__).parents[2]
 RUNBOOKS = ROOT / "deploy" / "runbooks"
@@ -92,11 +95,9 @@ def settle(folder: Path) -> None:
 
 
 def wait_for(folder: Path, is_so: Callable[[dict[str, Any]], object]) -> None:
-    """Wait until something is so in what `certledger status` says."""
-    end = time.monotonic() + 60
-    while not is_so(status := stack_status(folder)):
-        assert time.monotonic() < end, status
-        time.sleep(0.2)
+    """Wait until something is so in what `certledger status` would say."""
+    env = Environment(folder / "town")
+    wait_until(lambda: bool(is_so(status(env))), 90)
 
 
 def stack_status(folder: Path) -> dict[str, Any]:
@@ -232,7 +233,4 @@ def test_an_older_folder_does_not_sign(folder: Path) -> None:
         shell(f"cp -a {kept} {place}", folder)
     shell(f"{tool} up --detach --data town || true", folder)  # a refusal may come right after
     log = town / "logs" / "sequencer.log"
-    end = time.monotonic() + 60
-    while "going-back: the witness" not in log.read_text():
-        assert time.monotonic() < end, log.read_text()[-2000:]
-        time.sleep(0.2)
+    wait_until(lambda: "going-back: the witness" in log.read_text(), 90)
