@@ -226,9 +226,9 @@ class Store:
                 taken = FastTurn(view, next_index, max(clock, ledger_time))
                 outbox = []
                 for fetched, opened in todo:
+                    pieces.go_on(taken, view)
                     source = Source(topic_id, fetched.partition, fetched.offset)
                     outbox.append((taken.take(source, opened), fetched))
-                    pieces.go_on(taken, view)
                 next_outbox = self._write(cursor, taken, view, outbox, next_outbox, pieces)
             self._move_intake(cursor, topic_id, moves)
             cursor.execute(

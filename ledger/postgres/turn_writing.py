@@ -24,7 +24,7 @@ from .rows import pack_lines
 from .statements import sql
 from .view import View
 
-PIECE = 1024  # events, at least
+PIECE = 512  # events, at least
 
 ACTS = 64  # of a holder in one row of older ones
 ACTS_SIZE = 8 * ACTS  # bytes
