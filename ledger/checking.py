@@ -21,7 +21,7 @@ from .cosignature import short_name
 from .doubt import CONFIRM, Doubts
 from .entry import parse_entry
 from .errors import LedgerError, Malformed, ProofError, Unavailable
-from .event import CORRECTED, ISSUED, TRANSFERRED_IN, parse_event
+from .event import CORRECTED, ISSUED, TRANSFERRED_IN, parse_shown
 from .evidence import Beginning, CertificateId, Evidence, Shown, ShownEvent, Step, parse_evidence
 from .finding import INCOMPLETE, UNCLEAR, find
 from .lifecycle import Standing, Transition, make_transition
@@ -190,7 +190,7 @@ class Examination:
     @cached_property
     def entries(self) -> dict[int, dict[str, Any]]:
         """The shown entries by log index."""
-        return {shown.index: parse_entry(shown.data) for shown in self.evidence.entries}
+        return {shown.index: _parse_shared(shown.data) for shown in self.evidence.entries}
 
     @cached_property
     def bundles(self) -> dict[int, dict[str, Any]]:
@@ -309,7 +309,7 @@ class Examination:
 
     def _check_event(self, event: ShownEvent, step: Step, header: Header) -> None:
         line_hash = merkle.leaf_hash(event.line)
-        item = parse_event(event.line, line_hash)
+        item = parse_shown(event.line, line_hash)
         certificate = self.evidence.certificate
         if item.key != certificate.key:
             raise ProofError("proof-failed", f"event {item.id} is about another certificate")
@@ -822,7 +822,7 @@ def judge_age(time: int, reference: int, limit: int) -> Check:
 
 def read_status_entry(shown: Shown, checkpoint: Checkpoint) -> dict[str, Any]:
     """The checkpoint's last leaf, which must be a status entry that reflects all before it."""
-    entry = _parse_status(shown.data)
+    entry = _parse_shared(shown.data)
     if entry["kind"] != entries.STATUS:
         raise ProofError("proof-failed", f"entry {shown.index} is no status entry")
     if shown.index != checkpoint.size - 1:
@@ -839,11 +839,16 @@ def read_status_entry(shown: Shown, checkpoint: Checkpoint) -> dict[str, Any]:
     return entry
 
 
+def _parse_shared(data: bytes) -> dict[str, Any]:
+    """The entry in `data`, which other files may show too."""
+    return _parse_known(data) if len(data) <= _LONGEST_KNOWN else parse_entry(data)
+
+
+_LONGEST_KNOWN = 8 * 1024  # bytes
+_parse_known = lru_cache(maxsize=64)(parse_entry)
+
+
 @lru_cache(maxsize=64)
-def _parse_status(data: bytes) -> dict[str, Any]:
-    return parse_entry(data)
-
-
 def _parse_bundle_note(text: str) -> tuple[Note, Header]:
     note = parse_note(text.encode())
     header = parse_header(note.text)

@@ -124,6 +124,9 @@ def parse_event(
     return read_line(line, lambda value: _event(value, line_hash), load, dump)
 
 
+parse_shown = lru_cache(maxsize=16)(parse_event)  # that is looked at twice
+
+
 def read_line(
     line: bytes,
     read: Callable[[Any], Read],

@@ -8,7 +8,7 @@ proven yet: `checking.check` does that. FORMATS.md, section 13.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
@@ -19,7 +19,7 @@ from .bundle import Header
 from .checkpoint import format_proof, parse_checkpoint
 from .entry import format_registry
 from .errors import LedgerError, Malformed
-from .event import parse_event
+from .event import parse_shown
 from .lifecycle import Transition, make_transition, parse_transition
 from .note import format_lines, parse_note
 from .question import Question, format_instant
@@ -191,52 +191,81 @@ def print_evidence(evidence: Evidence) -> bytes:
     log = {0: evidence.genesis.path, evidence.status.index: evidence.status.path}
     log |= {entry.index: entry.path for entry in evidence.entries}
     log |= {each.index: each.path for each in evidence.registrations}
-    value: dict[str, Any] = {
-        "format": FORM,
-        "certificate": evidence.certificate.members(),
-        "question": {
-            "asked_at": format_instant(question.asked_at),
-            **({} if question.at is None else {"at": format_instant(question.at)}),
-            **(
-                {} if question.known_at is None else {"known_at": format_instant(question.known_at)}
-            ),
-            **({} if question.version is None else {"version": question.version}),
-        },
-        "history": [
-            _step_members(step, keys.number(step.transition.key), shown.get(ordinal))
+    moments = {"asked_at": question.asked_at, "at": question.at, "known_at": question.known_at}
+    asked: dict[str, Any] = {n: format_instant(m) for n, m in moments.items() if m is not None}
+    if question.version is not None:
+        asked["version"] = question.version
+    parts = {
+        "format": _print(FORM),
+        "certificate": canonical.encode(evidence.certificate.members()),
+        "question": canonical.encode(asked),
+        "history": _print_list(
+            _print_step(step, keys.number(step.transition.key), shown.get(ordinal))
             for ordinal, step in enumerate(evidence.history)
-        ],
-        "bundles": [_bundle_members(evidence, entry) for entry in evidence.entries],
-        "keys": keys.members(),
-        "registry": {
-            "size": evidence.registry_size,
-            "records": [
-                {"place": record.index, **shorten_record(record.data)}
-                for record in evidence.records
-                if record.index not in keys.places
-            ],
-            "path": encode_hashes(
-                merkle.join_paths(
-                    {record.index: record.path for record in evidence.records},
-                    evidence.registry_size,
-                )
-                if evidence.records
-                else ()
-            ),
-        },
-        "bucket": _bucket_members(evidence.bucket),
-        "status": shorten_status(evidence.status.data),
-        "checkpoint": evidence.checkpoint.decode(),
-        "genesis": encode(evidence.genesis.leaf_hash),
+        ),
+        "bundles": _print_list(_print_bundle(evidence, entry) for entry in evidence.entries),
+        "keys": keys.print(),
+        "registry": _print_registry(evidence, keys.places),
+        "bucket": _print_bucket(evidence.bucket),
+        "status": _print_status(evidence.status.data),
+        "checkpoint": _print(evidence.checkpoint.decode()),
+        "genesis": _print(encode(evidence.genesis.leaf_hash)),
     }
     if (then := evidence.status_then) is not None:
-        value["status_then"] = {"index": then.index, **shorten_status(then.data)}
+        parts["status_then"] = canonical.encode({"index": then.index, **shorten_status(then.data)})
         log[then.index] = then.path
     if (since := evidence.since) is not None:
-        value["since"] = {"size": since.size, "path": encode_hashes(since.path)}
+        path = encode_hashes(since.path)
+        parts["since"] = canonical.encode({"size": since.size, "path": path})
     log |= {each.index: each.path for each in evidence.announcements}
-    value["log"] = encode_hashes(merkle.join_paths(log, size))
-    return canonical.encode(value)
+    parts["log"] = _print_paths(log, size)
+    return _print_members(parts)
+
+
+# What many files share is printed once.
+
+
+@lru_cache(maxsize=256)
+def _print(text: str) -> bytes:
+    return canonical.encode(text)
+
+
+def _print_members(parts: Mapping[str, bytes]) -> bytes:
+    return b"{%b}" % b",".join([b'"%b":%b' % (n.encode(), parts[n]) for n in sorted(parts)])
+
+
+def _print_list(parts: Iterable[bytes]) -> bytes:
+    return b"[%b]" % b",".join(parts)
+
+
+def _print_paths(paths: Mapping[int, Sequence[bytes]], size: int) -> bytes:
+    """The joined paths of some leaves of one tree."""
+    if not paths:
+        return b'""'
+    return _print_joined(tuple((place, tuple(path)) for place, path in paths.items()), size)
+
+
+@lru_cache(maxsize=256)
+def _print_joined(paths: tuple[tuple[int, tuple[bytes, ...]], ...], size: int) -> bytes:
+    return b'"%b"' % encode_hashes(merkle.join_paths(dict(paths), size)).encode()
+
+
+@lru_cache(maxsize=64)
+def _print_status(data: bytes) -> bytes:
+    return canonical.encode(shorten_status(data))
+
+
+def _print_registry(evidence: Evidence, keys: Container[int]) -> bytes:
+    """The registry's records without those of keys, which stand at these places."""
+    records = evidence.records
+    told = [_print_record(r.index, r.data) for r in records if r.index not in keys]
+    path = _print_paths({r.index: r.path for r in records}, evidence.registry_size)
+    return b'{"path":%b,"records":%b,"size":%d}' % (path, _print_list(told), evidence.registry_size)
+
+
+@lru_cache(maxsize=1024)
+def _print_record(place: int, data: bytes) -> bytes:
+    return canonical.encode({"place": place, **shorten_record(data)})
 
 
 class _Keys:
@@ -262,9 +291,9 @@ class _Keys:
         """The number of a key in the list."""
         return self._numbers[key_id]
 
-    def members(self) -> list[Any]:
+    def print(self) -> bytes:
         """The list: keys that are shown, ids of those that are not."""
-        return [self._member(key_id) for key_id in self._numbers]
+        return canonical.encode([self._member(key_id) for key_id in self._numbers])
 
     def _member(self, key_id: str) -> Any:
         if key_id not in self._shown:
@@ -306,37 +335,48 @@ def _short_signatures(key: RegisteredKey, lines: bytes, origin: str) -> tuple[st
     return tuple(shorten_signatures(note.signatures, origin, key.department))
 
 
-def _step_members(step: Step, key: int, shown: ShownEvent | None) -> dict[str, Any]:
-    place = {"entry": step.index, "position": step.position, "key": key}
+def _print_step(step: Step, key: int, shown: ShownEvent | None) -> bytes:
     if shown is not None:
-        line = canonical.loads(shown.line)
-        return {**place, "version": step.transition.version, "line": line}
-    return {**step.transition.members(), **place, "hash": encode(step.line_hash)}
+        return b'{"entry":%d,"key":%d,"line":%b,"position":%d,"version":%d}' % (
+            *(step.index, key, shown.line, step.position),
+            step.transition.version,
+        )
+    place = {"entry": step.index, "position": step.position, "key": key}
+    return canonical.encode({**step.transition.members(), **place, "hash": encode(step.line_hash)})
 
 
-def _bundle_members(evidence: Evidence, entry: Shown) -> dict[str, Any]:
-    value = shorten_bundle(entry.data, evidence.origin)
+def _print_bundle(evidence: Evidence, entry: Shown) -> bytes:
+    count, short = _print_short(entry.index, entry.data, evidence.origin)
     paths = {
         evidence.history[event.ordinal].position: event.path
         for event in evidence.events
         if evidence.history[event.ordinal].index == entry.index
     }
-    path = merkle.join_paths(paths, value["note"][1]) if paths else []
-    return {"index": entry.index, **value, "path": encode_hashes(path)}
+    return short[0] + _print_paths(paths, count) + short[1]
 
 
-def _bucket_members(bucket: Membership) -> dict[str, Any]:
-    value: dict[str, Any] = {
-        "pairs": encode(bucket.bucket),
-        "path": encode_hashes(bucket.path),
+@lru_cache(maxsize=512)
+def _print_short(index: int, data: bytes, origin: str) -> tuple[int, tuple[bytes, bytes]]:
+    """How many lines a bundle has, and what stands around the path of those that are shown."""
+    value = shorten_bundle(data, origin)
+    before = ("deltas", "index", "note", "outcome")
+    parts = {"index": index, **value}
+    return value["note"][1], (
+        canonical.encode({name: parts[name] for name in before})[:-1] + b',"path":',
+        b"," + canonical.encode({name: parts[name] for name in ("source", "time")})[1:],
+    )
+
+
+def _print_bucket(bucket: Membership) -> bytes:
+    parts = {
+        "pairs": b'"%b"' % encode(bucket.bucket).encode(),
+        "path": b'"%b"' % encode_hashes(bucket.path).encode(),
     }
     if (part := bucket.part) is not None:
         places = range(part.first, part.first + len(part.paths))
-        value["count"], value["first"] = part.count, part.first
-        value["inner"] = encode_hashes(
-            merkle.join_paths(dict(zip(places, part.paths, strict=True)), part.count)
-        )
-    return value
+        parts["count"], parts["first"] = b"%d" % part.count, b"%d" % part.first
+        parts["inner"] = _print_paths(dict(zip(places, part.paths, strict=True)), part.count)
+    return _print_members(parts)
 
 
 # --- parsing -------------------------------------------------------------------------------------
@@ -348,8 +388,14 @@ def parse_evidence(data: bytes) -> Evidence:
     """
     data = data.removesuffix(b"\n")
     try:
-        evidence = _evidence(canonical.parse(data, MAX_EVIDENCE))
-        same = print_evidence(evidence) == data
+        try:
+            evidence = _evidence(canonical.parse_printed(data, MAX_EVIDENCE))
+            same = print_evidence(evidence) == data
+        except LedgerError:
+            canonical.parse(data, MAX_EVIDENCE)  # of two things that are wrong this is told
+            raise
+        if not same:
+            canonical.parse(data, MAX_EVIDENCE)
     except LedgerError as err:
         raise Malformed("malformed-evidence", err.message) from err
     if not same:
@@ -370,7 +416,7 @@ def _evidence(value: Any) -> Evidence:
     checkpoint = parse_checkpoint(signed)[0]
     origin, last = checkpoint.origin, checkpoint.size - 1
     bundles = {b.index: b for b in (_bundle(each, origin) for each in parse_list(value["bundles"]))}
-    keys = [_key(each, origin) for each in parse_list(value["keys"])]
+    keys = _keys(canonical.encode(value["keys"]), origin)
     told = [_step(each, keys, bundles) for each in parse_list(value["history"])]
     history = tuple(step for step, _ in told)
     lines = {ordinal: line for ordinal, (_, line) in enumerate(told) if line is not None}
@@ -387,7 +433,7 @@ def _evidence(value: Any) -> Evidence:
     logged |= {key.since: key.entry for key in keys if key.entry is not None}
     logged |= {key.announced.index: key.announcing for key in keys if key.announced is not None}
     leaves = {index: merkle.leaf_hash(data) for index, data in logged.items()} | {0: genesis}
-    paths = merkle.split_paths(leaves, checkpoint.size, decode_hashes(value["log"]))
+    paths = _split(leaves, checkpoint.size, value["log"])
     events = {n: p for b in bundles.values() for n, p in _line_paths(b, history, lines).items()}
     size, records = _registry(value["registry"], keys)
     return Evidence(
@@ -427,7 +473,7 @@ class _Bundle:
     index: int
     data: bytes
     header: Header
-    path: list[bytes]  # of its lines that are shown, joined
+    path: str  # of its lines that are shown, joined
 
 
 @dataclass(frozen=True, slots=True)
@@ -453,7 +499,13 @@ _LATER = "revoked doubted recovered announced"  # how a key came otherwise, and 
 def _bundle(value: Any, origin: str) -> _Bundle:
     parse_members(value, _BUNDLE)
     data, header = expand_bundle(value, origin)
-    return _Bundle(parse_count(value["index"]), data, header, decode_hashes(value["path"]))
+    return _Bundle(parse_count(value["index"]), data, header, parse_text(value["path"]))
+
+
+@lru_cache(maxsize=64)
+def _keys(printed: bytes, origin: str) -> tuple[_Key, ...]:
+    """The list of keys, which many files share."""
+    return tuple(_key(each, origin) for each in parse_list(canonical.loads(printed)))
 
 
 def _key(value: Any, origin: str) -> _Key:
@@ -518,7 +570,7 @@ def _expand_key(key: RegisteredKey, time: str | None, signed: tuple[str, ...], o
 
 
 def _step(
-    value: Any, keys: list[_Key], bundles: Mapping[int, _Bundle]
+    value: Any, keys: Sequence[_Key], bundles: Mapping[int, _Bundle]
 ) -> tuple[Step, bytes | None]:
     """(an element of the history, its line where it is shown)."""
     if type(value) is not dict or not {"entry", "position", "key"} <= value.keys():
@@ -541,7 +593,7 @@ def _step(
         raise Malformed("malformed-evidence", f"no bundle is shown at entry {index}")
     line = canonical.encode(value["line"])  # parsed strictly below
     line_hash = merkle.leaf_hash(line)
-    event = parse_event(line, line_hash)
+    event = parse_shown(line, line_hash)
     version = parse_count(value["version"])
     transition = make_transition(event, bundle.header.department, key_id, version)
     return Step(index, position, line_hash, transition), line
@@ -558,22 +610,34 @@ def _line_paths(
     if not ordinals and not bundle.path:
         return {}
     hashes = {position: history[n].line_hash for position, n in ordinals.items()}
-    paths = merkle.split_paths(hashes, bundle.header.count, bundle.path)
+    paths = _split(hashes, bundle.header.count, bundle.path)
     return {ordinals[position]: path for position, path in paths.items()}
 
 
-def _registry(value: Any, keys: list[_Key]) -> tuple[int, tuple[Shown, ...]]:
+def _split(leaves: Mapping[int, bytes], size: int, joined: Any) -> Mapping[int, tuple[bytes, ...]]:
+    """The path of each leaf (place to leaf hash) out of the joined ones, as printed."""
+    return _split_joined(tuple(leaves.items()), size, parse_text(joined))
+
+
+@lru_cache(maxsize=256)
+def _split_joined(
+    leaves: tuple[tuple[int, bytes], ...], size: int, joined: str
+) -> Mapping[int, tuple[bytes, ...]]:
+    return merkle.split_paths(dict(leaves), size, decode_hashes(joined))
+
+
+def _registry(value: Any, keys: Sequence[_Key]) -> tuple[int, tuple[Shown, ...]]:
     """(number of records in the registry, those that are shown)."""
     parse_members(value, "size records path")
-    size, joined = parse_count(value["size"]), decode_hashes(value["path"])
+    size, joined = parse_count(value["size"]), value["path"]
     leaves = {key.place: key.record for key in keys if key.record}
     for each in parse_list(value["records"]):
         parse_members(each, "place name since value", "note")
         leaves[parse_count(each["place"])] = expand_record(each)
-    if not leaves and not joined:
+    if not leaves and joined == "":
         return size, ()
     hashes = {place: merkle.leaf_hash(data) for place, data in leaves.items()}
-    paths = merkle.split_paths(hashes, size, joined)
+    paths = _split(hashes, size, joined)
     return size, tuple(Shown(place, leaves[place], path) for place, path in paths.items())
 
 
@@ -621,7 +685,7 @@ def _bucket(value: Any) -> Membership:
             first + n: merkle.leaf_hash(pairs[n * PAIR : (n + 1) * PAIR])
             for n in range(len(pairs) // PAIR)
         }
-        paths = merkle.split_paths(leaves, count, decode_hashes(value["inner"]))
+        paths = _split(leaves, count, value["inner"])
         part = Part(count, first, tuple(paths[place] for place in leaves))
     return Membership(pairs, path, part)
 

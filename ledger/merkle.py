@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from hashlib import sha256
 
 from .errors import ProofError
@@ -133,7 +134,7 @@ def check_inclusion(
 ) -> None:
     """None when leaf hash `leaf` is number `index` of the tree (RFC 9162 section 2.1.3.2)."""
     _check_hashes([expected_root])
-    if inclusion_root(leaf, index, size, proof) != expected_root:
+    if _known_root(leaf, index, size, tuple(proof)) != expected_root:
         raise ProofError("proof-failed", "the inclusion proof leads to another root")
 
 
@@ -158,6 +159,10 @@ def inclusion_root(leaf: bytes, index: int, size: int, proof: Sequence[bytes]) -
     if sn:
         raise ProofError("proof-failed", "the inclusion proof is too short")
     return running
+
+
+# Much that is checked under one checkpoint is the same each time; at most some 2 MB.
+_known_root = lru_cache(maxsize=1024)(inclusion_root)
 
 
 def join_paths(paths: Mapping[int, Sequence[bytes]], size: int) -> list[bytes]:

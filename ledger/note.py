@@ -153,6 +153,7 @@ def is_name(text: str) -> bool:
     return bool(_NAME.fullmatch(text))
 
 
+@lru_cache(maxsize=1024)
 def parse_vkey(text: str) -> VerifierKey:
     """The key in `name+hash+key`; Ed25519 only (Malformed otherwise)."""
     name, kind, public = split_vkey(text)

@@ -103,7 +103,6 @@ def _names(origin: str, department: str) -> dict[str, str]:
 # --- entries ---
 
 
-@lru_cache(maxsize=512)
 def shorten_bundle(data: bytes, origin: str) -> Mapping[str, Any]:
     """The entry of a bundle of the ledger `origin`, short; Malformed for anything else."""
     entry = canonical.loads(data)
