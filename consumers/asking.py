@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from consumers.verifier import note_future
-from ledger import times
+from ledger import identity, times
 from ledger.checking import SILENT, check
 from ledger.entry import parse_entry
-from ledger.errors import Malformed
-from ledger.evidence import Evidence
+from ledger.errors import LedgerError, Malformed
+from ledger.evidence import CertificateId, Evidence
 from ledger.postgres.reader import Looked, View
 from ledger.proving import prove_since
 from ledger.question import NOW, Question, format_instant, is_bare_date, parse_when
@@ -83,6 +84,42 @@ def find(view: View, asked: Asked) -> Looked:
             "ask for each number by itself",
         )
     return looked
+
+
+def find_all(view: View, questions: Sequence[Asked]) -> list[Any]:
+    """What is looked up for each question, as by `find` but the numbers at once, or the LedgerError
+    why nothing is.
+    """
+    numbers = set()
+    for asked in questions:
+        number = identity.normalise_number(asked.number)
+        if attempt(identity.check_number, number) is None:
+            numbers.add(number)
+    numbered = view.numbered(sorted(numbers)) if numbers else {}
+    return [attempt(_look, view, asked, numbered) for asked in questions]
+
+
+def attempt(work: Callable[..., Any], *arguments: Any) -> Any:
+    """What `work` returns, or the LedgerError that it raises."""
+    try:
+        return work(*arguments)
+    except LedgerError as err:
+        return err
+
+
+def _look(view: View, asked: Asked, numbered: Mapping[str, list[CertificateId]]) -> Looked:
+    asked.check()
+    number = identity.normalise_number(asked.number)
+    if asked.type_code is not None:
+        identity.check_type(asked.type_code)
+    if asked.issuer is not None:
+        identity.check_department(asked.issuer)
+    matches = tuple(
+        match
+        for match in numbered.get(number, ())
+        if asked.type_code in (None, match.type_code) and asked.issuer in (None, match.issuer)
+    )
+    return Looked(number, matches) if matches else find(view, asked)
 
 
 def ambiguous(looked: Looked) -> Answer:

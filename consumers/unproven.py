@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import Any
 
-from consumers.asking import Asked, ambiguous, find, notes_on
+from consumers.asking import Asked, ambiguous, attempt, find_all, notes_on
 from ledger import deciders, identity, staterow
 from ledger import entry as entries
 from ledger.checking import Examination
@@ -42,11 +42,10 @@ def answer_unproven(
     """The answers at `now`, or why there is none, in the order of the questions; no check is made
     but that of freshness.
     """
-    numbered = _numbered(view, questions)
-    looked = [_attempt(_look, view, asked, numbered) for asked in questions]
+    looked = find_all(view, questions)
     rows = _Rows(view, trust, now)
     answers = [
-        each if isinstance(each, LedgerError) else _attempt(rows.answer, asked, each)
+        each if isinstance(each, LedgerError) else attempt(rows.answer, asked, each)
         for asked, each in zip(questions, looked, strict=True)
     ]
     left = [n for n, answer in enumerate(answers) if answer is None]
@@ -54,15 +53,8 @@ def answer_unproven(
         keys = [c.key for n in left for c in (looked[n].matches or looked[n].absent[:1])]
         stored = _Stored(view, view.histories(keys), view.ends(keys))
         for n in left:
-            answers[n] = _attempt(_answer, stored, questions[n], looked[n], trust, now)
+            answers[n] = attempt(_answer, stored, questions[n], looked[n], trust, now)
     return answers
-
-
-def _attempt(work: Any, *arguments: Any) -> Any:
-    try:
-        return work(*arguments)
-    except LedgerError as err:
-        return err
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,31 +64,6 @@ class _Stored:
     view: View
     histories: Mapping[bytes, list[Step]]
     ends: Mapping[bytes, tuple[int, bytes]]  # how many transitions, the last link
-
-
-def _numbered(view: View, questions: Sequence[Asked]) -> dict[str, list[CertificateId]]:
-    """The certificates by the numbers asked for, read at once."""
-    numbers = set()
-    for asked in questions:
-        number = identity.normalise_number(asked.number)
-        if _attempt(identity.check_number, number) is None:
-            numbers.add(number)
-    return view.numbered(sorted(numbers)) if numbers else {}
-
-
-def _look(view: View, asked: Asked, numbered: Mapping[str, list[CertificateId]]) -> Looked:
-    asked.check()
-    number = identity.normalise_number(asked.number)
-    if asked.type_code is not None:
-        identity.check_type(asked.type_code)
-    if asked.issuer is not None:
-        identity.check_department(asked.issuer)
-    matches = tuple(
-        match
-        for match in numbered.get(number, ())
-        if asked.type_code in (None, match.type_code) and asked.issuer in (None, match.issuer)
-    )
-    return Looked(number, matches) if matches else find(view, asked)
 
 
 def _answer(stored: _Stored, asked: Asked, looked: Looked, trust: Trust, now: int) -> Answer:

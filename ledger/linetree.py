@@ -1,4 +1,4 @@
-"""The tree over a bundle's lines by the roots of its chunks: a line is proven out of its own chunk,
+"""The tree over a bundle's lines from groups of 16 upwards: a line is proven out of its own group,
 without the others.
 """
 
@@ -10,46 +10,58 @@ from typing import NamedTuple
 from . import merkle
 from .errors import ProofError
 
+HEIGHT = 4
+GROUP = 1 << HEIGHT  # lines
+
 
 class LineTree(NamedTuple):
-    """How many lines there are, and the roots over their chunks, 32 bytes each."""
+    """How many lines there are, the complete subtrees over whole groups by level, 32 bytes each,
+    and the root over the lines after the last whole group.
+    """
 
     size: int
-    roots: bytes
+    rows: tuple[bytes, ...]
+    rest: bytes
 
     def root(self) -> bytes:
         """The root over all lines."""
-        return merkle.root(self._hashes())
+        return merkle.subtree_root(0, self.size, self._upper, self._known())
 
-    def _hashes(self) -> list[bytes]:
-        return [self.roots[i : i + 32] for i in range(0, len(self.roots), 32)]
+    def weight(self) -> int:
+        """Bytes of memory, about."""
+        return sum(map(len, self.rows)) + 64 * len(self.rows) + 200
 
-    def prove(self, width: int, position: int, chunk: Sequence[bytes]) -> list[bytes]:
-        """The path of the line at `position` to the root, out of the leaf hashes of its chunk;
-        ProofError `stored-bytes-damaged` where that is another chunk.
+    def prove(self, position: int, group: Sequence[bytes]) -> list[bytes]:
+        """The path of the line at `position` to the root, out of the leaf hashes of its group;
+        ProofError `stored-bytes-damaged` where that is another group.
         """
-        height, hashes = width.bit_length() - 1, self._hashes()
-        own, whole = position // width, self.size // width
-        rows = merkle.levels(chunk)
-        top = rows[-1][0] if len(chunk) == width else merkle.root(chunk)
-        if position >= self.size or top != self.roots[own * 32 : own * 32 + 32]:
-            raise ProofError("stored-bytes-damaged", f"line {position} is not in its chunk")
-        upper = merkle.levels(hashes[:whole])
-        last = (whole * width, self.size)
+        own = position >> HEIGHT
+        said = self._upper(HEIGHT, own) if own < self.size >> HEIGHT else self.rest
+        lower = merkle.levels(group)
+        top = lower[-1][0] if len(group) == GROUP else merkle.root(group)
+        if position >= self.size or top != said:
+            raise ProofError("stored-bytes-damaged", f"line {position} is not in its group")
 
         def subtree(level: int, index: int) -> bytes:
-            if level >= height:
-                return upper[level - height][index]
-            if index << level >> height == own:
-                return rows[level][index - (own << height >> level)]
-            assert (index << level, index + 1 << level) == last  # of another only the whole
-            return hashes[whole]
+            if level >= HEIGHT or index << level >> HEIGHT != own:
+                return self._upper(level, index)
+            return lower[level][index - (own << HEIGHT >> level)]
 
-        known = {last: hashes[whole]} if whole < len(hashes) and own != whole else None
+        known = self._known() if own < self.size >> HEIGHT else None
         return merkle.prove_inclusion(position, self.size, subtree, known)
 
+    def _upper(self, level: int, index: int) -> bytes:
+        if level < HEIGHT:  # what is left over is one subtree
+            return self.rest
+        return self.rows[level - HEIGHT][index * 32 : index * 32 + 32]
 
-def line_tree(width: int, leaf_hashes: Sequence[bytes]) -> LineTree:
-    """The tree over lines in chunks of `width`, a power of two."""
-    chunks = (leaf_hashes[i : i + width] for i in range(0, len(leaf_hashes), width))
-    return LineTree(len(leaf_hashes), b"".join(map(merkle.root, chunks)))
+    def _known(self) -> merkle.Known:
+        return {(self.size >> HEIGHT << HEIGHT, self.size): self.rest}
+
+
+def line_tree(leaf_hashes: Sequence[bytes]) -> LineTree:
+    """The tree over lines."""
+    whole = len(leaf_hashes) >> HEIGHT << HEIGHT
+    rows = merkle.levels(leaf_hashes[:whole])[HEIGHT:] if whole else []
+    rest = merkle.root(leaf_hashes[whole:])
+    return LineTree(len(leaf_hashes), tuple(map(b"".join, rows)), rest)

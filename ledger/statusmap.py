@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from itertools import pairwise
+from typing import NamedTuple
 
 from . import merkle
 from .errors import ProofError
@@ -206,16 +207,37 @@ def find(bucket: bytes, key: bytes) -> bytes | None:
     return None
 
 
-def prove(kind: bytes, k: int, key: bytes, records: bytes, upper: merkle.Subtree) -> Membership:
-    """What the map says of `key`: its bucket with the path.
+class Group(NamedTuple):
+    """2^GROUP neighbouring buckets of a map under one status entry, their tree, and the path of its
+    root to the map's.
+    """
+
+    first: int  # number of the first bucket
+    buckets: tuple[bytes, ...]
+    rows: list[list[bytes]]
+    path: list[bytes]
+
+    def prove(self, k: int, key: bytes) -> Membership:
+        """What the map says of `key`: its bucket with the path."""
+        place = bucket_of(key, k) - self.first
+        path = [row[place >> level ^ 1] for level, row in enumerate(self.rows[:-1])]
+        return show(key, self.buckets[place], [*path, *self.path])
+
+    def weight(self) -> int:
+        """Bytes of memory, about."""
+        hashes = len(self.path) + 2 * len(self.buckets)
+        return sum(map(len, self.buckets)) + 40 * len(self.buckets) + 72 * hashes + 300
+
+
+def fold_group(kind: bytes, k: int, key: bytes, records: bytes, upper: merkle.Subtree) -> Group:
+    """The group of a key's bucket.
 
     `records` are the pairs of all keys in `group_range`, ascending; `upper` gives the nodes above
     groups of 2^GROUP buckets as the subtrees of a tree of its own, and is asked for none when k is
     smaller. ProofError `stored-bytes-damaged` when the two do not belong together.
     """
     low = min(k, GROUP)
-    number = bucket_of(key, k)
-    first = number >> low << low
+    first = bucket_of(key, k) >> low << low
     buckets = [b""] * (1 << low)
     for i in range(0, len(records), PAIR):
         pair = records[i : i + PAIR]
@@ -224,13 +246,11 @@ def prove(kind: bytes, k: int, key: bytes, records: bytes, upper: merkle.Subtree
             raise ProofError("stored-bytes-damaged", "records of other buckets of the status map")
         buckets[place] += pair
     rows = merkle.levels([bucket_hash(kind, k, first + n, b) for n, b in enumerate(buckets)])
-    if k >= GROUP and rows[low][0] != upper(0, first >> low):
-        raise ProofError("stored-bytes-damaged", f"buckets from {first} of the status map, k = {k}")
-
-    def subtree(level: int, index: int) -> bytes:
-        if level < low:
-            return rows[level][index - (first >> level)]
-        return upper(level - low, index)
-
-    path = merkle.prove_inclusion(number, 1 << k, subtree)
-    return show(key, buckets[number - first], path)
+    path: list[bytes] = []
+    if k >= GROUP:
+        if rows[low][0] != upper(0, first >> low):
+            raise ProofError(
+                "stored-bytes-damaged", f"buckets from {first} of the status map, k = {k}"
+            )
+        path = merkle.prove_inclusion(first >> low, 1 << (k - low), upper)
+    return Group(first, tuple(buckets), rows, path)

@@ -108,7 +108,7 @@ def build_app(settings: Settings) -> Starlette:
             Route("/docs", serve_document),
             Route("/docs.css", serve_document),
             Route("/v1/history", questions.history),
-            Route("/v1/bulk", Bulk(database, answering).post, methods=["POST"]),
+            Route("/v1/bulk", Bulk(answering).post, methods=["POST"]),
             Route("/v1/lanes", departments.lanes),
             Route("/v1/receipts", departments.receipts),
             Route("/v1/bundles", departments.bundles, methods=["POST"]),

@@ -7,7 +7,6 @@ from __future__ import annotations
 import asyncio
 import io
 import tempfile
-import time
 import zipfile
 from collections.abc import AsyncIterator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,10 +21,9 @@ from ledger.errors import LedgerError, Malformed
 from ledger.verdict import Answer
 
 from .batch import Duplex
-from .database import Database
 from .departments import BODY_SECONDS
 from .problems import problem
-from .questions import FRESH, Answering, make_evidence, parameters
+from .questions import FRESH, Answering, parameters
 
 CSV, ZIP = "text/csv; charset=utf-8", "application/zip"
 MAX_BODY = 64 * 1024 * 1024  # bytes
@@ -39,8 +37,7 @@ Loop = asyncio.AbstractEventLoop
 class Bulk:
     """The endpoint."""
 
-    def __init__(self, database: Database, answering: Answering) -> None:
-        self._database = database
+    def __init__(self, answering: Answering) -> None:
         self._answering = answering
         self._running = 0
         self._threads = ThreadPoolExecutor(MAX_TABLES, "bulk")
@@ -110,9 +107,7 @@ class Bulk:
             return self._ask(questions, loop)
 
         def prove(asked: Asked) -> bytes:
-            now = time.time_ns() // 1000
-            work = self._database.view(lambda view: make_evidence(view, asked, now))
-            return asyncio.run_coroutine_threadsafe(work, loop).result()
+            return asyncio.run_coroutine_threadsafe(self._answering.prove(asked), loop).result()
 
         out = _Outgoing()
         with (

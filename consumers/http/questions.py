@@ -9,22 +9,22 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from hashlib import sha256
-from typing import Any
+from typing import Any, Generic, TypeVar
 from urllib.parse import parse_qsl
 
 import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
-from consumers.asking import Asked, ambiguous, find
+from consumers.asking import Asked, ambiguous, attempt, find, find_all
 from consumers.unproven import answer_unproven
 from ledger import identity
 from ledger.errors import LedgerError, Malformed, Refused
 from ledger.evidence import print_evidence
 from ledger.lifecycle import effective
-from ledger.postgres.reader import View
+from ledger.postgres.reader import Looked, View
 from ledger.verdict import Answer
 
 from .database import Database
@@ -32,38 +32,37 @@ from .trusting import TrustFile
 
 NAMES = ("number", "identifier", "type", "issuer", "at", "known_at")
 MAX_TOGETHER = 64  # questions answered in one transaction
+MOST_EVIDENCE = 16  # files made in one transaction
 JSON = "application/json"
+T = TypeVar("T")
 FRESH = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
 
-class Answering:
-    """Answers questions that wait at the same time together, in one transaction."""
+class Together(Generic[T]):
+    """Works on questions that wait at the same time together, `most` at a time."""
 
-    def __init__(self, database: Database, trust: TrustFile) -> None:
-        self._database = database
-        self._trust = trust
-        self._waiting: list[tuple[Asked, asyncio.Future[Answer]]] = []
+    def __init__(
+        self, work: Callable[[list[Asked]], Awaitable[list[T | LedgerError]]], most: int
+    ) -> None:
+        self._work = work
+        self._most = most
+        self._waiting: list[tuple[Asked, asyncio.Future[T]]] = []
         self._task: asyncio.Task[None] | None = None
 
-    async def ask(self, asked: Asked) -> Answer:
-        """The answer without evidence, as of now; LedgerError where there is none."""
-        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+    async def ask(self, asked: Asked) -> T:
+        """What the work gives for a question; LedgerError where it gives that."""
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._waiting.append((asked, future))
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._answer_waiting())
         return await future
 
-    async def ask_all(self, questions: list[Asked]) -> list[Answer | LedgerError]:
-        """The answers to many questions, or why there is none, in one transaction."""
-        trust = self._trust.load()
-        now = time.time_ns() // 1000
-        return await self._database.view(lambda view: answer_unproven(view, questions, trust, now))
-
     async def _answer_waiting(self) -> None:
         while self._waiting:
-            taken, self._waiting = self._waiting[:MAX_TOGETHER], self._waiting[MAX_TOGETHER:]
+            taken = self._waiting[: self._most]
+            del self._waiting[: self._most]
             try:
-                answers = await self.ask_all([asked for asked, _ in taken])
+                answers = await self._work([asked for asked, _ in taken])
             except Exception as err:  # it is every asker's
                 for _, future in taken:
                     if not future.done():
@@ -76,6 +75,35 @@ class Answering:
                     future.set_exception(answer)
                 else:
                     future.set_result(answer)
+
+
+class Answering:
+    """Answers, and evidence, as of now: in one transaction for those that wait together."""
+
+    def __init__(self, database: Database, trust: TrustFile) -> None:
+        self._database = database
+        self._trust = trust
+        self._asking = Together(self.ask_all, MAX_TOGETHER)
+        self._proving = Together(self.prove_all, MOST_EVIDENCE)
+
+    async def ask(self, asked: Asked) -> Answer:
+        """The answer without evidence; LedgerError where there is none."""
+        return await self._asking.ask(asked)
+
+    async def prove(self, asked: Asked) -> bytes:
+        """The evidence file; LedgerError where there is none."""
+        return await self._proving.ask(asked)
+
+    async def ask_all(self, questions: list[Asked]) -> list[Answer | LedgerError]:
+        """The answers to many questions, or why there is none, in one transaction."""
+        trust = self._trust.load()
+        now = time.time_ns() // 1000
+        return await self._database.view(lambda view: answer_unproven(view, questions, trust, now))
+
+    async def prove_all(self, questions: list[Asked]) -> list[bytes | LedgerError]:
+        """The evidence files for some questions, or why there is none."""
+        now = time.time_ns() // 1000
+        return await self._database.view(lambda view: make_evidence(view, questions, now))
 
 
 class Questions:
@@ -103,8 +131,7 @@ class Questions:
     async def evidence(self, request: Request) -> Response:
         """The evidence file for a question, as `certledger evidence` writes it."""
         asked = parse_query(request.scope["query_string"])
-        now = time.time_ns() // 1000
-        data = await self._database.view(lambda view: make_evidence(view, asked, now))
+        data = await self._answering.prove(asked)
         return Response(data, 200, FRESH, JSON)
 
 
@@ -179,9 +206,25 @@ def tell_history(view: View, asked: Asked) -> dict[str, Any]:
     }
 
 
-def make_evidence(view: View, asked: Asked, now: int) -> bytes:
-    """The evidence file's bytes; Refused `ambiguous` where several certificates can be meant."""
-    looked = view.find(asked.number, asked.type_code, asked.issuer)
+def make_evidence(view: View, questions: Sequence[Asked], now: int) -> list[bytes | LedgerError]:
+    """The bytes of the evidence file for each question, or why there is none: Refused `ambiguous`
+    where several certificates can be meant.
+    """
+    looked = find_all(view, questions)
+    meant = [
+        (one.matches or one.absent)[0]
+        for one in looked
+        if isinstance(one, Looked) and len(one.matches or one.absent) == 1
+    ]
+    if len(meant) > 1:
+        view.read_ahead(meant)
+    return [
+        one if isinstance(one, LedgerError) else attempt(_make_evidence, view, asked, one, now)
+        for asked, one in zip(questions, looked, strict=True)
+    ]
+
+
+def _make_evidence(view: View, asked: Asked, looked: Looked, now: int) -> bytes:
     meant = looked.matches or looked.absent
     if len(meant) != 1:
         raise Refused("ambiguous", f"{len(meant)} certificates can be meant: give type and issuer")

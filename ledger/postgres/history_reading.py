@@ -19,11 +19,15 @@ from ..event import TYPE_PREFIX, TYPE_SUFFIX, Event
 from ..evidence import CertificateId, Step
 from ..identity import HEAD
 from ..lifecycle import Transition
+from ..linetree import GROUP
 from .copying import read_rows
 from .rows import CHUNK, unpack_some
 from .statements import sql
 
 _AT_ONCE = 128  # chunks
+
+Chunks = dict[tuple[int, int], list[bytes]]
+"""The lines of chunks by (log index, chunk), from the first to the end of some group of lines."""
 
 
 class _Type(msgspec.Struct, gc=False):
@@ -52,10 +56,10 @@ def chunk_of(place: int) -> tuple[int, int]:
 
 
 def read_events(
-    cursor: Cursor, places: Iterable[int], keep: dict[tuple[int, int], bytes] | None = None
+    cursor: Cursor, places: Iterable[int], keep: Chunks | None = None
 ) -> Iterator[tuple[int, Logged]]:
-    """(place, event) of each place, chunk by chunk; some 0.2 ms for a chunk. `keep` gets the chunks
-    as they are stored.
+    """(place, event) of each place, chunk by chunk; some 0.2 ms for a chunk. `keep` gets the whole
+    chunks.
     """
     for some in _read_lines(cursor, places, keep):
         lines = [line for _, line, _, _ in some]
@@ -82,7 +86,7 @@ def read_kinds(cursor: Cursor, places: Iterable[int]) -> dict[int, str]:
 
 
 def _read_lines(
-    cursor: Cursor, places: Iterable[int], keep: dict[tuple[int, int], bytes] | None = None
+    cursor: Cursor, places: Iterable[int], keep: Chunks | None = None
 ) -> Iterator[list[tuple[int, bytes, str, str]]]:
     """(place, line, department that signed it, key id) of each place, some chunks at once."""
     wanted: dict[tuple[int, int], list[int]] = {}
@@ -95,11 +99,12 @@ def _read_lines(
         for fields in read_rows(cursor, sql("read_chunks"), numbers):
             index, chunk, department, key_id, data = fields
             which = int.from_bytes(index, "big"), int.from_bytes(chunk, "big")
-            if keep is not None:
-                keep[which] = data
             by, key = department.decode(), key_id.hex()
             at = {place: staterow.placed(place)[1] % CHUNK for place in wanted.pop(which)}
-            lines = _unpack(which[0], data, at.values())
+            positions = at.values() if keep is None else range(_group_end(max(at.values())))
+            lines = _unpack(which[0], data, positions)
+            if keep is not None and len(lines) > len(keep.get(which, ())):
+                keep[which] = list(lines.values())
             for place, position in at.items():
                 if position not in lines:
                     raise ProofError(
@@ -117,7 +122,7 @@ def _read_lines(
 def read_steps(
     cursor: Cursor,
     histories: dict[bytes, list[int]],
-    keep: dict[tuple[int, int], bytes] | None = None,
+    keep: Chunks | None = None,
 ) -> dict[bytes, list[Step]]:
     """The steps of some certificates by map key, out of the places of all events of each."""
     everything = [place for places in histories.values() for place in places]
@@ -147,6 +152,10 @@ def sample_certificates(cursor: Cursor, limit: int) -> list[CertificateId]:
     """Some certificates, in no meaningful order."""
     cursor.execute(sql("sample_certificates"), {"limit": limit})
     return list(read_identities(cursor, [bytes(key) for (key,) in cursor.fetchall()]).values())
+
+
+def _group_end(position: int) -> int:
+    return (position // GROUP + 1) * GROUP
 
 
 def _unpack(index: int, data: bytes, positions: Collection[int]) -> dict[int, bytes]:

@@ -2,12 +2,13 @@
 
 Tables hold what is now. Of a record that changed since, the delta list of the last entry before
 says what it was: no history is folded again, and nothing is stored twice. Nothing is proven here:
-`statusmap.prove` compares with the stored tiles, the verifier with the status entry.
+`statusmap.fold_group` compares with the stored tiles, the verifier with the status entry.
 """
 
 from __future__ import annotations
 
 import struct
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -41,7 +42,7 @@ class Row:
 class Kind:
     """Where the records of one map lie, and how its rows are read."""
 
-    in_range: str  # the statement for a range of keys
+    in_ranges: str  # the statement for ranges of keys
     some: str  # for some keys
     copy: str  # for all of them, for COPY
     delta: int  # which of an entry's two lists
@@ -96,16 +97,25 @@ KINDS = {
 }
 
 
-def pairs_at(cursor: Cursor, kind: bytes, first: bytes, last: bytes, size: int) -> bytes:
-    """The pairs of a map with keys from `first` to `last`, ascending, after `size` entries.
+def pairs_at(
+    cursor: Cursor, kind: bytes, ranges: Sequence[tuple[bytes, bytes]], size: int
+) -> list[bytes]:
+    """The pairs of a map with keys in each range (first and last key), ascending, after `size`
+    entries. Ranges do not overlap.
 
     Only the first 16 bytes of keys are looked at: no range of buckets ends within the others.
     """
     source = KINDS[kind]
-    cursor.execute(sql(source.in_range), {"first": first[:HEAD], "last": last[:HEAD]})
+    firsts, lasts = ([each[n][:HEAD].hex() for each in ranges] for n in (0, 1))
+    cursor.execute(sql(source.in_ranges), {"firsts": firsts, "lasts": lasts})
     rows = [source.read(cursor, row) for row in cursor.fetchall()]
     then = _records_at(cursor, kind, rows, size)
-    return b"".join(row.key + then[row.key] for row in rows if row.key in then)
+    keys = sorted(then)
+    found = []
+    for first, last in ranges:
+        within = keys[bisect_left(keys, first) : bisect_right(keys, last)]
+        found.append(b"".join([part for key in within for part in (key, then[key])]))
+    return found
 
 
 def some_records_at(

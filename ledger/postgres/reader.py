@@ -28,6 +28,7 @@ from ..evidence import CertificateId, Evidence, Step
 from ..holder_evidence import Act, HolderEvidence
 from ..identity import HEAD
 from ..lifecycle import Finding, Transition
+from ..linetree import GROUP as LINES
 from ..linetree import line_tree
 from ..note import parse_note
 from ..proving import Records, prove, prove_holder, show_entry
@@ -35,13 +36,13 @@ from ..question import Question
 from ..receipt import format_receipt
 from ..reliance import is_reliance
 from ..staterow import Row
-from ..statusmap import MapHead, Membership, group_range
+from ..statusmap import Group, MapHead, Membership, group_range
 from .connection import transaction
 from .copying import read_rows
 from .following import read_list, read_lists
-from .history_reading import read_events, read_identities, read_steps
+from .history_reading import Chunks, read_events, read_identities, read_steps
 from .holdings import read_held
-from .kept import LONGEST_ENTRY, Kept
+from .kept import LONGEST_ENTRY, Kept, KeptMap
 from .map_reading import acts_of, map_tile_reader, pairs_at
 from .rows import (
     CHUNK,
@@ -57,6 +58,7 @@ from .status_places import read_places
 
 MAX_MATCHES = 20
 MAX_NEAR = 5
+MAX_CHUNKS = 64  # of lines, some 80 kB each, in one view's memory
 _NEAR_LENGTH = 64  # longer numbers get no near misses
 _ALIKE = {"0": "Oo", "O": "0", "o": "0", "1": "Il", "I": "1", "l": "1"}
 _ALPHABETS = ("0123456789", "ABCDEFGHIJKLMNOPQRSTUVWXYZ", "abcdefghijklmnopqrstuvwxyz")
@@ -123,8 +125,9 @@ class View:
         self.checkpoint = checkpoint
         self._kept = kept or Kept()
         self.subtree = tiles.subtree_reader(tile_reader(cursor), self._kept.tiles)
-        self._chunks: dict[tuple[int, int], bytes] = {}  # that were read for one history
-        self._maps: dict[bytes, tuple[MapHead, merkle.Subtree]] = {}
+        self._chunks: Chunks = {}  # that were read for histories
+        self._steps: dict[bytes, list[Step]] = {}  # histories by map key
+        self._maps: dict[bytes, tuple[MapHead, merkle.Subtree, KeptMap]] = {}
         self._read: dict[bytes, tuple[bytes, bytes] | None] = {}  # rows by map key, None for none
 
     # --- look-ups ---
@@ -264,7 +267,7 @@ class View:
 
     def history(self, key: bytes) -> list[Step]:
         """The published part of a certificate's history."""
-        return self.histories([key])[key]
+        return self._steps[key] if key in self._steps else self.histories([key])[key]
 
     @property
     def status(self) -> bytes:
@@ -278,7 +281,7 @@ class View:
             key: [place for place in staterow.places(history) if place < limit]
             for key, (_, history) in self._rows(keys).items()
         }
-        keep = self._chunks if len(places) == 1 else None
+        keep = self._chunks if sum(map(len, places.values())) <= MAX_CHUNKS else None
         return {key: [] for key in keys} | read_steps(self._cursor, places, keep)
 
     def ends(self, keys: Sequence[bytes]) -> dict[bytes, tuple[int, bytes]]:
@@ -343,7 +346,7 @@ class View:
         number = position // CHUNK
         if tree is None:
             lines = self.lines(index)
-            tree = line_tree(CHUNK, [merkle.leaf_hash(line) for line in lines])
+            tree = line_tree([merkle.leaf_hash(line) for line in lines])
             said = self._said_of(index)
             if (said.count, said.root) != (tree.size, tree.root()):
                 raise ProofError("stored-bytes-damaged", f"the lines of entry {index}")
@@ -351,7 +354,10 @@ class View:
             lines = lines[number * CHUNK : (number + 1) * CHUNK]
         else:
             lines = self._chunk(index, number)
-        path = tree.prove(CHUNK, position, [merkle.leaf_hash(line) for line in lines])
+        first = position % CHUNK // LINES * LINES
+        path = tree.prove(
+            position, [merkle.leaf_hash(each) for each in lines[first : first + LINES]]
+        )
         return lines[position % CHUNK], path
 
     def _said_of(self, index: int) -> Header:
@@ -364,11 +370,11 @@ class View:
 
     def _chunk(self, index: int, number: int) -> list[bytes]:
         """The lines of one chunk of a bundle."""
-        data = self._chunks.get((index, number))
+        if (index, number) in self._chunks:
+            return self._chunks[index, number]
+        numbers = {"indexes": [index], "chunks": [number]}
         try:
-            if data is None:
-                numbers = {"indexes": [index], "chunks": [number]}
-                ((*_, data),) = read_rows(self._cursor, sql("read_chunks"), numbers)
+            ((*_, data),) = read_rows(self._cursor, sql("read_chunks"), numbers)
             return unpack_lines(data)
         except (cramjam.DecompressionError, ValueError) as err:
             raise ProofError("stored-bytes-damaged", f"the lines of entry {index}") from err
@@ -387,17 +393,44 @@ class View:
         and path. ProofError `stored-bytes-damaged` where the tables do not give what the stored
         tiles have.
         """
+        head, _, kept = self._map(kind)
+        place = group_range(head.k, key)
+        group = kept.groups.get(place[0])
+        if group is None:
+            (group,) = self._read_groups(kind, [place])
+        return group.prove(head.k, key)
+
+    def _map(self, kind: bytes) -> tuple[MapHead, merkle.Subtree, KeptMap]:
         if not self._maps:
             heads = map_heads(parse_entry(self.status))
             if heads is None:
                 raise ProofError("stored-bytes-damaged", f"entry {self.size - 1} carries no maps")
             for each, head in heads.items():
                 read = map_tile_reader(self._cursor, each, self.size - 1)
-                kept = self._kept.map_tiles_at(each, self.size - 1)
-                self._maps[each] = (head, tiles.subtree_reader(read, kept))
-        head, upper = self._maps[kind]
-        pairs = pairs_at(self._cursor, kind, *group_range(head.k, key), self.size)
-        return statusmap.prove(kind, head.k, key, pairs, upper)
+                kept = self._kept.map_at(each, self.size - 1)
+                self._maps[each] = (head, tiles.subtree_reader(read, kept.tiles), kept)
+        return self._maps[kind]
+
+    def _read_groups(self, kind: bytes, ranges: Sequence[tuple[bytes, bytes]]) -> list[Group]:
+        """Groups of buckets by their first and last map key."""
+        head, upper, kept = self._map(kind)
+        groups = []
+        read = pairs_at(self._cursor, kind, ranges, self.size)
+        for (first, _), pairs in zip(ranges, read, strict=True):
+            group = statusmap.fold_group(kind, head.k, first, pairs, upper)
+            kept.groups[first] = group
+            groups.append(group)
+        return groups
+
+    def read_ahead(self, certificates: Iterable[CertificateId]) -> None:
+        """Read at once what evidence of these certificates needs."""
+        keys = [certificate.key for certificate in certificates]
+        self._steps |= self.histories(keys)
+        head, _, kept = self._map(statusmap.CERTIFICATES)
+        ranges = {group_range(head.k, key) for key in keys}
+        unread = [each for each in ranges if kept.groups.get(each[0]) is None]
+        if unread:
+            self._read_groups(statusmap.CERTIFICATES, unread)
 
     def acts(self, key: bytes) -> list[Act]:
         """The published part of a holder's acts."""

@@ -49,7 +49,7 @@ def proof(kind: bytes, records: dict[bytes, bytes], k: int, key: bytes) -> statu
         return slow_map.node(kind.decode(), records, k, statusmap.GROUP + level, index)
 
     needed = rows(records, *statusmap.group_range(k, key))
-    return statusmap.prove(kind, k, key, needed, upper)
+    return statusmap.fold_group(kind, k, key, needed, upper).prove(k, key)
 
 
 @given(MAPS, st.integers(0, 6), KEY, KIND)
