@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 from consumers.verifier import note_future
 from ledger import identity, times
 from ledger.checking import SILENT, check
 from ledger.entry import parse_entry
 from ledger.errors import LedgerError, Malformed
-from ledger.evidence import CertificateId, Evidence
-from ledger.postgres.reader import Looked, View
+from ledger.evidence import Evidence
+from ledger.postgres.reader import MAX_MATCHES, Looked, Stated, View
 from ledger.proving import prove_since
 from ledger.question import NOW, Question, format_instant, is_bare_date, parse_when
 from ledger.trust import Trust
@@ -24,8 +24,7 @@ _ANY_ZONE = "UTC"  # where no issuer is known
 _RANGE = re.compile(r"(.*[0-9])\s?(\.\.+|~|〜|–|—|至|到|-)\s?(.*[0-9])")
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
+class Asked(NamedTuple):
     """What somebody asks, in their own words; moments as `question.parse_when` reads them."""
 
     number: str
@@ -38,6 +37,8 @@ class Asked:
 
     def check(self) -> None:
         """None when its moments are moments; Malformed otherwise, before anything is looked up."""
+        if self.at is self.known_at is self.relied_at is None:
+            return
         self.question(0, _ANY_ZONE, None)
 
     def question(
@@ -86,17 +87,23 @@ def find(view: View, asked: Asked) -> Looked:
     return looked
 
 
-def find_all(view: View, questions: Sequence[Asked]) -> list[Any]:
-    """What is looked up for each question, as by `find` but the numbers at once, or the LedgerError
-    why nothing is.
+def read_numbers(view: View, questions: Iterable[Asked]) -> dict[str, list[Stated]]:
+    """The rows of the certificates with the numbers that are asked about, read at once."""
+    numbers = {
+        number
+        for asked in questions
+        if attempt(identity.check_number, number := identity.normalise_number(asked.number)) is None
+    }
+    return view.stated_by_number(numbers) if numbers else {}
+
+
+def find_all(
+    view: View, questions: Sequence[Asked], stated: Mapping[str, Sequence[Stated]]
+) -> list[Any]:
+    """What is looked up for each question, as by `find`, or the LedgerError why nothing is;
+    `stated` is what `read_numbers` read.
     """
-    numbers = set()
-    for asked in questions:
-        number = identity.normalise_number(asked.number)
-        if attempt(identity.check_number, number) is None:
-            numbers.add(number)
-    numbered = view.numbered(sorted(numbers)) if numbers else {}
-    return [attempt(_look, view, asked, numbered) for asked in questions]
+    return [attempt(_look, view, asked, stated) for asked in questions]
 
 
 def attempt(work: Callable[..., Any], *arguments: Any) -> Any:
@@ -107,19 +114,22 @@ def attempt(work: Callable[..., Any], *arguments: Any) -> Any:
         return err
 
 
-def _look(view: View, asked: Asked, numbered: Mapping[str, list[CertificateId]]) -> Looked:
+def _look(view: View, asked: Asked, stated: Mapping[str, Sequence[Stated]]) -> Looked:
     asked.check()
     number = identity.normalise_number(asked.number)
     if asked.type_code is not None:
         identity.check_type(asked.type_code)
     if asked.issuer is not None:
         identity.check_department(asked.issuer)
-    matches = tuple(
+    matches = [
         match
-        for match in numbered.get(number, ())
-        if asked.type_code in (None, match.type_code) and asked.issuer in (None, match.issuer)
-    )
-    return Looked(number, matches) if matches else find(view, asked)
+        for row in stated.get(number, ())
+        if asked.type_code in (None, (match := view.named(row, number)).type_code)
+        and asked.issuer in (None, match.issuer)
+    ]
+    if not matches or len(matches) > MAX_MATCHES:
+        return find(view, asked)
+    return Looked(number, tuple(sorted(matches, key=lambda m: (m.type_code, m.issuer))))
 
 
 def ambiguous(looked: Looked) -> Answer:

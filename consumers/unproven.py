@@ -12,7 +12,10 @@ from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import Any
 
-from consumers.asking import Asked, ambiguous, attempt, find_all, notes_on
+import orjson
+
+from consumers.asking import Asked, ambiguous, attempt, find_all, notes_on, read_numbers
+from consumers.plain import Plain
 from ledger import deciders, identity, staterow
 from ledger import entry as entries
 from ledger.checking import Examination
@@ -22,7 +25,7 @@ from ledger.evidence import Beginning, CertificateId, Evidence, Shown, ShownEven
 from ledger.finding import find as find_answer
 from ledger.finding import found_in
 from ledger.lifecycle import Transition
-from ledger.postgres.reader import Looked, View
+from ledger.postgres.reader import Looked, Stated, View
 from ledger.proving import Records, needed_events
 from ledger.question import Question
 from ledger.statusmap import Membership
@@ -31,6 +34,7 @@ from ledger.verdict import FRESHNESS, NAMES, NOT_CHECKED, PASSED, Answer, Check,
 from ledger.vouching import explain_recovery, find_recoveries
 
 WHY = "the server's own word: /v1/evidence has what proves it"
+_JUST_A_NUMBER = Asked("")[1:]
 _ANY_ZONE = "UTC"  # where no issuer is known
 _ASSUMED = {name: Check(name, PASSED, "") for name in NAMES}
 _NOT_MADE = {name: Check(name, NOT_CHECKED, WHY) for name in NAMES}
@@ -42,7 +46,40 @@ def answer_unproven(
     """The answers at `now`, or why there is none, in the order of the questions; no check is made
     but that of freshness.
     """
-    looked = find_all(view, questions)
+    return _answer_all(view, questions, read_numbers(view, questions), trust, now)
+
+
+def print_unproven(
+    view: View, questions: Sequence[Asked], trust: Trust, now: int
+) -> list[bytes | LedgerError]:
+    """The same as JSON without checks; most are printed by `plain`."""
+    stated = read_numbers(view, questions)
+    plain = Plain(view, _Rows(view, trust, now), now)
+    found: list[Any] = [None] * len(questions)
+    left: list[int] = []
+    for n, asked in enumerate(questions):
+        if asked[1:] == _JUST_A_NUMBER:
+            number = identity.normalise_number(asked.number)
+            own = stated.get(number, ())
+            if len(own) == 1:
+                found[n] = attempt(plain.print, number, own[0])
+        if found[n] is None:
+            left.append(n)
+    rest = _answer_all(view, [questions[n] for n in left], stated, trust, now)
+    for n, answer in zip(left, rest, strict=True):
+        is_error = isinstance(answer, LedgerError)
+        found[n] = answer if is_error else orjson.dumps(answer.members(with_checks=False))
+    return found
+
+
+def _answer_all(
+    view: View,
+    questions: Sequence[Asked],
+    stated: Mapping[str, Sequence[Stated]],
+    trust: Trust,
+    now: int,
+) -> list[Any]:
+    looked = find_all(view, questions, stated)
     rows = _Rows(view, trust, now)
     answers = [
         each if isinstance(each, LedgerError) else attempt(rows.answer, asked, each)
@@ -150,6 +187,21 @@ class _Rows:
         self._now = now
         self._lanes: dict[str, int] = {}  # how many, by department
         self._heard: dict[tuple[str, int, int | None], _Unproven] = {}
+
+    def ask(self, number: str, row: Stated) -> Answer | None:
+        """The answer about the certificate with this number and row, as `answer`."""
+        return self.answer(Asked(number), Looked(number, (self._view.named(row, number),)))
+
+    def is_heard(self, number: str, row: Stated) -> bool:
+        """Whether the responsible department was heard of on the certificate's lane recently enough
+        for now.
+        """
+        said, certificate = self._view.stated(row.key), self._view.named(row, number)
+        if said is None:
+            return False
+        transitions, question = [t for _, t in said.kept], Question(self._now)
+        responsible = said.standing.responsible
+        return self._hear(row.key, certificate, question, responsible, transitions).is_fresh
 
     def answer(self, asked: Asked, looked: Looked) -> Answer | None:
         """The answer; None where a row does not decide."""
@@ -264,6 +316,11 @@ class _Unproven(Examination):
         """The check of freshness, and all checks as they are told."""
         freshness = self._freshness()
         return freshness, tuple({**_NOT_MADE, FRESHNESS: freshness}.values())
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether nothing is too old for the answer to count."""
+        return self._judged[0].result == PASSED
 
     def answer(self) -> Answer:
         """What the history says, unless that is too old."""

@@ -73,6 +73,7 @@ def map_key(kind: bytes, *parts: bytes) -> bytes:
     return sha256(kind + b"".join(len(part).to_bytes(2, "big") + part for part in parts)).digest()
 
 
+@lru_cache(maxsize=4096)  # a question looks at one several times
 def certificate_key(type_code: str, issuer: str, number: str) -> bytes:
     """The status map's key of a certificate; `issuer` is the original one, for ever."""
     serial = number.encode()

@@ -67,6 +67,8 @@ _act = struct.Struct(">HB12s")
 _SINCE, _FRACTION, _BY, _WHY, _NO_FIRST, _FIRST, _NO_LAST, _LAST = (1 << n for n in range(8))
 _moment = struct.Struct(">5sI")
 _sum = struct.Struct(">I")
+_ISSUED_END = 12 + _SEAL  # of a certificate that was issued and no more: its id's other bytes
+_ISSUED = _fixed.size + 1 + _ISSUED_END  # bytes, and the department's name
 _make_tuple = tuple.__new__  # what a named tuple's own constructor ends in
 _BROKEN = (ValueError, LookupError, TypeError, OverflowError, struct.error)
 _MINUTES = [f"T{m // 60:02d}:{m % 60:02d}:" for m in range(1440)]
@@ -247,6 +249,25 @@ def issued_days(key: bytes, state: bytes, history: bytes) -> tuple[str | None, s
         return _unpack_short_day(first, day[3:]), _unpack_short_day(last, day[3:])
     *_, first, last, _, _ = _fixed.unpack_from(state)
     return _unpack_day(first), _unpack_day(last)
+
+
+def plain_words(key: bytes, state: bytes, history: bytes) -> tuple[bytes, bytes, str, str] | None:
+    """(all that an answer depends on but the following and the map key, who issued, the event's
+    time, its id) of a certificate that was issued with a stated first day, to a stated last one or
+    to none, and no more; None where it was not, or an earlier version wrote the row. As `open_row`
+    otherwise.
+    """
+    if len(history) != ITEM or len(state) < _ISSUED or state[_FLAGS] != _SEALED:
+        return None
+    if _seal(key, state[:-_SEAL], history) != state[-_SEAL:]:
+        raise _damaged("a certificate's row")
+    at = _fixed.size
+    by, shape = state[at + 1 : -_ISSUED_END], state[_FLAGS : at - 9]
+    if len(by) != state[at] or shape[-10:-7] == _WORD or shape[-5:] == _WORD_BYTES[UNKNOWN]:
+        return None
+    day, second = _moment.unpack_from(state, at - 9)
+    event_id = history[8:] + state[-_ISSUED_END:-_SEAL]
+    return shape + by, by, _unpack_moment(day, second, b""), event_id.hex()
 
 
 def unpack_state(data: bytes) -> tuple[Standing, bytes, bytes]:

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 from starlette.requests import ClientDisconnect, Request
@@ -28,12 +27,11 @@ MAX_LINE = 8 * 1024  # bytes
 MAX_LINES = 1_000_000
 MAX_BODY = 512 * 1024 * 1024  # bytes
 MAX_BATCHES = 4  # at once
-TOGETHER = 256  # lines answered in one transaction
+TOGETHER = 1024  # lines answered in one transaction
 LINE_SECONDS = 20.0  # for the next piece of the body
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(NamedTuple):
     """A line of a batch: what it asks, or why it asks nothing."""
 
     number: int
@@ -98,20 +96,16 @@ class Batch:
     async def _answer(self, lines: Sequence[Line]) -> bytes:
         asked = [line.asked for line in lines if line.asked is not None]
         try:
-            answers = iter(await self._answering.ask_all(asked) if asked else [])
+            answers = iter(await self._answering.print_all(asked) if asked else [])
         except LedgerError as err:
             answers = iter([err] * len(asked))
         told = []
         for line in lines:
-            answer = line.error if line.asked is None else next(answers)
-            value: dict[str, Any] = {"line": line.number}
-            if line.id is not None:
-                value["id"] = line.id
+            answer = line.error or next(answers)
             if isinstance(answer, LedgerError):
-                value["problem"] = line_problem(answer)
-            elif answer is not None:
-                value |= answer.members(with_checks=False)
-            told.append(orjson.dumps(value, option=orjson.OPT_APPEND_NEWLINE))
+                answer = orjson.dumps({"problem": line_problem(answer)})
+            said = b"" if line.id is None else b'"id":%b,' % orjson.dumps(line.id)
+            told.append(b'{"line":%d,%b%b\n' % (line.number, said, answer[1:]))
         return b"".join(told)
 
 

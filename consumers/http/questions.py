@@ -18,8 +18,8 @@ import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
-from consumers.asking import Asked, ambiguous, attempt, find, find_all
-from consumers.unproven import answer_unproven
+from consumers.asking import Asked, ambiguous, attempt, find, find_all, read_numbers
+from consumers.unproven import answer_unproven, print_unproven
 from ledger import identity
 from ledger.errors import LedgerError, Malformed, Refused
 from ledger.evidence import print_evidence
@@ -99,6 +99,12 @@ class Answering:
         trust = self._trust.load()
         now = time.time_ns() // 1000
         return await self._database.view(lambda view: answer_unproven(view, questions, trust, now))
+
+    async def print_all(self, questions: list[Asked]) -> list[bytes | LedgerError]:
+        """The answers to many questions as JSON without checks."""
+        trust = self._trust.load()
+        now = time.time_ns() // 1000
+        return await self._database.view(lambda view: print_unproven(view, questions, trust, now))
 
     async def prove_all(self, questions: list[Asked]) -> list[bytes | LedgerError]:
         """The evidence files for some questions, or why there is none."""
@@ -210,7 +216,7 @@ def make_evidence(view: View, questions: Sequence[Asked], now: int) -> list[byte
     """The bytes of the evidence file for each question, or why there is none: Refused `ambiguous`
     where several certificates can be meant.
     """
-    looked = find_all(view, questions)
+    looked = find_all(view, questions, read_numbers(view, questions))
     meant = [
         (one.matches or one.absent)[0]
         for one in looked

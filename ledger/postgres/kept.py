@@ -62,6 +62,7 @@ class Kept:
 
     def __init__(self) -> None:
         self.origin: str | None = None  # a database holds one ledger
+        self.kinds: dict[int, tuple[str, str]] = {}  # (type, issuer) by number
         self.records: tuple[int, Records] | None = None  # index of the status entry, registry
         self.entries: Recent[int, bytes] = Recent(ENTRIES)
         self.tiles: Recent[tuple[int, int], list[list[bytes]]] = Recent(TILES)

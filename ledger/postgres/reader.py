@@ -7,10 +7,11 @@ not seen.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import cramjam
 from psycopg2.extensions import connection as Connection
@@ -38,7 +39,7 @@ from ..reliance import is_reliance
 from ..staterow import Row
 from ..statusmap import Group, MapHead, Membership, group_range
 from .connection import transaction
-from .copying import read_rows
+from .copying import read_bytes, read_rows
 from .following import read_list, read_lists
 from .history_reading import Chunks, read_events, read_identities, read_steps
 from .holdings import read_held
@@ -56,6 +57,8 @@ from .sequencing import tile_reader
 from .statements import sql
 from .status_places import read_places
 
+# A row of find_certificates as far as its size is fixed: how many columns, each behind its length.
+_FOUND = struct.Struct("!hiiiii32si")
 MAX_MATCHES = 20
 MAX_NEAR = 5
 MAX_CHUNKS = 64  # of lines, some 80 kB each, in one view's memory
@@ -73,6 +76,15 @@ class Looked:
     version: int | None = None
     near: tuple[dict[str, str], ...] = ()
     absent: tuple[CertificateId, ...] = ()  # without matches: all that could have been meant
+
+
+class Stated(NamedTuple):
+    """A certificate's row as it is stored."""
+
+    kind: int  # the number of its type and issuer
+    key: bytes
+    state: bytes
+    history: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,18 +168,9 @@ class View:
         version = identifier.version if found else None
         return Looked(compact, tuple(found), version, (), (*meant, *absent))
 
-    def numbered(self, numbers: Sequence[str]) -> dict[str, list[CertificateId]]:
-        """The published certificates by each of these numbers, written as they are kept; where
-        there may be more than are read, the number is left out.
-        """
-        limit = MAX_MATCHES * len(numbers)
-        matches = self._matches(numbers, None, None, limit)
-        if len(matches) == limit:
-            return {}
-        found: dict[str, list[CertificateId]] = {number: [] for number in numbers}
-        for match in matches:
-            found[match.number].append(match)
-        return found
+    def named(self, row: Stated, number: str) -> CertificateId:
+        """The certificate with this row and number."""
+        return CertificateId(*self._kept.kinds[row.kind], number)
 
     def _matches(
         self,
@@ -176,21 +179,44 @@ class View:
         issuer: str | None,
         limit: int = MAX_MATCHES,
     ) -> list[CertificateId]:
+        found = [
+            self.named(row, number)
+            for number, rows in self.stated_by_number(numbers).items()
+            for row in rows
+        ]
+        wanted = (each for each in found if type_code in (None, each.type_code))
+        matches = [each for each in wanted if issuer in (None, each.issuer)]
+        return sorted(matches, key=lambda each: (each.number, *_parts(each)))[:limit]
+
+    def stated_by_number(self, numbers: Iterable[str]) -> dict[str, list[Stated]]:
+        """The rows of the published certificates with each of these numbers."""
         hashes: dict[int, list[str]] = {}
+        found: dict[str, list[Stated]] = {}
         for number in numbers:
             hashes.setdefault(staterow.number_hash(number), []).append(number)
-        self._cursor.execute(
-            sql("find_certificates"),
-            {"hashes": list(hashes), "type_code": type_code, "issuer": issuer},
-        )
-        found = []
-        for number_hash, data, kind, by, *row in self._cursor.fetchall():
-            key, state, history = bytes(data), *map(bytes, row)
+            found[number] = []
+        data = read_bytes(self._cursor, sql("find_certificates"), {"hashes": list(hashes)})
+        kinds, at = self._kept.kinds, 0
+        while at < len(data):
+            _, _, number_hash, _, kind, _, key, length = _FOUND.unpack_from(data, at)
+            at += _FOUND.size + length + 4
+            state = data[at - length - 4 : at - 4]
+            history = data[at : (at := at + int.from_bytes(data[at - 4 : at], "big"))]
             self._read[key] = (state, history)
             if staterow.index_at(history, 0) < self.size:
-                meant = (CertificateId(kind, by, number) for number in hashes[number_hash])
-                found += [each for each in meant if each.key == key]
-        return sorted(found, key=lambda each: (each.number, *_parts(each)))[:limit]
+                if kind not in kinds:
+                    kinds = self._read_kinds()
+                for number in hashes[number_hash]:
+                    if identity.certificate_key(*kinds[kind], number) == key:
+                        found[number].append(Stated(kind, key, state, history))
+        return found
+
+    def _read_kinds(self) -> dict[int, tuple[str, str]]:
+        """(type, issuer) by the number that rows have for it."""
+        self._cursor.execute(sql("read_kinds"))
+        kinds = {number: (kind, by) for kind, by, number in self._cursor.fetchall()}
+        self._kept.kinds = kinds
+        return kinds
 
     def _by_identifier(
         self, identifier: identity.Identifier, type_code: str | None, issuer: str | None

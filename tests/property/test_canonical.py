@@ -64,6 +64,22 @@ def test_any_bytes_give_their_value_or_a_refusal(data: bytes) -> None:
     assert canonical.format(value) == data == rfc8785.dumps(value)
 
 
+@given(values.map(canonical.format) | values.map(lambda v: json.dumps(v).encode()), st.binary())
+def test_what_is_printed_again_by_the_caller_is_within_the_profile(
+    data: bytes, more: bytes
+) -> None:
+    """`parse_printed` leaves the comparison to its caller, and nothing else."""
+    for some in (data, more):
+        try:
+            value = canonical.parse_printed(some, LIMIT)
+        except LedgerError:
+            with pytest.raises(LedgerError):
+                canonical.parse(some, LIMIT)
+            continue
+        if canonical.format(value) == some:
+            assert canonical.parse(some, LIMIT) == value
+
+
 def _exact(value: Any) -> str:
     """Text that tells 1 from true, whatever the order of members."""
     return json.dumps(value, sort_keys=True)

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from ledger import staterow, times
 from ledger.errors import Malformed, ProofError
-from ledger.event import OPEN, REVOCATION_KINDS, UNKNOWN
-from ledger.lifecycle import Standing
+from ledger.event import ISSUED, OPEN, REVOCATION_KINDS, UNKNOWN
+from ledger.lifecycle import Standing, Transition
 
 DAYS = st.builds(
     lambda day, offset: f"{day:%Y-%m-%d}{offset}".rjust(10 + len(offset), "0"),
@@ -110,6 +110,40 @@ def test_any_bytes_are_a_state_or_damaged(
         except ProofError:
             continue
         assert staterow.pack_state(*found) == some
+
+
+@given(STANDINGS, HASH, HASH, st.binary(min_size=16, max_size=16), st.integers(1, 255), st.data())
+def test_plain_words_are_what_the_row_says(
+    standing: Standing, key: bytes, link: bytes, event: bytes, flip: int, data: st.DataObject
+) -> None:
+    nothing = dict.fromkeys(("reason", "revocation", "suspended_until", "transfer_to", "begin"))
+    standing = standing._replace(count=1, **data.draw(st.sampled_from([{}, nothing])))
+    event_id, by, since = event.hex(), standing.responsible, standing.since
+    try:
+        times.parse_moment(since)
+    except Malformed:
+        return
+    days = standing.valid_from, standing.valid_until
+    issued = Transition(ISSUED, event_id, by, "", since, standing.version, *days, *[None] * 5)
+    history = staterow.pack_item(7, 8, event_id)
+    state = staterow.pack_row(key, standing, link, bytes(16), ((0, issued),), history)
+    found = staterow.plain_words(key, state, history)
+    said = standing[7:12]
+    is_plain = said == (None,) * 5 and "." not in since and UNKNOWN not in days
+    assert (found is not None) == (is_plain and days[0] not in (None, OPEN)), standing
+    if found is not None:
+        words, *rest = found
+        assert rest == [by.encode(), since, event_id]
+        other = standing._replace(since="2020-01-01T00:00:00Z")
+        again = staterow.pack_row(key, other, bytes(32), bytes(16), ((0, issued),), history)
+        assert (staterow.plain_words(key, again, history) or ())[0] == words
+        for damaged in (_flip(key, flip), key[:31]):
+            with pytest.raises(ProofError, match="stored-bytes-damaged"):
+                staterow.plain_words(damaged, state, history)
+
+
+def _flip(data: bytes, flip: int) -> bytes:
+    return bytes([data[0] ^ flip]) + data[1:]
 
 
 @given(

@@ -153,12 +153,12 @@ def test_damaged_rows_are_named_before_a_proof_is_made() -> None:
     def upper(level: int, index: int) -> bytes:
         return slow_map.node("C", RECORDS, K, statusmap.GROUP + level, index)
 
-    made = statusmap.prove(CERTIFICATES, K, KEY, rows, upper)
+    made = statusmap.fold_group(CERTIFICATES, K, KEY, rows, upper).prove(K, KEY)
     assert (made.bucket, list(made.path)) == (BUCKET, PATH)
     foreign = next(k + r for k, r in RECORDS.items() if not first <= k <= last)
     for damaged in (rows[64:], rows[:-1] + b"\x00", rows + foreign, b""):
         with pytest.raises(ProofError, match="stored-bytes-damaged"):
-            statusmap.prove(CERTIFICATES, K, KEY, damaged, upper)
+            statusmap.fold_group(CERTIFICATES, K, KEY, damaged, upper)
 
 
 # --- a large bucket ---
