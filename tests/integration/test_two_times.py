@@ -487,6 +487,250 @@ def test_printed_answers_are_the_answers(told: Told, monkeypatch: pytest.MonkeyP
     assert 0 < firsts[True] < len(ages) * len(edges) * 60, firsts
 
 
+def test_printed_answers_are_the_answers(told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is printed out of parts that answers share is what each answer prints by itself: at the
+    instants at which one changes, beside them, and once the issuer is silent too long.
+    """
+    ledger, drawn = told.ledger, random.Random(9)
+    ledger.registrar.set_type(("a", sorted(FIELDS), "any"), ("b", ["revoked"], "any"))
+    days = ["2016-01-01Z", "2026-10-01+08:00", "2031-02-03-05:00", "2090-01-01Z"]
+    lines = []
+    for n in range(300):
+        first, last = sorted(drawn.sample(days, 2))
+        said = {"valid_from": first, "valid_until": last}
+        for name, share in (("valid_from", 0.1), ("valid_until", 0.2)):
+            if drawn.random() < share:
+                said.pop(name)
+        if drawn.random() < 0.1:
+            said[drawn.choice([*said] or ["valid_from"])] = "unknown"
+        time = f"2026-03-01T0{n % 10}:00:{n % 60:02d}{'.5' if n % 7 == 0 else ''}Z"
+        lines.append(world.make_event("issued", f'plain "{n}"', time=time, event_id=f"{n:032x}", **said))
+    for n in range(0, 300, 11):
+        number, time = f'plain "{n}"', "2026-03-02T00:00:00Z"
+        lines.append(world.make_event("suspended", number, time=time, reason_code="inspection"))
+    assert ledger.send(ledger.make(lines)) == {"logged": 1}
+    ledger.checkpoint()
+    questions = [Asked(f'plain "{n}"') for n in range(301)]
+    questions += [Asked(f' plain "{n}"', "none") for n in range(3)]
+    questions += [Asked(f'plain "{n}"', version=2) for n in range(3)]
+    drawn.shuffle(questions)
+    trust = parse_trust(told.trust.read_bytes())
+    now, silent = ledger.now(), 0
+    edges = [now, *(times.day_start(day) for day in days if times.day_start(day) > now)]
+    ages = (trust.max_checkpoint_age_seconds, 10**10)
+    firsts = Counter[bool]()
+    print_first = Plain._print_first
+
+    def counting(self: Plain, *asked: Any) -> bytes | None:
+        firsts[True] += 1
+        return print_first(self, *asked)
+
+    monkeypatch.setattr(Plain, "_print_first", counting)
+    connection = connect(told.postgres_url, "test")
+    try:
+        for age, edge, by in product(ages, edges, (-1, 0, 1)):
+            asked_at = max(edge + by, now)
+            judged_by = replace(trust, max_checkpoint_age_seconds=age)
+            with Reader(connection).open() as view:
+                answers = answer_unproven(view, questions, judged_by, asked_at)
+                printed = print_unproven(view, questions, judged_by, asked_at)
+            assert not [each for each in answers if isinstance(each, LedgerError)]
+            told_one_by_one = [
+                orjson.dumps(each.members(with_checks=False))
+                for each in answers
+                if isinstance(each, Answer)
+            ]
+            assert printed == told_one_by_one
+            silent += all(each.reason != "in-force" for each in answers if isinstance(each, Answer))
+    finally:
+        connection.close()
+    assert 0 < silent < len(ages) * len(edges) * 3
+    assert 0 < firsts[True] < len(ages) * len(edges) * 60, firsts
+
+
+def test_printed_answers_are_the_answers(told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is printed out of parts that answers share is what each answer prints by itself: at the
+    instants at which one changes, beside them, and once the issuer is silent too long.
+    """
+    ledger, drawn = told.ledger, random.Random(9)
+    ledger.registrar.set_type(("a", sorted(FIELDS), "any"), ("b", ["revoked"], "any"))
+    days = ["2016-01-01Z", "2026-10-01+08:00", "2031-02-03-05:00", "2090-01-01Z"]
+    lines = []
+    for n in range(300):
+        first, last = sorted(drawn.sample(days, 2))
+        said = {"valid_from": first, "valid_until": last}
+        for name, share in (("valid_from", 0.1), ("valid_until", 0.2)):
+            if drawn.random() < share:
+                said.pop(name)
+        if drawn.random() < 0.1:
+            said[drawn.choice([*said] or ["valid_from"])] = "unknown"
+        time = f"2026-03-01T0{n % 10}:00:{n % 60:02d}{'.5' if n % 7 == 0 else ''}Z"
+        lines.append(world.make_event("issued", f'plain "{n}"', time=time, event_id=f"{n:032x}", **said))
+    for n in range(0, 300, 11):
+        number, time = f'plain "{n}"', "2026-03-02T00:00:00Z"
+        lines.append(world.make_event("suspended", number, time=time, reason_code="inspection"))
+    assert ledger.send(ledger.make(lines)) == {"logged": 1}
+    ledger.checkpoint()
+    questions = [Asked(f'plain "{n}"') for n in range(301)]
+    questions += [Asked(f' plain "{n}"', "none") for n in range(3)]
+    questions += [Asked(f'plain "{n}"', version=2) for n in range(3)]
+    drawn.shuffle(questions)
+    trust = parse_trust(told.trust.read_bytes())
+    now, silent = ledger.now(), 0
+    edges = [now, *(times.day_start(day) for day in days if times.day_start(day) > now)]
+    ages = (trust.max_checkpoint_age_seconds, 10**10)
+    firsts = Counter[bool]()
+    print_first = Plain._print_first
+
+    def counting(self: Plain, *asked: Any) -> bytes | None:
+        firsts[True] += 1
+        return print_first(self, *asked)
+
+    monkeypatch.setattr(Plain, "_print_first", counting)
+    connection = connect(told.postgres_url, "test")
+    try:
+        for age, edge, by in product(ages, edges, (-1, 0, 1)):
+            asked_at = max(edge + by, now)
+            judged_by = replace(trust, max_checkpoint_age_seconds=age)
+            with Reader(connection).open() as view:
+                answers = answer_unproven(view, questions, judged_by, asked_at)
+                printed = print_unproven(view, questions, judged_by, asked_at)
+            assert not [each for each in answers if isinstance(each, LedgerError)]
+            told_one_by_one = [
+                orjson.dumps(each.members(with_checks=False))
+                for each in answers
+                if isinstance(each, Answer)
+            ]
+            assert printed == told_one_by_one
+            silent += all(each.reason != "in-force" for each in answers if isinstance(each, Answer))
+    finally:
+        connection.close()
+    assert 0 < silent < len(ages) * len(edges) * 3
+    assert 0 < firsts[True] < len(ages) * len(edges) * 60, firsts
+
+
+def test_printed_answers_are_the_answers(told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is printed out of parts that answers share is what each answer prints by itself: at the
+    instants at which one changes, beside them, and once the issuer is silent too long.
+    """
+    ledger, drawn = told.ledger, random.Random(9)
+    ledger.registrar.set_type(("a", sorted(FIELDS), "any"), ("b", ["revoked"], "any"))
+    days = ["2016-01-01Z", "2026-10-01+08:00", "2031-02-03-05:00", "2090-01-01Z"]
+    lines = []
+    for n in range(300):
+        first, last = sorted(drawn.sample(days, 2))
+        said = {"valid_from": first, "valid_until": last}
+        for name, share in (("valid_from", 0.1), ("valid_until", 0.2)):
+            if drawn.random() < share:
+                said.pop(name)
+        if drawn.random() < 0.1:
+            said[drawn.choice([*said] or ["valid_from"])] = "unknown"
+        time = f"2026-03-01T0{n % 10}:00:{n % 60:02d}{'.5' if n % 7 == 0 else ''}Z"
+        lines.append(world.make_event("issued", f'plain "{n}"', time=time, event_id=f"{n:032x}", **said))
+    for n in range(0, 300, 11):
+        number, time = f'plain "{n}"', "2026-03-02T00:00:00Z"
+        lines.append(world.make_event("suspended", number, time=time, reason_code="inspection"))
+    assert ledger.send(ledger.make(lines)) == {"logged": 1}
+    ledger.checkpoint()
+    questions = [Asked(f'plain "{n}"') for n in range(301)]
+    questions += [Asked(f' plain "{n}"', "none") for n in range(3)]
+    questions += [Asked(f'plain "{n}"', version=2) for n in range(3)]
+    drawn.shuffle(questions)
+    trust = parse_trust(told.trust.read_bytes())
+    now, silent = ledger.now(), 0
+    edges = [now, *(times.day_start(day) for day in days if times.day_start(day) > now)]
+    ages = (trust.max_checkpoint_age_seconds, 10**10)
+    firsts = Counter[bool]()
+    print_first = Plain._print_first
+
+    def counting(self: Plain, *asked: Any) -> bytes | None:
+        firsts[True] += 1
+        return print_first(self, *asked)
+
+    monkeypatch.setattr(Plain, "_print_first", counting)
+    connection = connect(told.postgres_url, "test")
+    try:
+        for age, edge, by in product(ages, edges, (-1, 0, 1)):
+            asked_at = max(edge + by, now)
+            judged_by = replace(trust, max_checkpoint_age_seconds=age)
+            with Reader(connection).open() as view:
+                answers = answer_unproven(view, questions, judged_by, asked_at)
+                printed = print_unproven(view, questions, judged_by, asked_at)
+            assert not [each for each in answers if isinstance(each, LedgerError)]
+            told_one_by_one = [
+                orjson.dumps(each.members(with_checks=False))
+                for each in answers
+                if isinstance(each, Answer)
+            ]
+            assert printed == told_one_by_one
+            silent += all(each.reason != "in-force" for each in answers if isinstance(each, Answer))
+    finally:
+        connection.close()
+    assert 0 < silent < len(ages) * len(edges) * 3
+    assert 0 < firsts[True] < len(ages) * len(edges) * 60, firsts
+
+
+def test_printed_answers_are_the_answers(told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is printed out of parts that answers share is what each answer prints by itself: at the
+    instants at which one changes, beside them, and once the issuer is silent too long.
+    """
+    ledger, drawn = told.ledger, random.Random(9)
+    ledger.registrar.set_type(("a", sorted(FIELDS), "any"), ("b", ["revoked"], "any"))
+    days = ["2016-01-01Z", "2026-10-01+08:00", "2031-02-03-05:00", "2090-01-01Z"]
+    lines = []
+    for n in range(300):
+        first, last = sorted(drawn.sample(days, 2))
+        said = {"valid_from": first, "valid_until": last}
+        for name, share in (("valid_from", 0.1), ("valid_until", 0.2)):
+            if drawn.random() < share:
+                said.pop(name)
+        if drawn.random() < 0.1:
+            said[drawn.choice([*said] or ["valid_from"])] = "unknown"
+        time = f"2026-03-01T0{n % 10}:00:{n % 60:02d}{'.5' if n % 7 == 0 else ''}Z"
+        lines.append(world.make_event("issued", f'plain "{n}"', time=time, event_id=f"{n:032x}", **said))
+    for n in range(0, 300, 11):
+        number, time = f'plain "{n}"', "2026-03-02T00:00:00Z"
+        lines.append(world.make_event("suspended", number, time=time, reason_code="inspection"))
+    assert ledger.send(ledger.make(lines)) == {"logged": 1}
+    ledger.checkpoint()
+    questions = [Asked(f'plain "{n}"') for n in range(301)]
+    questions += [Asked(f' plain "{n}"', "none") for n in range(3)]
+    questions += [Asked(f'plain "{n}"', version=2) for n in range(3)]
+    drawn.shuffle(questions)
+    trust = parse_trust(told.trust.read_bytes())
+    now, silent = ledger.now(), 0
+    edges = [now, *(times.day_start(day) for day in days if times.day_start(day) > now)]
+    ages = (trust.max_checkpoint_age_seconds, 10**10)
+    firsts = Counter[bool]()
+    print_first = Plain._print_first
+
+    def counting(self: Plain, *asked: Any) -> bytes | None:
+        firsts[True] += 1
+        return print_first(self, *asked)
+
+    monkeypatch.setattr(Plain, "_print_first", counting)
+    connection = connect(told.postgres_url, "test")
+    try:
+        for age, edge, by in product(ages, edges, (-1, 0, 1)):
+            asked_at = max(edge + by, now)
+            judged_by = replace(trust, max_checkpoint_age_seconds=age)
+            with Reader(connection).open() as view:
+                answers = answer_unproven(view, questions, judged_by, asked_at)
+                printed = print_unproven(view, questions, judged_by, asked_at)
+            assert not [each for each in answers if isinstance(each, LedgerError)]
+            told_one_by_one = [
+                orjson.dumps(each.members(with_checks=False))
+                for each in answers
+                if isinstance(each, Answer)
+            ]
+            assert printed == told_one_by_one
+            silent += all(each.reason != "in-force" for each in answers if isinstance(each, Answer))
+    finally:
+        connection.close()
+    assert 0 < silent < len(ages) * len(edges) * 3
+    assert 0 < firsts[True] < len(ages) * len(edges) * 60, firsts
+
+
 def event_line(number: str, made: Act) -> bytes:
     members = {
         field.name: getattr(made, field.name)
