@@ -67,8 +67,10 @@ _act = struct.Struct(">HB12s")
 _SINCE, _FRACTION, _BY, _WHY, _NO_FIRST, _FIRST, _NO_LAST, _LAST = (1 << n for n in range(8))
 _moment = struct.Struct(">5sI")
 _sum = struct.Struct(">I")
-_ISSUED_END = 12 + _SEAL  # of a certificate that was issued and no more: its id's other bytes
-_ISSUED = _fixed.size + 1 + _ISSUED_END  # bytes, and the department's name
+_ISSUED_END = 12 + _SEAL  # of an only event: its id's other bytes
+_ISSUED = _only.size + 1 + _ISSUED_END  # bytes, and the department's name
+_WORDS_SIZE = 8  # bytes of both days and the offset of `since`
+_SOME_DAY = date(2000, 1, 1).toordinal().to_bytes(3, "big")
 _make_tuple = tuple.__new__  # what a named tuple's own constructor ends in
 _BROKEN = (ValueError, LookupError, TypeError, OverflowError, struct.error)
 _MINUTES = [f"T{m // 60:02d}:{m % 60:02d}:" for m in range(1440)]
@@ -218,8 +220,27 @@ def open_row(key: bytes, state: bytes, history: bytes) -> Row:
 
 def row_record(key: bytes, state: bytes, history: bytes) -> bytes:
     """The record that a certificate's row gives; ProofError as `open_row`."""
+    plain = _plain(key, state, history)
+    if plain is not None:
+        try:
+            before, between, after = _record_parts(plain[0])
+        except _BROKEN as err:
+            raise _damaged("a certificate's row") from err
+        return before + link_in(state).hex().encode() + between + plain[1].encode() + after
     standing, last_link, _, _ = _open(key, state, history)
     return format_record(standing, last_link)
+
+
+@lru_cache(maxsize=8192)
+def _record_parts(words: bytes) -> tuple[bytes, bytes, bytes]:
+    """What the records of rows with these words have around the link and the time."""
+    no_link, name = bytes(32), words[_WORDS_SIZE:]
+    days, day = words[: _WORDS_SIZE - 2], _SOME_DAY + words[_WORDS_SIZE - 2 : _WORDS_SIZE]
+    fixed = no_link + NO_HOLDER + bytes([_SEALED | _ONLY]) + days + day + bytes(4)
+    record = format_record(_unpack(fixed + bytes([len(name)]) + name)[0], no_link)
+    before, rest = record.split(no_link.hex().encode())
+    between, after = rest.split(_unpack_moment(day, 0, b"").encode())
+    return before, between, after
 
 
 def _open(key: bytes, state: bytes, history: bytes) -> tuple[Standing, bytes, bytes, bytes]:
@@ -254,20 +275,35 @@ def issued_days(key: bytes, state: bytes, history: bytes) -> tuple[str | None, s
 def plain_words(key: bytes, state: bytes, history: bytes) -> tuple[bytes, bytes, str, str] | None:
     """(all that an answer depends on but the following and the map key, who issued, the event's
     time, its id) of a certificate that was issued with a stated first day, to a stated last one or
-    to none, and no more; None where it was not, or an earlier version wrote the row. As `open_row`
-    otherwise.
+    to none, and no more; None where it was not, or the row says more than such a one implies. As
+    `open_row` otherwise.
     """
-    if len(history) != ITEM or len(state) < _ISSUED or state[_FLAGS] != _SEALED:
+    plain = _plain(key, state, history)
+    if plain is None:
+        return None
+    words, time = plain
+    if words[:2] == _SHORT_WORD or words[3:6] == _SHORT_WORD + _WORD_BYTES[UNKNOWN][4:]:
+        return None
+    event_id = history[8:] + state[-_ISSUED_END:-_SEAL]
+    return words, words[_WORDS_SIZE:], time, event_id.hex()
+
+
+def _plain(key: bytes, state: bytes, history: bytes) -> tuple[bytes, str] | None:
+    """(days, offset and department, time) of the row of an only event, to the second, from which
+    all that this implies is left out; None for any other.
+    """
+    if len(history) != ITEM or len(state) < _ISSUED or state[_FLAGS] != _SEALED | _ONLY:
         return None
     if _seal(key, state[:-_SEAL], history) != state[-_SEAL:]:
         raise _damaged("a certificate's row")
-    at = _fixed.size
-    by, shape = state[at + 1 : -_ISSUED_END], state[_FLAGS : at - 9]
-    if len(by) != state[at] or shape[-10:-7] == _WORD or shape[-5:] == _WORD_BYTES[UNKNOWN]:
+    by = state[_only.size + 1 : -_ISSUED_END]
+    if len(by) != state[_only.size]:
         return None
-    day, second = _moment.unpack_from(state, at - 9)
-    event_id = history[8:] + state[-_ISSUED_END:-_SEAL]
-    return shape + by, by, _unpack_moment(day, second, b""), event_id.hex()
+    try:
+        *_, first, last, day, second = _only.unpack_from(state)
+        return first + last + day[3:] + by, _unpack_moment(day, second, b"")
+    except _BROKEN as err:
+        raise _damaged("a certificate's row") from err
 
 
 def unpack_state(data: bytes) -> tuple[Standing, bytes, bytes]:

@@ -11,7 +11,6 @@ import struct
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from psycopg2.extensions import cursor as Cursor
 
@@ -21,6 +20,7 @@ from ..identity import HEAD
 from ..lifecycle import format_record, holder_record_hash, record_hash
 from ..statusmap import CERTIFICATES, HOLDERS
 from ..tiles import TileReader
+from .copying import read_rows
 from .statements import sql
 
 _BATCH = 256  # delta lists read at once
@@ -46,7 +46,7 @@ class Kind:
     some: str  # for some keys
     copy: str  # for all of them, for COPY
     delta: int  # which of an entry's two lists
-    read: Callable[[Cursor, Sequence[Any]], Row]
+    read: Callable[[Cursor, Sequence[bytes]], Row]
 
 
 def certificate_record(state: bytes) -> bytes:
@@ -69,15 +69,16 @@ def acts_and_link(cursor: Cursor, key: bytes) -> tuple[list[tuple[int, int, bool
     return acts, next((bytes(link) for *_, link in rows if link is not None), key)
 
 
-def _certificate(cursor: Cursor, row: Sequence[Any]) -> Row:
-    key, state, history = map(bytes, row)
+def _certificate(cursor: Cursor, row: Sequence[bytes]) -> Row:
+    key, state, history = row
     record = record_hash(staterow.row_record(key, state, history))
     last = staterow.index_at(history, -1)
     return Row(key, record, last, lambda size: staterow.last_below(history, size))
 
 
-def _holder(cursor: Cursor, row: Sequence[Any]) -> Row:
-    key, count, link, recent = bytes(row[0]), row[1], bytes(row[2]), bytes(row[3])
+def _holder(cursor: Cursor, row: Sequence[bytes]) -> Row:
+    key, acts, link, recent = row
+    count = int.from_bytes(acts, "big")
 
     def before(size: int) -> int | None:
         return max((index for index, *_ in acts_of(cursor, key) if index < size), default=None)
@@ -107,8 +108,8 @@ def pairs_at(
     """
     source = KINDS[kind]
     firsts, lasts = ([each[n][:HEAD].hex() for each in ranges] for n in (0, 1))
-    cursor.execute(sql(source.in_ranges), {"firsts": firsts, "lasts": lasts})
-    rows = [source.read(cursor, row) for row in cursor.fetchall()]
+    wanted = {"firsts": firsts, "lasts": lasts}
+    rows = [source.read(cursor, row) for row in read_rows(cursor, sql(source.in_ranges), wanted)]
     then = _records_at(cursor, kind, rows, size)
     keys = sorted(then)
     found = []
@@ -124,8 +125,7 @@ def some_records_at(
     """The record hashes that keys had after `size` entries; those born later are left out."""
     source = KINDS[kind]
     heads = {"heads": b"".join(key[:HEAD] for key in keys), "count": len(keys)}
-    cursor.execute(sql(source.some), heads)
-    rows = [source.read(cursor, row) for row in cursor.fetchall()]
+    rows = [source.read(cursor, row) for row in read_rows(cursor, sql(source.some), heads)]
     return _records_at(cursor, kind, rows, size)
 
 

@@ -206,6 +206,8 @@ class View:
             if staterow.index_at(history, 0) < self.size:
                 if kind not in kinds:
                     kinds = self._read_kinds()
+                    if kind not in kinds:
+                        raise ProofError("stored-bytes-damaged", "a certificate's type and issuer")
                 for number in hashes[number_hash]:
                     if identity.certificate_key(*kinds[kind], number) == key:
                         found[number].append(Stated(kind, key, state, history))
@@ -407,8 +409,8 @@ class View:
 
     def lines(self, index: int) -> list[bytes]:
         """The event lines of a bundle."""
-        self._cursor.execute(sql("read_lines"), {"begin": index, "end": index + 1})
-        chunks = [bytes(chunk) for _, _, chunk in self._cursor.fetchall()]
+        span = {"begin": index, "end": index + 1}
+        chunks = [chunk for *_, chunk in read_rows(self._cursor, sql("read_lines"), span)]
         try:
             return [line for chunk in chunks for line in unpack_lines(chunk)]
         except (cramjam.DecompressionError, ValueError) as err:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from ledger import staterow, times
 from ledger.errors import Malformed, ProofError
 from ledger.event import ISSUED, OPEN, REVOCATION_KINDS, UNKNOWN
-from ledger.lifecycle import Standing, Transition
+from ledger.lifecycle import Standing, Transition, format_record
 
 DAYS = st.builds(
     lambda day, offset: f"{day:%Y-%m-%d}{offset}".rjust(10 + len(offset), "0"),
@@ -20,7 +20,7 @@ DAYS = st.builds(
             lambda sign, minutes: f"{sign}{minutes // 60:02d}:{minutes % 60:02d}",
             st.sampled_from("+-"),
             st.integers(0, 14 * 60),
-        ),
+        ).filter(lambda offset: offset != "-00:00"),
     ),
 )
 MOMENTS = st.builds(
@@ -112,30 +112,51 @@ def test_any_bytes_are_a_state_or_damaged(
         assert staterow.pack_state(*found) == some
 
 
-@given(STANDINGS, HASH, HASH, st.binary(min_size=16, max_size=16), st.integers(1, 255), st.data())
+NOTHING = dict.fromkeys(("reason", "revocation", "suspended_until", "transfer_to", "begin"))
+
+
+@given(STANDINGS, HASH, HASH, HOLDER, st.integers(1, 255), st.booleans(), st.booleans())
 def test_plain_words_are_what_the_row_says(
-    standing: Standing, key: bytes, link: bytes, event: bytes, flip: int, data: st.DataObject
+    standing: Standing,
+    key: bytes,
+    link: bytes,
+    event: bytes,
+    flip: int,
+    says_nothing: bool,
+    in_one_zone: bool,
 ) -> None:
-    nothing = dict.fromkeys(("reason", "revocation", "suspended_until", "transfer_to", "begin"))
-    standing = standing._replace(count=1, **data.draw(st.sampled_from([{}, nothing])))
     event_id, by, since = event.hex(), standing.responsible, standing.since
     try:
         times.parse_moment(since)
     except Malformed:
         return
-    days = standing.valid_from, standing.valid_until
-    issued = Transition(ISSUED, event_id, by, "", since, standing.version, *days, *[None] * 5)
+    offset = since[19:].lstrip(".0123456789")
+    days = tuple(
+        f"{str(day)[:10]}{offset}" if in_one_zone and str(day)[0].isdecimal() else day
+        for day in (standing.valid_from, standing.valid_until)
+    )
+    only = standing._replace(state="valid", version=1, highest=1, count=1)
+    only = only._replace(valid_from=days[0], valid_until=days[1])
+    if says_nothing:
+        only = only._replace(**NOTHING)
+    issued = Transition(ISSUED, event_id, by, "", since, 1, *days, *[None] * 5)
     history = staterow.pack_item(7, 8, event_id)
-    state = staterow.pack_row(key, standing, link, bytes(16), ((0, issued),), history)
+    kept = ((0, issued),)
+    state = staterow.pack_row(key, only, link, bytes(16), kept, history)
+    whole = staterow.pack_whole_row(key, only, link, bytes(16), kept, history)
+    record = format_record(only, link)
+    assert staterow.row_record(key, state, history) == record
+    assert staterow.row_record(key, whole, history) == record
+    assert staterow.plain_words(key, whole, history) is None
     found = staterow.plain_words(key, state, history)
-    said = standing[7:12]
-    is_plain = said == (None,) * 5 and "." not in since and UNKNOWN not in days
-    assert (found is not None) == (is_plain and days[0] not in (None, OPEN)), standing
+    is_short = all(day in (None, UNKNOWN, OPEN) or str(day)[10:] == offset for day in days)
+    is_plain = only[7:12] == (None,) * 5 and "." not in since and UNKNOWN not in days
+    assert (found is not None) == (is_plain and is_short and days[0] not in (None, OPEN)), only
     if found is not None:
         words, *rest = found
         assert rest == [by.encode(), since, event_id]
-        other = standing._replace(since="2020-01-01T00:00:00Z")
-        again = staterow.pack_row(key, other, bytes(32), bytes(16), ((0, issued),), history)
+        other = only._replace(since=f"2020-01-01T00:00:00{offset}")
+        again = staterow.pack_row(key, other, bytes(32), bytes(16), kept, history)
         assert (staterow.plain_words(key, again, history) or ())[0] == words
         for damaged in (_flip(key, flip), key[:31]):
             with pytest.raises(ProofError, match="stored-bytes-damaged"):
