@@ -140,7 +140,7 @@ def test_plain_words_are_what_the_row_says(
     if says_nothing:
         only = only._replace(**NOTHING)
     issued = Transition(ISSUED, event_id, by, "", since, 1, *days, *[None] * 5)
-    history = staterow.pack_item(7, 8, event_id)
+    (history,) = staterow.pack_items(7, [8], [event_id])
     kept = ((0, issued),)
     state = staterow.pack_row(key, only, link, bytes(16), kept, history)
     whole = staterow.pack_whole_row(key, only, link, bytes(16), kept, history)
