@@ -58,7 +58,9 @@ class Keeping(RuleBasedStateMachine):
         assert self.map.changed_tiles() == {}
         upper = tiles.subtree_reader(lambda level, n: self.stored.get((level, n), b""))
         pairs = self.map.pairs(*statusmap.group_range(self.k, key))
-        made = statusmap.prove(self.kind.encode(), self.k, key, pairs, upper)
+        made = statusmap.fold_group(self.kind.encode(), self.k, key, pairs, upper).prove(
+            self.k, key
+        )
         assert made == self.map.prove(key)
         statusmap.check_membership(
             root, self.kind.encode(), self.k, key, self.records.get(key), made
