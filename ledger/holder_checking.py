@@ -201,13 +201,16 @@ class _Examination:
 
     def _checkpoint(self) -> Check:
         evidence = self.evidence
-        return judge_checkpoint(
+        judged = judge_checkpoint(
             evidence.origin,
             evidence.checkpoint,
             Beginning(merkle.leaf_hash(evidence.genesis.data), evidence.genesis.path),
             evidence.status,
             self.trust,
         )
+        if evidence.genesis.index != 0:
+            raise ProofError("proof-failed", "the ledger begins with entry 0")
+        return judged
 
     def _status(self) -> Check:
         heads = map_heads(self.status_entry)
