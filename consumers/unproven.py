@@ -87,10 +87,17 @@ def _answer_all(
     ]
     left = [n for n, answer in enumerate(answers) if answer is None]
     if left:
-        keys = [c.key for n in left for c in (looked[n].matches or looked[n].absent[:1])]
-        stored = _Stored(view, view.histories(keys), view.ends(keys))
+        together = attempt(_read_stored, view, [looked[n] for n in left])
         for n in left:
-            answers[n] = attempt(_answer, stored, questions[n], looked[n], trust, now)
+            stored = together  # where something is damaged, each by itself
+            if isinstance(stored, LedgerError):
+                stored = attempt(_read_stored, view, [looked[n]])
+            is_error = isinstance(stored, LedgerError)
+            answers[n] = (
+                stored
+                if is_error
+                else attempt(_answer, stored, questions[n], looked[n], trust, now)
+            )
     return answers
 
 
@@ -101,6 +108,11 @@ class _Stored:
     view: View
     histories: Mapping[bytes, list[Step]]
     ends: Mapping[bytes, tuple[int, bytes]]  # how many transitions, the last link
+
+
+def _read_stored(view: View, looked: Sequence[Looked]) -> _Stored:
+    keys = [c.key for one in looked for c in (one.matches or one.absent[:1])]
+    return _Stored(view, view.histories(keys), view.ends(keys))
 
 
 def _answer(stored: _Stored, asked: Asked, looked: Looked, trust: Trust, now: int) -> Answer:

@@ -223,7 +223,7 @@ def make_evidence(view: View, questions: Sequence[Asked], now: int) -> list[byte
         if isinstance(one, Looked) and len(one.matches or one.absent) == 1
     ]
     if len(meant) > 1:
-        view.read_ahead(meant)
+        attempt(view.read_ahead, meant)  # what is damaged is told whom it is about
     return [
         one if isinstance(one, LedgerError) else attempt(_make_evidence, view, asked, one, now)
         for asked, one in zip(questions, looked, strict=True)

@@ -22,18 +22,22 @@ from hypothesis import Phase, given, settings
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 from starlette.routing import Route
 
+from consumers.asking import Asked
 from consumers.http.app import build_app
 from consumers.http.openapi import DOCUMENT
 from consumers.http.page.assets import PREFIX
+from consumers.http.questions import make_evidence
 from consumers.http.settings import Settings
 from deploy.cli import main
 from ledger import times
 from ledger.bundle import format_record, parse_record
 from ledger.checking import check_file
-from ledger.errors import CODES
+from ledger.errors import CODES, ProofError
 from ledger.note import Signature, format_note
+from ledger.postgres.connection import connect
+from ledger.postgres.reader import Reader
 from ledger.receipt import parse_receipt
-from ledger.staterow import number_hash, pack_state, unpack_state
+from ledger.staterow import ITEM, number_hash, pack_items, pack_state, unpack_state
 from ledger.trust import parse_trust
 from tests import page_ledger, world
 from tests.http_serving import Answer, Served, serving
@@ -193,6 +197,39 @@ def test_what_was_damaged_is_not_answered(made: tuple[StoredLedger, Path]) -> No
         finally:
             damage(ledger.url, change, data, key)
         assert ask(running, number=page_ledger.VALID)["answer"] == "valid"
+
+
+def test_who_asks_beside_a_damaged_certificate_is_answered(
+    made: tuple[StoredLedger, Path],
+) -> None:
+    """Questions that are worked on together share statements, and no error."""
+    ledger, trust = made
+    rows = ledger.rows(
+        "SELECT map_key, state, history FROM certificate WHERE number_hash = %s",
+        number_hash(page_ledger.VALID),
+    )
+    ((key, state, history),) = rows
+    unsealed, count = pack_state(*unpack_state(state)), len(history) // ITEM
+    nowhere = b"".join(pack_items(0, range(count), ["0" * 32] * count))
+    change = "UPDATE certificate SET state = %s, history = %s WHERE map_key = %s"
+    with serving(ledger.url, CERTLEDGER_TRUST=str(trust)) as running:
+        damage(ledger.url, change, unsealed, nowhere, key)
+        connection = connect(ledger.url, "test")
+        try:
+            then = {"number": page_ledger.EXPIRED, "known_at": "2026-02-01T00:00:00Z"}
+            damaged, line = batch(running, page_ledger.VALID, then)
+            assert damaged["problem"]["code"] == "stored-bytes-damaged"
+            assert line["answer"] != "cannot-decide"
+            asked = [Asked(page_ledger.VALID), Asked(page_ledger.EXPIRED)]
+            with Reader(connection).open() as view:
+                error, data = make_evidence(view, asked, ledger.now())
+            assert isinstance(error, ProofError)
+            assert isinstance(data, bytes)
+            answer = check_file(data, parse_trust(trust.read_bytes()), ledger.now())
+            assert answer.reason == "expired"
+        finally:
+            connection.close()
+            damage(ledger.url, change, state, history, key)
 
 
 # --- batches ---
