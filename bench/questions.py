@@ -34,6 +34,7 @@ DIFFERENT = 20_000  # certificates that are asked about
 IN_BATCH = 2000  # of them
 WINDOW = 64  # bundles that say how fast ingest is
 QUIET_SECONDS = 5
+WARM_SECONDS = 2.0  # of the same questions before those that count
 SERVER, BACKENDS = "http", "postgres: certledger-http"
 
 Say = Callable[[str], None]
@@ -127,19 +128,11 @@ def _batches(numbers: list[str]) -> list[str]:
 
 
 def _ask(ledger: Ledger, connections: int, seconds: float, lines: list[str], each: int) -> Answered:
-    asking = [sys.executable, "-m", "bench.asking", ledger.stack.status()["url"], str(connections)]
+    url = ledger.stack.status()["url"]
+    _run_askers(url, connections, WARM_SECONDS, lines)
     before = stack_costs(ledger)
-    done = subprocess.run(
-        [*asking, str(seconds)],
-        input="\n".join(lines),
-        capture_output=True,
-        text=True,
-        check=True,
-        cwd=Path(__file__).parents[1],
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
-    )
+    told = _run_askers(url, connections, seconds, lines)
     used = spent(before, stack_costs(ledger))
-    told = json.loads(done.stdout)
     if set(told["statuses"]) != {"200"}:
         raise AssertionError(f"{lines[0][:80]}: {told['statuses']}")
     count = len(told["times"]) * each
@@ -154,3 +147,17 @@ def _ask(ledger: Ledger, connections: int, seconds: float, lines: list[str], eac
         cuts[98],
         used[SERVER].peak,
     )
+
+
+def _run_askers(url: str, connections: int, seconds: float, lines: list[str]) -> dict[str, Any]:
+    done = subprocess.run(
+        [sys.executable, "-m", "bench.asking", url, str(connections), str(seconds)],
+        input="\n".join(lines),
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=Path(__file__).parents[1],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+    )
+    told: dict[str, Any] = json.loads(done.stdout)
+    return told
