@@ -82,7 +82,7 @@ class MiniLedger:
         """The codes of all logged events, in order."""
         return [code for bundle in self.view.logged for code in bundle.codes]
 
-    def wait_for(self, outcome: str, seconds: float = 15) -> Accounted:
+    def wait_for(self, outcome: str, seconds: float = 60) -> Accounted:
         """The first record accounted for with this outcome."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:

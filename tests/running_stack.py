@@ -77,7 +77,7 @@ class RunningStack:
         self.registrar.store.connection.close()
         self.registrar.store = Store(connect(self.postgres, "test-registry", writes=True))
 
-    def pid(self, name: str, wait_seconds: float = 30) -> int:
+    def pid(self, name: str, wait_seconds: float = 60) -> int:
         """The process of a program that runs."""
         end = time.monotonic() + wait_seconds
         while True:
@@ -102,7 +102,7 @@ class RunningStack:
     def log(self, name: str) -> str:
         return (self.data / "logs" / f"{name}.log").read_text()
 
-    def wait_for_log(self, name: str, words: str, after: int = 0, seconds: float = 40) -> str:
+    def wait_for_log(self, name: str, words: str, after: int = 0, seconds: float = 90) -> str:
         """The log of a program from `after` on, once it has these words."""
         end = time.monotonic() + seconds
         while words not in self.log(name)[after:]:
@@ -140,7 +140,7 @@ class RunningStack:
         path.write_text(str(ahead))
         path.rename(self.data / "clock")
 
-    def wait_for_crash(self, seconds: float = 30) -> float:
+    def wait_for_crash(self, seconds: float = 60) -> float:
         """When the program died."""
         end = time.monotonic() + seconds
         while (self.data / "crash").exists() or (self.data / "freeze").exists():
@@ -263,7 +263,7 @@ class Department:
             self._silent_since = time.monotonic()
             self._patience = min(2 * self._patience, LONGEST_RESEND_SECONDS)
 
-    def settle(self, seconds: float = 60) -> None:
+    def settle(self, seconds: float = 120) -> None:
         """Every bundle has its receipt; what has none is sent again after a while."""
         end = time.monotonic() + seconds
         self._wait_anew()
@@ -272,7 +272,7 @@ class Department:
             self.resend_if_silent()
             assert time.monotonic() < end, f"{len(self.pending)} bundles without a receipt"
 
-    def wait_for_notice(self, outcome: str, name: bytes, seconds: float = 20) -> dict[str, Any]:
+    def wait_for_notice(self, outcome: str, name: bytes, seconds: float = 60) -> dict[str, Any]:
         end = time.monotonic() + seconds
         while True:
             for notice in self.inbox.notices:
@@ -336,7 +336,7 @@ class Load:
         except BaseException as err:
             self.error = err
 
-    def gap_after(self, moment: float, seconds: float = 60) -> float:
+    def gap_after(self, moment: float, seconds: float = 120) -> float:
         """Seconds from `moment` until the first receipt of a bundle that was sent after it."""
         end = time.monotonic() + seconds
         department = self.department
@@ -360,7 +360,8 @@ class Load:
             raise self.error
 
 
-def wait_until(what: Callable[[], bool], seconds: float = 30) -> None:
+def wait_until(what: Callable[[], bool], seconds: float = 90) -> None:
+    """Return when it is so; the limit is generous, as machines are slow and limits cost nothing."""
     end = time.monotonic() + seconds
     while not what():
         assert time.monotonic() < end

@@ -35,7 +35,7 @@ class Running:
         self.sequencer.start()
         return self
 
-    def publish(self, size: int, seconds: float = 30) -> bytes:
+    def publish(self, size: int, seconds: float = 60) -> bytes:
         """Wait until a checkpoint of at least this size is published; its note."""
         end = time.monotonic() + seconds
         while True:
@@ -54,7 +54,7 @@ class Running:
             assert found is None or found[0] < size
             time.sleep(0.05)
 
-    def problem(self, name: str, words: str, seconds: float = 30) -> None:
+    def problem(self, name: str, words: str, seconds: float = 60) -> None:
         """Wait until a witness stands there with a problem that has these words."""
         end = time.monotonic() + seconds
         while True:

@@ -6,8 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -24,6 +23,7 @@ from deploy.embedded.supervisor import Program, Supervisor
 from deploy.errors import StackError
 from deploy.stack import Stack
 from ledger.kafka_address import client_settings
+from tests.running_stack import wait_until
 
 # A stack is started from a process of its own, as a person would; the set-up step leaves a file.
 SCRIPT = """
@@ -56,13 +56,6 @@ def run_up(data: Path, *argv: str, env: dict[str, str] | None = None) -> tuple[i
         check=False,
     )
     return done.returncode, done.stdout
-
-
-def eventually(condition: Callable[[], bool], seconds: float = 90) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, f"still not so after {seconds} s"
-        time.sleep(0.05)
 
 
 def processes_of(data: Path) -> list[int]:
@@ -114,7 +107,7 @@ def ensure_up(data: Path) -> dict[str, Any]:
     if not Stack(data).status()["running"]:
         code, output = run_up(data)
         assert code == 0, output
-    eventually(lambda: bool(Stack(data).status()["ready"]))
+    wait_until(lambda: bool(Stack(data).status()["ready"]))
     return Stack(data).status()
 
 
@@ -203,7 +196,7 @@ def test_killed_servers_come_back_with_their_data(data: Path) -> None:
     for name in ("kafka", "postgres"):
         before = pid_of(data, name)
         os.kill(before, signal.SIGKILL)
-        eventually(partial(is_another, data, name, before))
+        wait_until(partial(is_another, data, name, before))
     assert receive(status["kafka"], "kept") == [b"through a kill"]
     assert query(status["postgres"], "SELECT number FROM kept") == [(7,)]
 
@@ -231,7 +224,7 @@ def test_nothing_outlives_a_killed_supervisor_and_its_lock_is_stale(data: Path) 
     pids = [status["pid"], *(program["pid"] for program in status["programs"].values())]
     assert set(processes_of(data)) >= {pid_of(data, "postgres"), pid_of(data, "kafka")}
     os.kill(status["pid"], signal.SIGKILL)
-    eventually(lambda: not any(map(runs, pids)) and not processes_of(data), 20)
+    wait_until(lambda: not any(map(runs, pids)) and not processes_of(data), 20)
     assert (data / "lock").read_text().strip() == str(status["pid"])
     assert Stack(data).status()["running"] is False
     assert ensure_up(data)["pid"] != status["pid"]

@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -38,6 +38,7 @@ from producers.spool import Spool
 from tests.memory_view import check_log
 from tests.mini_ledger import MiniLedger
 from tests.producing import TestEnvironment, department_with_type, enrol_all
+from tests.running_stack import wait_until
 from tests.world import SERVICE, TYPE, Book
 
 _ROOT = Path(__file__).parents[2]
@@ -73,18 +74,18 @@ def test_an_office_says_on_what_it_relies(place: Place) -> None:
     place.ledger.view.registry = book.registry
     place.ledger.view.status_times[10_000] = times.parse_moment("2026-06-01T00:00:00Z")
     with place.publisher() as office:
-        assert issue(office, "1").result(20).code == "admitted"
+        assert issue(office, "1").result(60).code == "admitted"
         one = ReliedOn(TYPE, place.config.department, "1", 1)
         said: dict[str, Any] = {"tree_size": 10_001, "use_for": "licence", "clerk": "ann"}
-        first = office.relied(SERVICE, "2026-1", [one], **said, change_id="1").result(20)
+        first = office.relied(SERVICE, "2026-1", [one], **said, change_id="1").result(60)
         assert first.code == "admitted"
         assert (
-            office.relied(SERVICE, "2026-2", [one], **{**said, "tree_size": 9}).result(20).code
+            office.relied(SERVICE, "2026-2", [one], **{**said, "tree_size": 9}).result(60).code
             == "unknown-checkpoint"
         )
-        assert office.ended(SERVICE, "2026-1").result(20).code == "admitted"
-        assert office.ended(SERVICE, "2026-1").result(20).code == "reliance-ended"
-        assert office.ended(SERVICE, "2026-3").result(20).code == "unknown-case"
+        assert office.ended(SERVICE, "2026-1").result(60).code == "admitted"
+        assert office.ended(SERVICE, "2026-1").result(60).code == "reliance-ended"
+        assert office.ended(SERVICE, "2026-3").result(60).code == "unknown-case"
     kept = [json.loads(line) for line in (place.config.folder / CASES).read_bytes().splitlines()]
     assert [k["business_code"] for k in kept] == ["2026-1", "2026-2", *["2026-1"] * 2, "2026-3"]
     assert kept[0]["act"] == first.event_id
@@ -117,7 +118,7 @@ def test_every_typed_call_is_admitted(place: Place) -> None:
             private={"owner": "王伟"},
             identifier=None,
             change_id="1",
-        ).result(20)
+        ).result(60)
         assert first.code == "admitted"
         calls = [
             p.suspended(TYPE, "川A-1", reason="inspection"),
@@ -137,8 +138,8 @@ def test_every_typed_call_is_admitted(place: Place) -> None:
             p.issued(TYPE, "川A-2", valid_from="unknown"),
             p.transferred_out(TYPE, "川A-2", "elsewhere"),
         ]
-        assert [call.result(20).code for call in calls] == ["admitted"] * 9
-        stranger = p.transferred_in(TYPE, "川A-2", issuer=place.config.department).result(20)
+        assert [call.result(60).code for call in calls] == ["admitted"] * 9
+        stranger = p.transferred_in(TYPE, "川A-2", issuer=place.config.department).result(60)
         assert stranger.code == "transfer-mismatch"
     refused = (place.config.folder / "refused.ndjson").read_text().splitlines()
     assert [json.loads(line)["code"] for line in refused] == ["transfer-mismatch"]
@@ -153,7 +154,7 @@ def test_days_carry_the_departments_offset_and_private_facts_do_not_travel(place
             private={"owner": "王伟"},
             holder=("111", "11010519491231002X"),
             change_id="x",
-        ).result(20)
+        ).result(60)
     line = place.ledger.view.logged[0].opened.bundle.lines[0]
     data = json.loads(line)["data"]
     assert data["valid_from"] == "2026-01-01+08:00"
@@ -183,15 +184,15 @@ def test_what_can_be_no_line_is_refused_at_the_call(place: Place) -> None:
 def test_large_lines_close_bundles_by_size(place: Place) -> None:
     with place.publisher(linger_seconds=1.0) as p:
         calls = [p.issued(TYPE, f"{n}", claims={"text": "字" * 20_000}) for n in range(60)]
-        assert {call.result(30).code for call in calls} == {"admitted"}
+        assert {call.result(60).code for call in calls} == {"admitted"}
     assert len(place.ledger.view.logged) >= 4
 
 
 def test_saying_it_again_is_a_repeat(place: Place) -> None:
     with place.publisher() as p:
-        assert issue(p, "1").result(20).code == "admitted"
+        assert issue(p, "1").result(60).code == "admitted"
     with place.publisher() as p:
-        receipt = issue(p, "1").result(20)
+        receipt = issue(p, "1").result(60)
         assert (receipt.code, receipt.admitted) == ("repeat", True)
 
 
@@ -208,9 +209,9 @@ def test_heartbeats_keep_lanes_fresh(place: Place) -> None:
 def test_a_lane_that_was_silent_for_long_is_heard_of_at_once(place: Place) -> None:
     """By default: whoever publishes once a day keeps all lanes fresh, not only those he uses."""
     with place.publisher(heartbeat_seconds=None):
-        wait_for(lambda: len(place.ledger.view.logged) == 2)
+        wait_until(lambda: len(place.ledger.view.logged) == 2)
     with place.publisher(heartbeat_seconds=None) as p:  # both have just been heard of
-        issue(p, "1").result(20)
+        issue(p, "1").result(60)
     headers = [bundle.opened.bundle.header for bundle in place.ledger.view.logged]
     assert sorted((header.lane, header.count) for header in headers[:2]) == [(0, 0), (1, 0)]
     assert [header.count for header in headers[2:]] == [1]
@@ -222,16 +223,9 @@ def test_heartbeats_are_a_quarter_of_the_declared_limit(place: Place) -> None:
         assert config.heartbeat_seconds == seconds
     config = dataclasses.replace(place.config, silence_limit_seconds=2)
     with Publisher(config, place.kafka, linger_seconds=0.01):
-        wait_for(lambda: len(place.ledger.view.logged) >= 6)
+        wait_until(lambda: len(place.ledger.view.logged) >= 6)
     lanes = [bundle.opened.bundle.header.lane for bundle in place.ledger.view.logged]
     assert min(lanes.count(0), lanes.count(1)) >= 2
-
-
-def wait_for(happened: Callable[[], bool], seconds: float = 30) -> None:
-    end = time.monotonic() + seconds
-    while not happened():
-        assert time.monotonic() < end
-        time.sleep(0.05)
 
 
 def test_an_unregistered_department_hears_why(place: Place, tmp_path: Path) -> None:
@@ -283,7 +277,7 @@ calls = [
     for n in range(20)
 ]
 for call in calls:
-    print(call.result(30).code, flush=True)
+    print(call.result(60).code, flush=True)
 publisher.close()
 """
 
@@ -349,13 +343,13 @@ def lose_spool(place: Place, name: str = "lost") -> Path:
 def test_a_lost_spool_needs_a_take_over(place: Place) -> None:
     with place.publisher() as p:
         for call in [issue(p, f"{n}") for n in range(30)]:  # on both lanes
-            call.result(20)
+            call.result(60)
     lose_spool(place)
     with pytest.raises(Conflict, match="take it over") as caught:
         place.publisher()
     assert caught.value.code == "fenced"
     with place.publisher(take_over=True) as p:
-        codes = [call.result(20).code for call in [issue(p, f"{n}") for n in range(35)]]
+        codes = [call.result(60).code for call in [issue(p, f"{n}") for n in range(35)]]
     assert codes == ["repeat"] * 30 + ["admitted"] * 5
     assert place.ledger.view.lanes[place.config.department, 0].epoch == 1
 
@@ -365,29 +359,29 @@ def test_an_older_copy_of_the_spool_is_not_gone_on_with(place: Place) -> None:
 
     with place.publisher() as p:
         for call in [issue(p, f"{n}") for n in range(30)]:
-            call.result(20)
+            call.result(60)
     shutil.copytree(place.config.folder / "spool", place.config.folder / "old")
     with place.publisher() as p:
         for call in [issue(p, f"{n}") for n in range(30, 60)]:
-            call.result(20)
+            call.result(60)
     shutil.rmtree(place.config.folder / "spool")
     (place.config.folder / "old").rename(place.config.folder / "spool")
     with pytest.raises(Conflict, match="older copy"):
         place.publisher()
     with place.publisher(take_over=True) as p:
-        assert issue(p, "60").result(20).code == "admitted"
+        assert issue(p, "60").result(60).code == "admitted"
     assert "equivocation" not in {done.outcome for done in place.ledger.outcomes}
 
 
 def test_a_take_over_fences_the_old_producer(place: Place) -> None:
     old = place.publisher()
     for call in [issue(old, f"{n}") for n in range(30)]:
-        call.result(20)
+        call.result(60)
     spool = old._spool.folder
     moved = spool.with_name("moved")
     spool.rename(moved)  # the old process goes on in its open files
     with place.publisher(take_over=True) as new:
-        assert issue(new, "40").result(20).code == "admitted"
+        assert issue(new, "40").result(60).code == "admitted"
         late = [issue(old, f"late {n}") for n in range(8)]
         errors = [call.exception(20) for call in late]
         assert {getattr(err, "code", None) for err in errors} == {"fenced"}
@@ -395,7 +389,7 @@ def test_a_take_over_fences_the_old_producer(place: Place) -> None:
             issue(old, "more")
         with pytest.raises(Conflict):
             old.close()
-        assert issue(new, "41").result(20).code == "admitted"
+        assert issue(new, "41").result(60).code == "admitted"
     # what it had spooled is not lost: a take-over with that spool bundles it again
     (place.config.folder / "spool").rename(place.config.folder / "newer")
     moved.rename(spool)
@@ -442,7 +436,7 @@ def test_another_number_of_lanes(place: Place, lanes: int) -> None:
     place.config = dataclasses.replace(place.config, lanes=lanes)
     with place.publisher() as p:
         assert p.wait(20)
-        assert issue(p, "川A-99").result(20).code == "admitted"
+        assert issue(p, "川A-99").result(60).code == "admitted"
     for number in numbers:
         key = identity.certificate_key(TYPE, department, number)
         kinds = [t.kind for t in ledger.view.histories[key]]
@@ -458,13 +452,13 @@ def test_a_full_disk_rejects_and_recovers(place: Place, monkeypatch: pytest.Monk
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with place.publisher() as p:
-        issue(p, "1").result(20)
+        issue(p, "1").result(60)
         with monkeypatch.context() as patch:
             patch.setattr(Spool, "_append", full)
             with pytest.raises(Unavailable, match="No space left") as caught:
-                issue(p, "2").result(20)
+                issue(p, "2").result(60)
             assert caught.value.code == "spool-failed"
-        assert issue(p, "2").result(20).code == "admitted"
+        assert issue(p, "2").result(60).code == "admitted"
     assert place.ledger.admitted() == 2
 
 
@@ -498,9 +492,9 @@ def test_a_forged_copy_does_not_stop_the_publisher(
 
     monkeypatch.setattr(Link, "send", forged_first)
     with place.publisher(grace_seconds=3) as p:
-        assert issue(p, "1").result(20).code == "admitted"
+        assert issue(p, "1").result(60).code == "admitted"
         time.sleep(3.5)
-        assert issue(p, "2").result(20).code == "admitted"
+        assert issue(p, "2").result(60).code == "admitted"
     producer.close()
     assert "dead-letter" in {done.outcome for done in place.ledger.outcomes}
 
@@ -516,7 +510,7 @@ def test_a_bundle_that_is_refused_for_good_stops_the_publisher(
     monkeypatch.setattr(Link, "send", forged)
     p = place.publisher(grace_seconds=1)
     with pytest.raises(LedgerError) as caught:
-        issue(p, "1").result(20)
+        issue(p, "1").result(60)
     assert caught.value.code == "bad-signature"
     with pytest.raises(LedgerError):
         p.close()
@@ -538,7 +532,7 @@ def test_a_lost_record_is_sent_again_in_order(
     monkeypatch.setattr(Link, "send", leaky)
     with place.publisher(max_events=2) as p:
         calls = [issue(p, f"{n}") for n in range(40)]
-        assert {call.result(30).code for call in calls} == {"admitted"}
+        assert {call.result(60).code for call in calls} == {"admitted"}
     assert lost
     assert place.ledger.admitted() == 40
     assert "out-of-sequence" in {done.outcome for done in place.ledger.outcomes}
@@ -554,7 +548,7 @@ def test_a_muted_ledger_leaves_the_events_in_the_spool(place: Place) -> None:
         call.result(1)
     place.ledger.mute.clear()
     with place.publisher() as again:
-        assert issue(again, "1").result(20).code == "admitted"
+        assert issue(again, "1").result(60).code == "admitted"
     assert [done.outcome for done in place.ledger.outcomes].count("logged") == 1
 
 

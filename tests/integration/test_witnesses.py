@@ -39,6 +39,7 @@ from ledger.trust import Trust, TrustedQuorum
 from ledger.witnessing import MAX_REQUEST, format_request
 from streams import witnesses as asking
 from tests import outside, world
+from tests.running_stack import wait_until
 from tests.stored_ledger import StoredLedger, sequence
 from tests.witnessed_ledger import Running, copied, grow
 from tests.witnessing import Behaviour, RunningWitness, listening, respond, witnesses
@@ -163,7 +164,7 @@ def litewitness(folder: Path) -> Iterator[Witness]:
     agent = ["ssh-agent", "-D", "-a", str(agent_socket)]
     processes = [subprocess.Popen(agent, stdout=subprocess.DEVNULL)]
     try:
-        _wait_until(agent_socket.exists)
+        wait_until(agent_socket.exists)
         subprocess.run(
             ["ssh-add", "-q", str(pem)],
             env={**os.environ, "SSH_AUTH_SOCK": str(agent_socket)},
@@ -179,7 +180,7 @@ def litewitness(folder: Path) -> Iterator[Witness]:
                 stderr=subprocess.DEVNULL,
             )
         )
-        _wait_until(lambda: is_listening(port))
+        wait_until(lambda: is_listening(port))
         # Its own tool for this, witnessctl, needs a module that cannot be had everywhere.
         with closing(sqlite3.connect(database, 30)) as connection, connection:
             root = base64.b64encode(bytes(32)).decode()
@@ -193,13 +194,6 @@ def litewitness(folder: Path) -> Iterator[Witness]:
             process.terminate()
             process.wait(20)
         shutil.rmtree(agent_socket.parent)
-
-
-def _wait_until(is_done: Callable[[], bool], seconds: float = 30) -> None:
-    end = time.monotonic() + seconds
-    while not is_done():
-        assert time.monotonic() < end
-        time.sleep(0.05)
 
 
 def test_litewitness_is_one_of_our_witnesses(
