@@ -148,6 +148,18 @@ ADVICE = {
         "If another finding here stops the worker, mend that. Else look at logs/worker-1.log; a "
         "frozen process is ended with SIGKILL and starts again.",
     ),
+    "signing-stands": Advice(
+        "Entries wait to be signed, and none is: no receipt is sent meanwhile.",
+        "Look at logs/sequencer.log. A frozen process is ended with SIGKILL and starts again. If "
+        "it waits for a server process of PostgreSQL that is frozen itself, restart PostgreSQL: "
+        "nothing that was committed is lost.",
+        _SIGNING,
+    ),
+    "receipts-stand": Advice(
+        "Entries are published, and no receipt is sent for them.",
+        "Look at logs/relay.log. A frozen process is ended with SIGKILL and starts again; so does "
+        "PostgreSQL where its own server process is frozen.",
+    ),
     "open-transaction": Advice(
         "Somebody holds a transaction open on the intake topic: records behind it wait.",
         "Departments must not use transactions there: give it credentials that cannot "
@@ -195,6 +207,8 @@ class Seen:
     postgres: str | None = None  # why it cannot be asked
     kafka: str | None = None
     taken: int | None = None  # records between the two looks
+    signed: int | None = None  # entries
+    told: int | None = None  # entries for which receipts went out
     prospects: Mapping[str, int] = field(default_factory=dict)  # of dead letters
     transactions: Sequence[OpenTransaction] = ()
     open_files: Sequence[str] = ()
@@ -236,14 +250,15 @@ def _examine(seen: Seen) -> Iterator[tuple[str, str]]:
             yield "kafka-away", seen.kafka
     if report["disk_full"]:
         yield "disk-nearly-full", str(report["disk_full"])
-    if report["running"]:
-        yield from _programs(seen)
+    programs = list(_programs(seen)) if report["running"] else []
+    yield from programs
     if seen.schema.lacking:
         yield "schema-older", f"it lacks {', '.join(seen.schema.lacking)}"
     if seen.schema.refused:
         yield "schema-newer", f"it has {', '.join(seen.schema.refused)}"
     yield from _witnesses(report)
     yield from _intake(seen)
+    yield from _standing(seen, {detail.partition(":")[0] for _, detail in programs})
     for row in report["departments"]:
         if row["state"] == "silent too long":
             silent, limit = row["silent_seconds"], row["silence_limit_seconds"]
@@ -291,6 +306,26 @@ def _intake(seen: Seen) -> Iterator[tuple[str, str]]:
         yield "intake-behind", f"{lag} records"
 
 
+def _standing(seen: Seen, ended: set[str]) -> Iterator[tuple[str, str]]:
+    """What waits for a program that runs and does nothing; `ended` have findings of their own."""
+    report = seen.report
+    waiting = (report["entries"] or 0) - (report["signed_size"] or 0)
+    if waiting > 0 and seen.signed == 0 and "sequencer" not in ended:
+        yield "signing-stands", f"{waiting} entries, none signed in {_MOVE_SECONDS:g} s"
+    waiting = (report["tree_size"] or 0) - (report["receipts_sent"] or 0)
+    if waiting > 0 and seen.told == 0 and "relay" not in ended:
+        yield "receipts-stand", f"{waiting} entries, none told of in {_MOVE_SECONDS:g} s"
+
+
+def _has_waiting(report: Mapping[str, Any]) -> bool:
+    """Whether there is something to do for a program."""
+    return bool(
+        report["lag"]
+        or report["entries"] != report["signed_size"]
+        or report["tree_size"] != report["receipts_sent"]
+    )
+
+
 def look(env: Environment) -> Seen:
     """Ask every part; a part that is away leaves its questions open."""
     report = status(env, ledger=False)
@@ -321,11 +356,13 @@ def look(env: Environment) -> Seen:
         seen["prospects"] = prospects_of(env)
     except LedgerError as err:
         seen["postgres"] = err.message
-    if report["lag"]:
+    if _has_waiting(report):
         time.sleep(_MOVE_SECONDS)
         later = status(env)
         if later["lag"] is not None and later["taken"] is not None:
             seen["taken"] = later["taken"] - report["taken"]
+            seen["signed"] = later["signed_size"] - report["signed_size"]
+            seen["told"] = later["receipts_sent"] - report["receipts_sent"]
             seen["report"] = later
     return Seen(**seen)
 

@@ -157,6 +157,8 @@ def status(env: Environment, ledger: bool = True) -> dict[str, Any]:
         "vkey": None,
         "tree_size": None,
         "signed_size": None,
+        "entries": None,
+        "receipts_sent": None,
         "witnesses": [],
         "quorum": None,
         "certificates": None,
@@ -192,6 +194,10 @@ def ledger_status(env: Environment) -> dict[str, Any]:
             witnesses = read_witnesses(cursor)
             cursor.execute(sql("read_all_intake"))
             intake = cursor.fetchall()
+            cursor.execute(sql("read_allocation"))
+            ((_, entries, *_),) = cursor.fetchall()
+            cursor.execute(sql("scan_relays"))
+            relays = dict(cursor.fetchall())
     finally:
         connection.close()
     held = {
@@ -199,6 +205,8 @@ def ledger_status(env: Environment) -> dict[str, Any]:
         "vkey": registry.checkpoint_vkey,
         "tree_size": None if published is None else published[0],
         "signed_size": head.size,
+        "entries": entries,
+        "receipts_sent": relays.get("receipts", 0),
         "witnesses": [
             {"name": name, "size": size, "cosigned_at": seconds, "problem": problem}
             for name, size, seconds, problem in witnesses

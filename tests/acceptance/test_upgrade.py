@@ -303,14 +303,6 @@ def to_come(tmp_path: Path) -> Path:
     return code
 
 
-def test_versions_that_are_worked_beside_are_among_the_previous_ones(
-    codes: Callable[[str], Path],
-) -> None:
-    """Else nothing below would show two versions at work."""
-    if not any(goes_on(codes(commit), ROOT) for commit in PREVIOUS):
-        pytest.skip("no previous version goes on beside this one; to-come shows how the next does")
-
-
 @pytest.mark.parametrize("version", [*PREVIOUS, "to-come"])
 def test_old_and_new_workers_side_by_side(
     codes: Callable[[str], Path], version: str, ledger: Ledger, to_come: Path, tmp_path: Path
@@ -381,7 +373,7 @@ def old_worker(code: Path, ledger: Ledger) -> Iterator[None]:
             stderr=subprocess.STDOUT,
         )
         try:
-            wait_until(lambda: shares(settings.kafka) == [1, 1], 90)
+            wait_until(lambda: workers(settings.kafka) == PARTITIONS, 90)
             yield
             assert process.poll() is None, log.read_text()[-3000:]
         finally:
@@ -389,15 +381,12 @@ def old_worker(code: Path, ledger: Ledger) -> Iterator[None]:
             process.wait(30)
 
 
-def shares(kafka: str) -> list[int]:
-    """How many partitions each worker has now."""
+def workers(kafka: str) -> int:
+    """How many workers share the partitions now."""
     group = Settings.from_environment({"CERTLEDGER_KAFKA": kafka, **_NOTHING}).group
     admin = KafkaAdminClient(**client_settings(kafka))
     try:
         found = admin.describe_groups([group])[group]
     finally:
         admin.close()
-    if found["group_state"] != "Stable":
-        return []
-    print(found["members"])
-    return [1 for member in found["members"]]
+    return len(found["members"]) if found["group_state"] == "Stable" else 0

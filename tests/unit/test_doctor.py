@@ -30,6 +30,10 @@ def report(**members: Any) -> dict[str, Any]:
         "witnesses": [],
         "quorum": True,
         "lag": 0,
+        "tree_size": 9,
+        "signed_size": 9,
+        "entries": 9,
+        "receipts_sent": 9,
         "disk_full": None,
         "departments": [],
         **members,
@@ -74,6 +78,8 @@ CASES: dict[str, Seen] = {
     "dead-letters-waiting": Seen(report(), prospects={"mend": 2}),
     "intake-behind": Seen(report(lag=10_000), taken=400),
     "intake-stands": Seen(report(lag=3), taken=0),
+    "signing-stands": Seen(report(entries=12), signed=0),
+    "receipts-stand": Seen(report(receipts_sent=7), told=0),
     "open-transaction": Seen(report(), transactions=[OpenTransaction(1, 50, 60)]),
     "key-files-open": Seen(report(), open_files=["keys/operator.key"]),
     "schema-older": Seen(report(), schema=SchemaGap(lacking=("13 outlooks",))),
@@ -110,6 +116,8 @@ WELL = {
     "a short transaction": Seen(report(), transactions=[OpenTransaction(0, 1, 59)]),
     "settled dead letters": Seen(report(), prospects={"never": 5, "repeat": 2, "same": 1}),
     "some lag that shrinks": Seen(report(lag=9_999), taken=1),
+    "entries that are being signed": Seen(report(entries=12), signed=2),
+    "receipts under way": Seen(report(receipts_sent=7), told=1),
 }
 
 
