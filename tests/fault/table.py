@@ -108,8 +108,9 @@ FAULTS: dict[str, tuple[str, ...]] = {
     "outbox killed at each step": (
         "tests/integration/test_outbox.py::test_a_kill_at_each_step_loses_and_doubles_nothing",
     ),
-    "two departments on one certificate, reliance and revocation, at the same moment": (
+    "two departments on one certificate, reliance and revocation, a move, at the same moment": (
         "tests/fault/test_recalls.py::test_where_reliance_and_revocation_cross_nobody_is_missed",
+        "tests/fault/test_recalls.py::test_a_certificate_leaves_and_arrives_at_the_same_moment",
         f"{_STORE}test_two_departments_act_on_one_certificate",
         f"{_STORE}test_two_workers_apply_the_same_at_the_same_moment",
     ),
