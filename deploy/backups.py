@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
@@ -26,7 +27,7 @@ from deploy.errors import StackError
 from deploy.stack import Settings, Stack
 from ledger.errors import LedgerError, Unavailable
 from ledger.postgres.connection import connect, user_of
-from ledger.postgres.migrate import migrate
+from ledger.postgres.migrate import migrate, schema_gap
 from ledger.postgres.restoring import read_position
 from ledger.postgres.roles import MIGRATOR, PROGRAMS, grant_privileges
 from ledger.postgres.store import read_genesis
@@ -120,10 +121,26 @@ def run_restore(args: argparse.Namespace, env: Environment) -> int:
             raise StackError(f"{err.message} ({err.code})") from err
 
     stack = Stack(env.data, setup=step, progress=_say, beside=lambda data: [])
-    stack.up(detach=True)
-    stack.down()
+    with _interruptible():
+        try:
+            stack.up(detach=True)
+        except KeyboardInterrupt:
+            print("stopping; begin the restore anew", file=sys.stderr, flush=True)
+            stack.down()  # its servers would go on, and the restore in them
+            raise
+        stack.down()
     print(f"restored from {args.folder}: `certledger up` goes on from there")
     return 0
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """SIGTERM is taken as Ctrl-C is."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _say(text: str) -> None:
@@ -167,8 +184,9 @@ def restore(
     )
     with closing(connect(url, "restore")) as connection:
         migrate(connection)
-        users = {r: user_of(settings.postgres_of(r)) for r in PROGRAMS if r in settings.roles}
-        grant_privileges(connection, users)
+        if not schema_gap(connection).later:  # as at set-up
+            users = {r: user_of(settings.postgres_of(r)) for r in PROGRAMS if r in settings.roles}
+            grant_privileges(connection, users)
         if read_genesis(connection)[1].hex() != said["genesis"]:
             raise StackError(f"{folder} does not begin with the entry that its backup.json names")
     told = time.monotonic()

@@ -131,6 +131,24 @@ def lose_records(stack: RunningStack, department: Department) -> dict[str, Any]:
     return dict(lost)
 
 
+def interrupt_restore(data: Path, folder: Path) -> None:
+    """SIGTERM in the middle: it says so, and leaves nothing running."""
+    words = [sys.executable, "-m", "deploy.cli", "restore", str(folder), "--data", str(data)]
+    process = subprocess.Popen([*words, "--replace"], cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    try:
+        for line in process.stderr:
+            if line.startswith("set-up"):
+                break
+        process.terminate()
+        assert "begin the restore anew" in process.stderr.read()
+        assert process.wait(60) == 130
+    finally:
+        process.kill()
+        process.stderr.close()
+    assert not Stack(data).status()["running"]
+
+
 def test_backup_and_kafka_give_the_same_ledger_again(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -157,6 +175,7 @@ def test_backup_and_kafka_give_the_same_ledger_again(
     refused = certledger("restore", str(folder), "--data", str(data))
     assert refused.returncode != 0
     assert "--replace" in refused.stderr
+    interrupt_restore(data, folder)
     done = certledger("restore", str(folder), "--data", str(data), "--replace")
     assert done.returncode == 0, done.stderr
 
