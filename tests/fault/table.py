@@ -66,6 +66,7 @@ FAULTS: dict[str, tuple[str, ...]] = {
         "tests/integration/test_doctor.py::test_intake_waits_for_room_on_the_disk",
     ),
     "clock jumps": (
+        "tests/fault/test_clocks.py",
         f"{_SEQUENCING}test_the_ledger_time_never_goes_back",
         f"{_SEQUENCING}test_a_clock_behind_stops_signing_and_not_intake",
     ),
