@@ -109,6 +109,11 @@ def _origin(data: Path) -> str:
     path = data / "origin"
     with contextlib.suppress(FileNotFoundError):
         return path.read_text().strip()
+    if (data / "trust.json").exists():
+        raise StackError(
+            f"{path} is missing: the ledger of this folder has a name, the `origin` in its "
+            "trust.json; put it back"
+        )
     origin = os.environ.get("CERTLEDGER_ORIGIN") or f"localhost/certledger-{secrets.token_hex(4)}"
     write_atomically(path, origin.encode() + b"\n")
     return origin

@@ -98,6 +98,11 @@ def prepare(data_dir: Path) -> Home:
     _programs(home)
     if not home.data.exists():
         _initdb(home)
+    elif not home.passfile.exists():
+        raise StackError(
+            f"{home.passfile} is missing: it has the password of the database in {home.data}, and "
+            "nobody gets in without it; put it back"
+        )
     return home
 
 

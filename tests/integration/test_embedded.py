@@ -294,6 +294,18 @@ def test_preparing_postgres_changes_no_parents_mode(tmp_path: Path) -> None:
         postgres.remove(data)
 
 
+def test_a_database_without_its_password_is_not_waited_for(tmp_path: Path) -> None:
+    home = postgres.prepare(tmp_path)
+    try:
+        kept = home.passfile.rename(tmp_path / "kept")
+        with pytest.raises(StackError, match="passfile is missing"):
+            postgres.prepare(tmp_path)
+        kept.rename(home.passfile)
+        assert postgres.prepare(tmp_path) == home
+    finally:
+        postgres.remove(tmp_path)
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root keeps PostgreSQL's data elsewhere")
 def test_folder_that_we_did_not_make_is_never_opened(tmp_path: Path) -> None:
     data = tmp_path / "data"

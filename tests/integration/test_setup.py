@@ -32,6 +32,11 @@ def test_a_begun_ledger_gets_no_second_key(
     with pytest.raises(StackError, match=r"checkpoint\.key is missing"):
         prepare(settings)
     kept.rename(tmp_path / "keys" / "checkpoint.key")
+    kept = (tmp_path / "origin").rename(tmp_path / "kept")
+    with pytest.raises(StackError, match="origin is missing"):
+        prepare(settings)
+    assert not (tmp_path / "origin").exists()
+    kept.rename(tmp_path / "origin")
     prepare(settings)
     assert (tmp_path / "trust.json").read_bytes() == trust
 
