@@ -22,7 +22,7 @@ from ledger.postgres.following import Following, ListRow
 from ledger.postgres.migrate import check_schema
 
 from .ending import exit_with_reason, stop_on_signals
-from .memory import collect_seldom
+from .memory import collect_seldom, map_large_blocks
 from .sequencer import LEAD_WAIT_SECONDS
 from .settings import Settings
 
@@ -107,6 +107,7 @@ def main(clock: Clock = system_clock) -> None:
     os.nice(NICENESS)
     set_up("follower", os.environ.get(FORMAT_VARIABLE))
     stop = stop_on_signals()
+    map_large_blocks()
     collect_seldom()
     with exit_with_reason(log, "following-stops"):
         run(Settings.from_environment(), stop, clock)

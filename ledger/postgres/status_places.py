@@ -76,7 +76,7 @@ class _List:
     """One list: who has each place (0 for nobody), what is said there."""
 
     def __init__(self) -> None:
-        self.owners = array("Q", bytes(8 * statuslist.ENTRIES))
+        self.owners = array("Q", (0,)) * statuslist.ENTRIES
         self.says = bytearray(statuslist.ENTRIES)
         self.count = 0
         self.first, self.last = 2**64, 0  # owners

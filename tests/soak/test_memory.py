@@ -44,6 +44,7 @@ STEADY = 2000  # events per second
 SAMPLES = 240
 LIMITS = {"worker-1": 300, "http": 250}  # megabytes at the most
 SEQUENCER, RECORD = 150, 140  # megabytes, and bytes for each record of the maps
+LIST = 9 * 2**20 / 1e6  # megabytes that the follower keeps of a status list, a million versions
 KAFKA = 512 + 384  # its heap (`deploy.embedded.kafka.HEAP`), code, threads and buffers
 SLACK, RISE = 6.0, 0.05
 TELL_SECONDS = 30
@@ -121,7 +122,8 @@ class Watch:
     def __init__(self, ledger: Ledger, load: Load, town: Town, seconds: float, say: Say) -> None:
         self._ledger, self._load, self._town, self._say = ledger, load, town, say
         self._seconds, self._begin = seconds, time.monotonic()
-        self._samples: list[tuple[float, dict[str, Cost], int]] = []  # time, costs, records
+        # time, costs, records of the maps, status lists
+        self._samples: list[tuple[float, dict[str, Cost], int, int]] = []
         self._pids = self._programs()
         self._ended = threading.Event()
         self._error: BaseException | None = None
@@ -154,7 +156,7 @@ class Watch:
         measured = self._samples[-1][0] - self._samples[0][0]
         assert measured > self._seconds / 2, f"only {measured:.0f} s could be measured"
         assert self._programs() == self._pids, "a process was started anew"
-        _, last, records = self._samples[-1]
+        _, last, records, _ = self._samples[-1]
         limits = {**LIMITS, "kafka": KAFKA, "sequencer": SEQUENCER + RECORD * records / 1e6}
         found = [f"{self._asked:,} questions were asked, {records:,} records are in the maps"]
         wrong = []
@@ -176,13 +178,15 @@ class Watch:
     def _rise(self, name: str) -> tuple[float, float]:
         """Megabytes by which a process grew in the last two thirds, and how many are allowed."""
         kept = self._samples[len(self._samples) // 3 :]
-        there = [(at, costs[name].own) for at, costs, _ in kept if name in costs]
+        there = [(at, costs[name].own) for at, costs, *_ in kept if name in costs]
         if len(there) < 3:
             return 0.0, 0.0
         times, sizes = zip(*there, strict=True)
         allowed = SLACK + RISE * median(sizes)
         if name == "sequencer":
             allowed += RECORD * (kept[-1][2] - kept[0][2]) / 1e6
+        if name == "follower":
+            allowed += LIST * (kept[-1][3] - kept[0][3])
         return linear_regression(times, sizes).slope * (times[-1] - times[0]), allowed
 
     def _guard(self, work: Callable[[], None]) -> None:
@@ -197,7 +201,7 @@ class Watch:
             while not self._ended.wait(max(0.5, self._seconds / SAMPLES)):
                 records = _records(connection)
                 costs = stack_costs(self._ledger, connection)
-                self._samples.append((time.monotonic(), costs, records))
+                self._samples.append((time.monotonic(), costs, records, _lists(connection)))
                 if time.monotonic() - told > TELL_SECONDS:
                     told = time.monotonic()
                     sizes = (f"{name} {costs[name].own:.0f}" for name in PROGRAMS)
@@ -244,4 +248,11 @@ def _records(connection: Connection) -> int:
             "SELECT coalesce(sum(n_live_tup), 0)::bigint FROM pg_stat_user_tables"
             " WHERE relname IN ('certificate', 'holder')"
         )
+        return int((cursor.fetchone() or (0,))[0])
+
+
+def _lists(connection: Connection) -> int:
+    """Status lists that were opened."""
+    with transaction(connection) as cursor:
+        cursor.execute("SELECT count(*) FROM status_list")
         return int((cursor.fetchone() or (0,))[0])
