@@ -255,6 +255,9 @@ class PublicFold:
     def history(self, key: bytes) -> Sequence[Transition]:
         return ()
 
+    def named(self, key: bytes) -> Sequence[bytes | None]:
+        return ()
+
     def holder(self, key: bytes) -> tuple[int, bytes]:
         return 0, b""
 

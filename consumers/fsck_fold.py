@@ -120,6 +120,7 @@ class Fold:
         self._tainted: dict[bytes, bytes | None] = {}
         self._lost_lanes: set[tuple[str, int]] = set()
         self._histories: dict[bytes, list[Step]] = {}
+        self._named: dict[bytes, list[bytes | None]] = {}  # holders that their events name
         self._snapshots = False
         self._tallies: Counter[str] = Counter()
         self._signers: dict[int, tuple[str, str]] = {
@@ -529,9 +530,12 @@ class Fold:
 
     def _without_tainted(self, opened: Opened, recorded: Sequence[str]) -> tuple[Opened, int]:
         """The bundle with events on tainted certificates replaced by their recorded codes."""
+        counts = Counter(item.key for item in opened.events if isinstance(item, Event))
         for item in opened.events:
-            if isinstance(item, Event) and item.kind == CORRECTED and item.key not in self._tainted:
-                self._read_history(item.key)
+            if isinstance(item, Event):
+                is_long = self._count_of(item.key) + counts[item.key] > lifecycle.MAX_HISTORY
+                if (is_long or item.kind == CORRECTED) and item.key not in self._tainted:
+                    self._read_history(item.key)
             elif isinstance(item, Reliance):
                 self._read_relied(item)
         items = tuple(
@@ -565,22 +569,24 @@ class Fold:
         if kept is None:
             return
         found: list[evidence.Step] = []
+        named: list[bytes | None] = []
         try:
             places = [
                 int.from_bytes(kept.events[at + 48 : at + _EVENT], "big")
                 for at in range(0, len(kept.events), _EVENT)
             ]
-            found = self._read_steps(places)
+            found, named = self._read_steps(places)
         except (LedgerError, ValueError, LookupError):
             pass
         if found and staterow.link_over(key, found) == kept.link:
+            self._named[key] = named
             self._histories[key] = [(step.index, step.position, step.transition) for step in found]
         else:
             self._tainted[key] = None  # the damaged line was reported at its entry
 
-    def _read_steps(self, places: Sequence[int]) -> list[evidence.Step]:
-        """The steps whose events' lines are at these places."""
-        found = []
+    def _read_steps(self, places: Sequence[int]) -> tuple[list[evidence.Step], list[bytes | None]]:
+        """The steps whose events' lines are at these places, and which holder each names."""
+        found, named = [], []
         for place in places:
             line, signer = self._read_line(*staterow.placed(place))
             event = parse_event(line, merkle.leaf_hash(line))
@@ -588,7 +594,8 @@ class Fold:
             found.append(
                 (place, event.line_hash, lifecycle.make_transition(event, department, key_id, 0))
             )
-        return staterow.steps(found)
+            named.append(event.holder_key)
+        return staterow.steps(found), named
 
     def _read_line(self, index: int, position: int) -> tuple[bytes, int]:
         """(event line, number of its signer); ValueError or LookupError where it is not there."""
@@ -640,6 +647,7 @@ class Fold:
         for place, lane in turn.lanes.items():
             self._tree.move_lane(place, lane)
         self._histories.clear()
+        self._named.clear()
 
     def _name_difference(self, place: str, value: Mapping[str, Any], logged: LoggedBundle) -> None:
         ours = parse_entry(logged.entry)
@@ -899,6 +907,9 @@ class Fold:
 
     def history(self, key: bytes) -> Sequence[Transition]:
         return [t for _, _, t in self._histories.get(key, ())]
+
+    def named(self, key: bytes) -> Sequence[bytes | None]:
+        return self._named.get(key, ())
 
     def holder(self, key: bytes) -> tuple[int, bytes]:
         if self._holder_heads.get(key[:HEAD], key) != key:

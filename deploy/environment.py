@@ -126,6 +126,27 @@ class Environment:
         finally:
             connection.close()
 
+    def find_rewinds(
+        self, department: str
+    ) -> list[tuple[tuple[str, str, str], str, str, list[str]]]:
+        """Of each certificate with such events (type, issuer and number, id and kind of the first,
+        kinds of the events since that are not doubtful).
+        """
+        connection = connect(self.postgres_url, "doubtful")
+        try:
+            with Reader(connection).open() as view:
+                return [
+                    (
+                        (name.type_code, name.issuer, name.number),
+                        t.id,
+                        t.kind,
+                        [g.kind for g in good],
+                    )
+                    for name, t, good in view.rewinds(department)
+                ]
+        finally:
+            connection.close()
+
     def publisher_config(self, department: str) -> PublisherConfig:
         """The publishing side's folder of a department on this machine."""
         try:

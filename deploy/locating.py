@@ -13,7 +13,7 @@ from ledger.evidence import CertificateId
 from ledger.lifecycle import Transition
 from ledger.postgres.reader import View
 from ledger.registry import granted
-from producers.correcting import CONFIRM, VOID, Target, Wanted
+from producers.correcting import CONFIRM, REWIND, VOID, Target, Wanted
 
 NEXT = 2**62  # the log index of what is only tried: of a key that is not doubted
 
@@ -64,7 +64,8 @@ class _Located:
     def undone(self) -> int:
         history = self.life.history
         voided = lifecycle.voided_ids(history)
-        return sum(1 for t in history if t.corrects == self.event_id and t.id in voided)
+        stands = {history[n].id for n in lifecycle.passed(history)} - voided
+        return sum(1 for t in history if t.corrects == self.event_id and t.id not in stands)
 
     def holds(self, event_id: str) -> bool:
         return any(t.id == event_id for t in self.life.history)
@@ -77,6 +78,10 @@ class _Located:
         tried = lifecycle.make_transition(item, by, "", 0)
         if tried.correction == VOID and self.event_id in lifecycle.voided_ids(history):
             raise Refused("unknown-event", f"event {self.event_id} is voided already")
+        if tried.correction == REWIND:
+            owner = lifecycle.corrector(history, tried, lifecycle.fold(history).responsible)
+            if owner != by and self.life.correctors(by) != "any":
+                raise Refused("not-responsible", f"{owner} has to take its own events back first")
         after = lifecycle.correct(history, tried)
         if tried.correction == CONFIRM:
             indexes = [index for index, _ in self.life.places]

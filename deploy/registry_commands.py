@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from consumers.words import plain
 from deploy.environment import Environment
 from deploy.ledger_keys import finish_rotation, prepare_keys, register_keys, settle_files
 from deploy.passphrases import new_passphrase
@@ -27,7 +28,7 @@ from producers.config import (
     set_checkpoint_keys,
     use_pseudonym_version,
 )
-from producers.correcting import CERTIFICATE, CONFIRM, DAYS
+from producers.correcting import CERTIFICATE, CONFIRM, DAYS, REWIND
 
 ROLES = (BUNDLE_ROLE, REGISTRY_ROLE)
 
@@ -239,12 +240,22 @@ def _add_key(commands: Any) -> None:
         help="list what keys signed that are revoked from earlier, as a sheet for `correct`",
         description="List the events of a department that are doubtful and neither confirmed nor\n"
         "corrected, as a CSV file for `certledger correct --file`: each row confirms its event.\n"
-        "Write void, or restate with its days, where it was not the department's word.",
-        epilog="example:\n  certledger key doubtful transport > doubtful.csv\n"
-        "  certledger correct --file doubtful.csv",
+        "Write void, or restate with its days, where it was not the department's word.\n"
+        "With --rewind one row for each certificate, however many events a thief made of it: the\n"
+        "certificate stands again as before the first doubtful one. What the department itself\n"
+        "said of it since falls, too, and has to be published again; so far as a good key signed\n"
+        "it, it is listed on standard error.",
+        epilog="examples:\n  certledger key doubtful transport > doubtful.csv\n"
+        "  certledger key doubtful transport --rewind > rewind.csv\n"
+        "  certledger correct --file rewind.csv",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     doubtful.add_argument("department")
+    doubtful.add_argument(
+        "--rewind",
+        action="store_true",
+        help="take back all since the key was stolen, certificate by certificate",
+    )
     doubtful.add_argument("--reason", default="key-compromised", help="the rows' reason code")
     doubtful.set_defaults(run=run_key_doubtful)
 
@@ -497,9 +508,16 @@ def run_key_doubtful(args: argparse.Namespace, env: Environment) -> int:
     """certledger key doubtful"""
     rows = csv.writer(sys.stdout, lineterminator="\n")
     rows.writerow(["event_id", "event", *CERTIFICATE, "correction", *DAYS, "reason_code"])
-    for (type_code, issuer, number), event_id, kind in env.find_doubtful(args.department):
-        parts = (type_code, issuer, number)
-        rows.writerow([event_id, kind, *parts, CONFIRM, *("" for _ in DAYS), args.reason])
+    no_days = ["" for _ in DAYS]
+    if not args.rewind:
+        for certificate, event_id, kind in env.find_doubtful(args.department):
+            rows.writerow([event_id, kind, *certificate, CONFIRM, *no_days, args.reason])
+        return 0
+    for certificate, event_id, kind, good in env.find_rewinds(args.department):
+        rows.writerow([event_id, kind, *certificate, REWIND, *no_days, args.reason])
+        if good:
+            said = f"say again afterwards, by a good key and not doubtful: {', '.join(good)}"
+            print(f"{' '.join(map(plain, certificate))}: {said}", file=sys.stderr)
     return 0
 
 

@@ -250,6 +250,10 @@ class View(Protocol):
         ...
 
     def history(self, key: bytes) -> Sequence[Transition]: ...
+    def named(self, key: bytes) -> Sequence[bytes | None]:
+        """The holder's map key that each event of this history names."""
+        ...
+
     def holder(self, key: bytes) -> tuple[int, bytes]:
         """How many acts, and the link over them; Refused as `certificate`."""
         ...
@@ -334,6 +338,7 @@ class Turn:
         self._key_id = ""  # of the key that signed it
         self._scopes: dict[tuple[str, str], str | None] = {}  # granted in it, by type and act
         self._transitions: dict[bytes, list[Transition]] = {}  # of this turn, by certificate
+        self._named: dict[bytes, list[bytes | None]] = {}  # holders that these name
 
     def take(self, source: Source, record: Opened | DeadLetter | Skipped | Lost) -> Accounted:
         """Account for one record; a logged bundle gets the next index."""
@@ -563,21 +568,21 @@ class Turn:
         scope = self._check_authority(department, item, standing, index)
         version = lifecycle.next_version(standing, kind)
         transition = lifecycle.make_transition(item, department, self._key_id, version)
-        if kind == events.CORRECTED:
+        if kind == events.CORRECTED or count >= lifecycle.MAX_HISTORY:
             if before is None:
                 raise Refused("not-issued")
-            self._folding += count
-            if count > lifecycle.MAX_CORRECTABLE or self._folding > MAX_FOLDED:
-                raise Refused("history-too-long")
+            self._count_folded(count)
             history = [*self.view.history(key), *self._transitions.get(key, ())]
-            _check_may_correct(history, transition, standing, scope)
+            lifecycle.check_room(history, transition)
+        if kind == events.CORRECTED:
+            owner = lifecycle.corrector(history, transition, standing.responsible)
+            if scope != "any" and owner != department:
+                raise Refused("not-responsible")
             after = lifecycle.correct(history, transition)
             if transition.correction == doubt.CONFIRM:
                 self._check_confirms(key, transition)
             transition = transition._replace(version=after.version)
             after = after._replace(count=count + 1)
-        elif count >= lifecycle.MAX_HISTORY and kind != events.REVOKED:
-            raise Refused("history-too-long")
         else:
             after = lifecycle.step(standing, transition)
         if item.identifier is not None:
@@ -592,9 +597,15 @@ class Turn:
         else:
             self._transitions[key].append(transition)
         event_ids[item.id] = item.line_hash
-        if item.holder_key is not None and item.holder_key != holder:
-            self._bind(holder, item.holder_key, key, index, position, acts)
-            holder = item.holder_key
+        self._named.setdefault(key, []).append(item.holder_key)
+        after_holder = item.holder_key or holder
+        if transition.correction == lifecycle.REWIND:
+            named = [*self.view.named(key), *self._named[key]]
+            stands = lifecycle.passed([*history, transition])
+            after_holder = next((named[n] for n in reversed(stands) if named[n]), None)
+        if after_holder != holder:
+            self._bind(holder, after_holder, key, index, position, acts)
+            holder = after_holder
         if before is None:
             self._heads[key[: identity.HEAD]] = key
         kept = deciders.follow(() if before is None else before.kept, count, transition)
@@ -686,17 +697,18 @@ class Turn:
     def _bind(
         self,
         was: bytes | None,
-        holder: bytes,
+        holder: bytes | None,
         certificate: bytes,
         index: int,
         position: int,
         acts: list[HolderAct],
     ) -> None:
-        """Unbind the certificate from its holder, bind it to the one that the event names."""
+        """Unbind the certificate from its holder, bind it to the one it has now."""
         if was is not None:
             self._act(was, False, certificate, index, position, acts)
-        self._act(holder, True, certificate, index, position, acts)
-        self._holder_heads[holder[: identity.HEAD]] = holder
+        if holder is not None:
+            self._act(holder, True, certificate, index, position, acts)
+            self._holder_heads[holder[: identity.HEAD]] = holder
 
     def _act(
         self,
@@ -713,22 +725,6 @@ class Turn:
             lifecycle.holder_link(last or holder, bound, certificate, index, position),
         )
         acts.append(_make_tuple(HolderAct, (holder, count, position, certificate, bound)))
-
-
-def _check_may_correct(
-    history: Sequence[Transition], t: Transition, standing: Standing, scope: str
-) -> None:
-    """None when t's department may correct what t names: acts of those who were ever responsible
-    are the present one's to correct, another department's act is that department's alone. Only
-    who signed can confirm that.
-    """
-    target = next((h for h in history if h.id == t.corrects), None)
-    owners = {h.by for h in history if h.kind in (events.ISSUED, events.TRANSFERRED_IN)}
-    by = standing.responsible
-    if target is not None and (t.correction == doubt.CONFIRM or target.by not in owners):
-        by = target.by
-    if scope != "any" and by != t.by:
-        raise Refused("not-responsible")
 
 
 def delta_root(deltas: Sequence[tuple[bytes, bytes]]) -> bytes:

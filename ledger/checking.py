@@ -18,7 +18,7 @@ from . import identity, lifecycle, merkle, times
 from .bundle import Header, bundle_key_name, parse_header
 from .checkpoint import Checkpoint, parse_checkpoint
 from .cosignature import short_name
-from .doubt import CONFIRM, Doubts
+from .doubt import Doubts
 from .entry import parse_entry
 from .errors import LedgerError, Malformed, ProofError, Unavailable
 from .event import CORRECTED, ISSUED, TRANSFERRED_IN, parse_shown
@@ -395,13 +395,10 @@ class Examination:
         correction of another department's act is that department's, and so is a confirmation of
         any act (as admission has it).
         """
+        responsible = self.standings[ordinal].responsible
         if t.kind == CORRECTED:
-            before = self.history[:ordinal]
-            target = next((h for h in before if h.id == t.corrects), None)
-            owners = {h.by for h in before if h.kind in (ISSUED, TRANSFERRED_IN)}
-            if target is not None and (t.correction == CONFIRM or target.by not in owners):
-                return target.by
-        return self.standings[ordinal].responsible
+            return lifecycle.corrector(self.history[:ordinal], t, responsible)
+        return responsible
 
     def _inclusion(self) -> Check:
         if not self.history:

@@ -1,7 +1,8 @@
 """Whose word it was: events signed by a key that was revoked with effect from earlier.
 
 What such a key signed from that log index on stays logged and is doubtful until its department
-confirms or corrects it. Answers that rest on doubtful events decide nothing. FORMATS.md, section 9.
+confirms or corrects it, or rewinds the certificate. Answers that rest on doubtful events decide
+nothing. FORMATS.md, section 9.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from dataclasses import replace
 from . import staterow
 from .errors import Refused
 from .event import CORRECTED
-from .lifecycle import Finding, Transition
+from .lifecycle import REWIND, Finding, Transition
 
 COMPROMISED = "key-compromised"
 VOID, CONFIRM = "void", "confirm"
@@ -31,18 +32,27 @@ def find_doubtful(steps: Steps, known: int, doubts: Doubts) -> dict[str, int]:
     found = {t.id: doubts[t.key].start for index, t in steps if is_doubted(t.key, index, doubts)}
     if not found:
         return found
+    numbers = {t.id: n for n, (_, t) in enumerate(steps)}
     voided: set[str] = set()  # as the history has it
     sure: set[str] = set()  # where nothing doubtful is heard
+    end = sure_end = len(steps)  # what rewinds leave of it, likewise
     for ordinal in reversed(range(len(steps))):  # a correction is settled by later ones only
         t = steps[ordinal][1]
         if t.kind != CORRECTED:
             continue
         corrects, is_sure = str(t.corrects), t.id not in sure and t.id not in found
-        if is_sure and t.id not in voided and (t.correction == CONFIRM or ordinal < known):
-            found.pop(corrects, None)
+        is_sure = is_sure and ordinal < sure_end
+        stands = ordinal < end and t.id not in voided
+        begin = min(numbers.get(corrects, ordinal), ordinal)
+        if is_sure and stands and (t.correction == CONFIRM or ordinal < known):
+            for gone in range(begin, ordinal if t.correction == REWIND else begin + 1):
+                found.pop(steps[gone][1].id, None)
         if t.correction == VOID:
-            voided |= set() if t.id in voided else {corrects}
+            voided |= {corrects} if stands else set()
             sure |= {corrects} if is_sure else set()
+        elif t.correction == REWIND:
+            end = begin if ordinal < end else end
+            sure_end = begin if is_sure else sure_end
     return found
 
 
@@ -88,6 +98,20 @@ def needed_corrections(
     if not any(t.id in deciding and is_doubted(t.key, index, doubts) for index, t in steps):
         return set()
     return {n for n in range(known, len(steps)) if steps[n][1].kind == CORRECTED}
+
+
+def needed_doubts(steps: Steps, known: int, deciding: Container[str], doubts: Doubts) -> set[int]:
+    """Ordinals of events that show that one which decides is doubtful: that one, and one of each
+    doubted key, so that a reader knows of all.
+    """
+    doubtful = find_doubtful(steps, known, doubts)
+    needed = {next(n for n, (_, t) in enumerate(steps) if t.id in doubtful and t.id in deciding)}
+    told: set[str] = set()
+    for n, (index, t) in enumerate(steps):
+        if t.key not in told and is_doubted(t.key, index, doubts):
+            told.add(t.key)
+            needed.add(n)
+    return needed
 
 
 def check_confirms(steps: Steps, t: Transition, doubts: Doubts) -> None:

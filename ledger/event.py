@@ -29,7 +29,7 @@ EXPIRED, CORRECTED = "expired", "corrected"
 TRANSFERRED_OUT, TRANSFERRED_IN = "transferred-out", "transferred-in"
 
 REVOCATION_KINDS = ("annulled", "penalty", "deregistered")
-CORRECTIONS = ("void", "restate", "confirm")
+CORRECTIONS = ("void", "restate", "confirm", "rewind")
 
 _ALWAYS = frozenset(
     {
@@ -221,7 +221,7 @@ def check_data(kind: str, data: dict[str, Any]) -> None:
     if data.get("valid_from") == OPEN or (kind == SUSPENDED and data.get("valid_from") == UNKNOWN):
         raise Malformed("malformed-event", "valid_from is a day here")
     correction = data.get("correction")
-    if correction in ("void", "confirm") and names & {"valid_from", "valid_until"}:
+    if correction not in (None, "restate") and names & {"valid_from", "valid_until"}:
         raise Malformed("malformed-event", f"a {correction} correction states no dates")
 
 

@@ -57,7 +57,7 @@ class FastTurn(Turn):
         identifier, of a certificate that nobody knows, under a grant that was looked up before.
         """
         certificates, heads, records = self.certificates, self._heads, self._records
-        transitions, scopes = self._transitions, self._scopes
+        transitions, named, scopes = self._transitions, self._named, self._scopes
         versions = None if self._versions is None else set(map(str, self._versions))
         holders, holder_heads = self.holders, self._holder_heads
         look, look_up_holder = self.view.certificate, self.view.holder
@@ -101,6 +101,7 @@ class FastTurn(Turn):
             standing = _make_tuple(Standing, (*plain.head, by, *plain.days, time, *plain.rest))
             transition = _make_tuple(Transition, (ISSUED, event_id, by, key_id, time, 1, *said))
             transitions[key] = [transition]
+            named[key] = [holder]
             ids, kept = {event_id: line_hash}, ((0, transition),)
             certificates[key] = (item, Certificate(standing, link, holder, ids, kept))
             heads[key[:head]] = key

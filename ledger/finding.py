@@ -58,16 +58,17 @@ def find(
     except LedgerError as err:
         return Found(CANNOT_DECIDE, INCOMPLETE, why=err.message)
     told = [(step.index, step.transition) for step in steps]
-    needed = {n for n, t in enumerate(history[:count]) if t.id in finding.deciding} | {count - 1}
-    needed |= needed_corrections(told, count, finding.deciding, doubts)
+    settled, why = settle(finding, told, count, doubts), ""
+    needed = {count - 1}
+    if settled.reason == COMPROMISED:  # whatever else is not shown, it cannot be decided
+        why = explain(finding.deciding, told, count, doubts)
+    else:
+        needed |= {n for n, t in enumerate(history[:count]) if t.id in finding.deciding}
+        needed |= needed_corrections(told, count, finding.deciding, doubts)
     if not needed <= shown:
         return _incomplete("the events that decide this question", evidence)
-    finding = settle(finding, told, count, doubts)
-    why = ""
-    if finding.reason == COMPROMISED:
-        why = explain(finding.deciding, told, count, doubts)
     indexes = [step.index for step in steps]
-    return found_in(finding, history, indexes, question.version, why)
+    return found_in(settled, history, indexes, question.version, why)
 
 
 def found_in(

@@ -62,8 +62,11 @@ LINK_TAG = b"certledger link v1\n"
 RECORD_TAG = b"certledger record v1\n"
 HOLDER_TAG = b"certledger holder v1\n"
 HOLDER_RECORD_TAG = HOLDER_TAG + b"record"
-MAX_HISTORY = 1024  # transitions, but for a revocation: evidence and turns carry all of them
-MAX_CORRECTABLE = 256  # transitions; a correction folds them all while every writer waits
+MAX_HISTORY = 1024  # transitions that stand, but for a revocation
+MAX_CORRECTABLE = 256  # transitions that stand; evidence shows what corrections speak of
+MAX_TRANSITIONS = 2048  # in all: evidence and turns carry all of them
+MAX_LATE = 128  # by one key past MAX_HISTORY: none takes the room that the others need
+REWIND = "rewind"
 STATE_ACTS = {  # the state that each act leads to
     ISSUED: VALID,
     RENEWED: VALID,
@@ -184,14 +187,30 @@ def retrace(stated: Iterable[Transition]) -> list[Transition]:
     Judges nothing: of an impossible history it gives what the link must then confirm.
     """
     history: list[Transition] = []
-    highest, corrected = 0, False
+    highest = version = 0
+    tip = -1  # the last event that stands, and of each event that one which did before it
+    tips: list[int] = []
+    numbers: dict[str | None, int] = {}
     for t in stated:
-        highest += t.kind in VERSION_ACTS
-        history.append(t._replace(version=highest))
-        corrected = corrected or t.kind == CORRECTED
-        if corrected and t.kind not in VERSION_ACTS:
-            left = [h.version for h in effective(history) if h.kind in VERSION_ACTS]
-            history[-1] = t._replace(version=left[-1] if left else 0)
+        tips.append(tip)
+        if t.kind in VERSION_ACTS:
+            highest = version = highest + 1
+        elif t.correction == REWIND:
+            at = numbers.get(t.corrects, len(history))
+            tip = tips[at]
+            version = history[at - 1].version if at else 0
+        elif t.correction == "void":
+            stands = [t]
+            while tip >= 0:
+                stands.append(history[tip])
+                tip = tips[tip]
+            stands.reverse()
+            left = [h.version for h in effective(stands) if h.kind in VERSION_ACTS]
+            version = left[-1] if left else 0
+        numbers[t.id] = len(history)
+        history.append(t._replace(version=version))
+        if t.correction != REWIND:
+            tip = len(history) - 1
     return history
 
 
@@ -384,13 +403,36 @@ def next_version(standing: Standing, kind: str) -> int:
     return standing.highest + 1 if kind in VERSION_ACTS else standing.version
 
 
+def passed(history: Sequence[Transition]) -> list[int]:
+    """The numbers of the events that one passes on the way back through a history: a rewind leads
+    to what came before the event that it names. Ascending; rewinds passed are among them.
+    """
+    if all(t.correction != REWIND for t in history):
+        return list(range(len(history)))
+    numbers = {t.id: n for n, t in enumerate(history)}
+    found, n = [], len(history) - 1
+    while n >= 0:
+        found.append(n)
+        if history[n].correction == REWIND:
+            n = min(numbers.get(str(history[n].corrects), n), n)
+        n -= 1
+    return found[::-1]
+
+
+def remaining(history: Sequence[Transition]) -> list[Transition]:
+    """The events of a history that no rewind leaves out, without the rewinds."""
+    return [t for t in map(history.__getitem__, passed(history)) if t.correction != REWIND]
+
+
 def effective(history: Sequence[Transition]) -> list[Transition]:
-    """The history as corrected: voided events left out, restated ones with their new words.
+    """The history as corrected: what was voided or rewound left out, restated events with their new
+    words.
 
     Ledger order is kept. A correction that was itself voided has no effect.
     """
     if all(t.kind != CORRECTED for t in history) and len({t.id for t in history}) == len(history):
         return list(history)
+    history = remaining(history)
     voided = voided_ids(history)
     out = {t.id: t for t in history if t.kind != CORRECTED and t.id not in voided}
     for t in history:
@@ -405,9 +447,9 @@ def effective(history: Sequence[Transition]) -> list[Transition]:
 
 
 def voided_ids(history: Sequence[Transition]) -> set[str]:
-    """The ids of the events, corrections among them, that stand no more."""
+    """The ids of the events, corrections among them, that corrections void."""
     voided: set[str] = set()
-    for t in reversed(history):
+    for t in reversed(remaining(history)):
         if t.kind == CORRECTED and t.correction == "void" and t.id not in voided:
             voided.add(str(t.corrects))
     return voided
@@ -424,6 +466,18 @@ def fold(history: Sequence[Transition]) -> Standing:
     return standing._replace(highest=highest, count=len(history))
 
 
+def check_room(history: Sequence[Transition], t: Transition) -> None:
+    """None when there is room for `t` after this history; Refused `history-too-long` otherwise."""
+    count, stands = len(history), len(remaining(history))
+    if t.kind == CORRECTED and t.correction != REWIND and stands > MAX_CORRECTABLE:
+        raise Refused("history-too-long", f"{stands} events, at most {MAX_CORRECTABLE}")
+    if t.kind not in (CORRECTED, REVOKED) and stands >= MAX_HISTORY:
+        raise Refused("history-too-long", f"{stands} events, at most {MAX_HISTORY}")
+    late = sum(h.key == t.key for h in history[MAX_HISTORY:])
+    if count >= MAX_TRANSITIONS or late >= MAX_LATE:
+        raise Refused("history-too-long", f"{count} events, {late} late ones by this key")
+
+
 def correct(history: Sequence[Transition], t: Transition) -> Standing:
     """The standing after the correction `t`, Refused when it cannot be made.
 
@@ -432,16 +486,52 @@ def correct(history: Sequence[Transition], t: Transition) -> Standing:
     target = next((h for h in history if h.id == t.corrects), None)
     if target is None:
         raise Refused("unknown-event", f"no event {t.corrects} in this history")
+    if t.correction == REWIND:
+        return fold([*history, t])
     if target.kind == CORRECTED and t.correction == "restate":
         raise Refused("unknown-event", "a correction can be voided or confirmed, not restated")
-    if len(history) > MAX_CORRECTABLE:
-        raise Refused("history-too-long", f"{len(history)} events, at most {MAX_CORRECTABLE}")
+    stands = remaining(history)
+    if t.correction != "confirm" and target not in stands:
+        raise Refused("unknown-event", f"a rewind left event {t.corrects} out, or it is one")
+    if len(stands) > MAX_CORRECTABLE:
+        raise Refused("history-too-long", f"{len(stands)} events, at most {MAX_CORRECTABLE}")
     if t.valid_until is not None and target.kind not in VERSION_ACTS | {SUSPENDED}:
         raise Refused("correction-breaks-history", f"{target.kind} states no last day")
     try:
         return fold([*history, t])
     except Refused as err:
         raise Refused("correction-breaks-history", err.message) from err
+
+
+def corrector(history: Sequence[Transition], t: Transition, responsible: str) -> str:
+    """The department whose act the correction `t` is: acts of those who were ever responsible are
+    the present one's to correct, another department's act is that department's. Only who signed can
+    confirm that. Of a rewind that speaks against several, one of the others.
+    """
+    target = next((h for h in history if h.id == t.corrects), None)
+    if target is None:
+        return responsible
+    if t.correction == "confirm":
+        return target.by
+    owners = {h.by for h in history if h.kind in (ISSUED, TRANSFERRED_IN)}
+    named = undone(history, t) if t.correction == REWIND else [target]
+    whose = {responsible if h.by in owners else h.by for h in named} or {responsible}
+    return min(whose - {t.by}, default=t.by)
+
+
+def undone(history: Sequence[Transition], t: Transition) -> list[Transition]:
+    """The events that stand and that the rewind `t` leaves out, rewinds that it takes back among
+    them.
+    """
+    numbers = {h.id: n for n, h in enumerate(history)}
+    at = numbers[str(t.corrects)]
+    before, voided = set(passed(history[:at])), voided_ids(history)
+    gone = [history[n] for n in passed(history) if n not in before]
+    # What took out nothing but what this takes out as well says nothing more.
+    took = {
+        h.id for h in gone if h.correction in ("void", REWIND) and numbers[str(h.corrects)] >= at
+    }
+    return [h for h in gone if h.id not in voided | took]
 
 
 # --- answers ---
@@ -486,7 +576,7 @@ def answer(history: Sequence[Transition], at: int, version: int | None = None) -
     """
     acts = _acts(effective(history))
     if not acts and history:
-        return _voided(history)
+        return _voided(history, _said_in(history))
     if not any(a.t.kind in VERSION_ACTS for a in acts):
         raise ProofError("evidence-refused", "the history is no possible life cycle")
     found = _judge(acts, at, version)
@@ -504,8 +594,20 @@ def answer(history: Sequence[Transition], at: int, version: int | None = None) -
         return found
     left = {a.t.id for a in acts}
     # Corrections, and what they leave out: that these are the acts which they name.
-    corrected = (t.id for t in history if t.kind == CORRECTED or t.id not in left)
+    corrected = (t.id for t in _said_in(history) if t.kind == CORRECTED or t.id not in left)
     return replace(found, deciding=tuple(dict.fromkeys((*found.deciding, *corrected))))
+
+
+def _said_in(history: Sequence[Transition]) -> list[Transition]:
+    """The events that no rewind leaves out, and the rewinds passed with what each names: where it
+    leads to. What lies between is left out by that, whatever it says.
+    """
+    numbers = passed(history)
+    if len(numbers) == len(history) and all(t.correction != REWIND for t in history):
+        return list(history)
+    named = {history[n].corrects for n in numbers if history[n].correction == REWIND}
+    shown = {*numbers, *(n for n, t in enumerate(history) if t.id in named)}
+    return [history[n] for n in sorted(shown)]
 
 
 def _is_decided(
@@ -537,10 +639,10 @@ def turning_points(history: Sequence[Transition]) -> list[int]:
     return sorted(points)
 
 
-def _voided(history: Sequence[Transition]) -> Finding:
+def _voided(history: Sequence[Transition], said: Sequence[Transition]) -> Finding:
     last = history[-1]
     since = times.parse_moment(last.time)
-    deciding = tuple(t.id for t in history)
+    deciding = tuple(t.id for t in said)
     return Finding("not-valid", "voided", since, 0, None, None, last.by, deciding)
 
 

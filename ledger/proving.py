@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
 from . import canonical, identity, lifecycle, merkle
-from .doubt import Doubts, needed_corrections
+from .doubt import COMPROMISED, Doubts, needed_corrections, needed_doubts, settle
 from .entry import REGISTRY, parse_entry
 from .errors import Malformed, ProofError, Refused
 from .evidence import (
@@ -304,7 +304,8 @@ def needed_events(
     steps: Sequence[Step], known: int, question: Question, doubts: Doubts
 ) -> list[int]:
     """Ordinals of the events that evidence shows in full: those that decide, the last one known and
-    the first one after it, and what was corrected later where one that decides is doubted.
+    the first one after it, and what was corrected later where one that decides is doubted; where
+    nothing can be decided because of that, what shows so much.
     """
     history = [step.transition for step in steps]
     needed = {known - 1} if known else set()
@@ -312,10 +313,12 @@ def needed_events(
         needed.add(known)
     if known:
         at = question.asked_at if question.at is None else question.at
-        deciding = set(lifecycle.answer(history[:known], at, question.version).deciding)
-        needed |= {n for n, t in enumerate(history[:known]) if t.id in deciding}
+        finding = lifecycle.answer(history[:known], at, question.version)
         told = [(step.index, step.transition) for step in steps]
-        needed |= needed_corrections(told, known, deciding, doubts)
+        if settle(finding, told, known, doubts).reason == COMPROMISED:
+            return sorted(needed | needed_doubts(told, known, finding.deciding, doubts))
+        needed |= {n for n, t in enumerate(history[:known]) if t.id in finding.deciding}
+        needed |= needed_corrections(told, known, finding.deciding, doubts)
     return sorted(needed)
 
 

@@ -61,7 +61,8 @@ examples:
 _CORRECT = (
     """\
 Put right many events of one mistake in one act: each becomes a `corrected` event that voids or
-restates it. Nothing is deleted; what the ledger said before stays answerable with --known-at.
+restates it, or rewinds the certificate to before it: that and all that came since falls. Nothing
+is deleted; what the ledger said before stays answerable with --known-at.
 
 --file names a CSV file (plain or .gz) with a header line and any of these columns:
 

@@ -33,7 +33,7 @@ from .importing import (
 )
 from .lines import LineMaker
 
-VOID, RESTATE, CONFIRM = "void", "restate", "confirm"
+VOID, RESTATE, CONFIRM, REWIND = events.CORRECTIONS
 CERTIFICATE = ("certificate_type_code", "issuing_authority_code", "certificate_number")
 DAYS = ("valid_from", "valid_until")
 COLUMNS = {
@@ -42,8 +42,7 @@ COLUMNS = {
     "certificate_type_code": "the certificate's type,",
     "issuing_authority_code": "its issuer,",
     "certificate_number": "and its number",
-    "correction": "void, restate with the days as they should have been, or confirm where a key is "
-    "doubted",
+    "correction": "void, restate with the right days, confirm where a key is doubted, or rewind",
     "valid_from": "of restate: first day, 2016-12-01 or unknown; empty: as it was",
     "valid_until": "of restate: last day, unknown or open; empty: as it was",
     "reason_code": "why: a-z, 0-9 and hyphens",
@@ -163,13 +162,13 @@ def _wanted(row: Row, header: Sequence[str]) -> Wanted:
         raise Malformed("usage", f"a certificate is named by {', '.join(CERTIFICATE)} together")
     if kind and kind not in events.FIELDS:
         raise Malformed("usage", f"event is one of {', '.join(events.FIELDS)}, not {kind[:60]!r}")
-    if cells["correction"] not in (VOID, RESTATE, CONFIRM):
-        said = cells["correction"][:60]
-        raise Malformed("usage", f"correction is void or restate or confirm, not {said!r}")
+    if cells["correction"] not in events.CORRECTIONS:
+        known, said = ", ".join(events.CORRECTIONS), cells["correction"][:60]
+        raise Malformed("usage", f"correction is one of {known}, not {said!r}")
     days = {name: cells[name] for name in DAYS if cells.get(name)}
     if bool(days) != (cells["correction"] == RESTATE):
         raise Malformed(
-            "usage", "restate says valid_from, valid_until or both; void says neither, nor confirm"
+            "usage", "restate says valid_from, valid_until or both; no other correction does"
         )
     certificate = (parts[0], parts[1], parts[2]) if all(parts) else None
     return Wanted(

@@ -36,7 +36,7 @@ PLAIN = {
     "reason_code": "a-z, 0-9 and hyphens",
     "transfer_to": "of transferred-out: a department",
     "corrects": "of corrected: an event id",
-    "correction": "of corrected: void, restate or confirm",
+    "correction": "of corrected: void, restate, confirm or rewind",
     "claims": "public facts: an object of texts",
     "private": "facts that only a commitment shows: an object of texts",
     "holder": 'whose it is: {"scheme": "001", "number": "…"}, published as a pseudonym; schemes '

@@ -362,14 +362,15 @@ class Publisher(Closing):
         type_code: str,
         number: str,
         corrects: str,
-        correction: Literal["void", "restate", "confirm"],
+        correction: Literal["void", "restate", "confirm", "rewind"],
         *,
         valid_from: Day | None = None,
         valid_until: Day | None = None,
         **common: Unpack[Common],
     ) -> Future[EventReceipt]:
         """Puts event `corrects` right, with a `reason`: as if never said, or with other dates; or
-        confirms it, where the key that signed it is doubted.
+        confirms it, where the key that signed it is doubted; or rewinds the certificate to before
+        it, as if neither it nor anything since had been said.
         """
         return self._say(
             "corrected",

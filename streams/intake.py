@@ -18,7 +18,7 @@ from ledger.admission import MAX_FOLDED, Line, Opened, Skipped
 from ledger.errors import Conflict, Unavailable
 from ledger.event import CORRECTED, Event
 from ledger.kafka_address import client_settings
-from ledger.lifecycle import MAX_CORRECTABLE
+from ledger.lifecycle import MAX_CORRECTABLE, MAX_TRANSITIONS
 from ledger.logs import get_log
 from ledger.postgres.connection import connect
 from ledger.postgres.migrate import check_schema
@@ -224,10 +224,10 @@ class Intake:
             raise reading_failed(err) from err
 
 
-def _histories(lines: Iterable[Line]) -> int:
-    """How many certificates' histories lines make the turn fold."""
+def _folds(lines: Iterable[Line]) -> int:
+    """How many transitions lines may make the turn fold: of what is relied on few are many."""
     return sum(
-        len(line.certificates) if isinstance(line, Reliance) else 1
+        len(line.certificates) * MAX_CORRECTABLE if isinstance(line, Reliance) else MAX_TRANSITIONS
         for line in lines
         if type(line) is Reliance or (type(line) is Event and line.kind == CORRECTED)
     )
@@ -240,7 +240,7 @@ def turn_length(batch: Sequence[Checked], records: int) -> int:
         opened = checked.opened
         if isinstance(opened, Opened):
             events += len(opened.events)
-            folded += min(_histories(opened.events) * MAX_CORRECTABLE, MAX_FOLDED)
+            folded += min(_folds(opened.events), MAX_FOLDED)
         else:
             events += 1
         if number and (events > MAX_EVENTS_PER_TURN or folded > MAX_FOLDED_PER_TURN):

@@ -105,7 +105,12 @@ def make_town() -> LedgerBuilder:
 
 def _doubt(ledger: LedgerBuilder) -> None:
     """The key of a's bundles turns out to have been stolen before its last events."""
+    for number in ("rewound", "taken", "given back"):
+        ledger.admit("issued", number, valid_from="2026-02-01+08:00")
     since = len(ledger.entries)
+    for kind, change in (("suspended", "1"), ("reinstated", "2"), ("suspended", "3")):
+        time = times.format_moment(ledger.now)
+        ledger.admit(kind, "rewound", time=time, reason_code="stolen", change=change)
     for number in ("doubted", "confirmed", "reworded", "revived"):
         ledger.admit("issued", number, valid_from="2026-02-01+08:00")
     ledger.status()
@@ -120,6 +125,14 @@ def _doubt(ledger: LedgerBuilder) -> None:
     confirmed = str(canonical.loads(ledger.event("issued", "confirmed"))["id"])
     time = times.format_moment(ledger.now)
     ledger.admit("corrected", "confirmed", corrects=confirmed, time=time, **members)
+    said = {
+        "reason_code": "stolen",
+        "change": "1",
+        "time": times.format_moment(ledger.now - 60 * times.SECOND),
+    }
+    first = str(canonical.loads(ledger.event("suspended", "rewound", **said))["id"])
+    members = {"correction": "rewind", "reason_code": "stolen", "time": time}
+    ledger.admit("corrected", "rewound", corrects=first, **members)
     _settle_otherwise(ledger, new, time)
 
 
@@ -136,6 +149,13 @@ def _settle_otherwise(ledger: LedgerBuilder, key: MemorySigner, time: str) -> No
         since = ledger.admit("corrected", "revived", change=change, **members)
         said = ledger.event("corrected", "revived", change=change, **members)
         corrects = str(canonical.loads(said)["id"])
+    rewinds = {}
+    for number in ("taken", "given back"):
+        issued = str(canonical.loads(ledger.event("issued", number))["id"])
+        members = {"correction": "rewind", "reason_code": "stolen", "time": time}
+        ledger.admit("corrected", number, corrects=issued, **members)
+        said = ledger.event("corrected", number, corrects=issued, **members)
+        rewinds[number] = str(canonical.loads(said)["id"])
     ledger.status()
     owner, new = world.registry_signer("a"), world.bundle_signer("a", "3")
     for each, signers, revoked in ((new, (owner, new, key), False), (key, (owner,), since)):
@@ -143,6 +163,8 @@ def _settle_otherwise(ledger: LedgerBuilder, key: MemorySigner, time: str) -> No
         ledger.change(f"key/{each.key.key_id}", change, *signers)
     ledger.keys["a"] = new
     ledger.advance(60)
+    members = {"correction": "rewind", "reason_code": "ours", "time": time, "change": "9"}
+    ledger.admit("corrected", "given back", corrects=rewinds["given back"], **members)
 
 
 def _recover(ledger: LedgerBuilder) -> None:
@@ -182,6 +204,9 @@ NUMBERS = (
         "confirmed",
         "reworded",
         "revived",
+        "rewound",
+        "taken",
+        "given back",
         "annulled",
         "nobody has it",
     ),

@@ -73,6 +73,7 @@ class MemoryView:
         self.logged: list[LoggedBundle] = []
         self.certificates: dict[bytes, Certificate] = {}
         self.histories: dict[bytes, list[Transition]] = {}
+        self.named_holders: dict[bytes, list[bytes | None]] = {}
         self.holders: dict[bytes, tuple[int, bytes]] = {}
         self._notes: dict[tuple[str, int, int, int], Recorded] = {}
         self._equivocations: set[tuple[str, int, bytes]] = set()
@@ -126,6 +127,7 @@ class MemoryView:
                 history = self.histories.setdefault(admitted.key, [])
                 assert admitted.ordinal == len(history)
                 history.append(parse_transition(canonical.parse(admitted.transition, 65536)))
+                self.named_holders.setdefault(admitted.key, []).append(admitted.event.holder_key)
                 place = (bundle.index, admitted.position)
                 self.places.setdefault(admitted.key, []).append(place)
         for key, (_, certificate) in turn.certificates.items():
@@ -180,6 +182,9 @@ class MemoryView:
     def history(self, key: bytes) -> Sequence[Transition]:
         return self.histories.get(key, [])
 
+    def named(self, key: bytes) -> Sequence[bytes | None]:
+        return self.named_holders.get(key, [])
+
     def holder(self, key: bytes) -> tuple[int, bytes]:
         return self.holders.get(key, (0, b""))
 
@@ -227,6 +232,7 @@ def check_log(view: MemoryView) -> None:
     histories: dict[bytes, list[Transition]] = {}
     links: dict[bytes, bytes] = {}
     bound: dict[bytes, str] = {}
+    bound_after: dict[tuple[bytes, str], str | None] = {}  # an event, by certificate and id
     acts: dict[bytes, tuple[int, bytes]] = {}
     numbers: dict[tuple[str, int, int], tuple[str, int]] = {}
     epochs: dict[tuple[str, int], int] = {}
@@ -277,8 +283,12 @@ def check_log(view: MemoryView) -> None:
                 links.get(key, key), index, position, event.line_hash, transition.format()
             )
             touched.add(key)
-            holder = event.holder
-            if holder is not None and holder != bound.get(key):
+            holder = event.holder or bound.get(key)
+            if transition.correction == "rewind":
+                (ordinal,) = (n for n, t in enumerate(history) if t.id == transition.corrects)
+                holder = bound_after[key, history[ordinal - 1].id] if ordinal else None
+            bound_after[key, event.id] = holder
+            if holder != bound.get(key):
                 for pseudonym, is_bound in ((bound.get(key), False), (holder, True)):
                     if pseudonym is not None:
                         where = identity.holder_key(pseudonym)
@@ -288,7 +298,9 @@ def check_log(view: MemoryView) -> None:
                             lifecycle.holder_link(link, is_bound, key, index, position),
                         )
                         done.append(HolderAct(where, count, position, key, is_bound))
-                bound[key] = holder
+                bound.pop(key, None)
+                if holder is not None:
+                    bound[key] = holder
         certificates = [
             (key, lifecycle.record_hash(lifecycle.fold(histories[key]).record(links[key])))
             for key in sorted(touched)

@@ -88,8 +88,21 @@ def last_instant(day: str) -> int:
     return first_instant((date.fromisoformat(day[:10]) + timedelta(days=1)).isoformat() + day[10:])
 
 
+def branch(history: list[Act]) -> list[Act]:
+    """What rewinds leave: after each act as it was written down then, and looked up again."""
+    states: list[list[Act]] = [[]]
+    for act in history:
+        if act.correction == "rewind":
+            named = [a.id for a in history].index(str(act.corrects))
+            states.append(states[named])
+        else:
+            states.append([*states[-1], act])
+    return states[-1]
+
+
 def corrected(history: list[Act]) -> list[Act]:
     """The history in ledger order, voided acts left out, the days of others restated."""
+    history = branch(history)
 
     def stands(n: int) -> bool:
         return not any(
@@ -116,35 +129,32 @@ def corrected(history: list[Act]) -> list[Act]:
 
 def doubtful(history: list[Act], known: int, doubted: set[int]) -> set[str]:
     """The ids of acts at places in `doubted` that no later act settles; `known` acts are known."""
+    places = {act.id: n for n, act in enumerate(history)}
+
+    def takes_out(m: int, n: int) -> bool:
+        act = history[m]
+        if act.correction == "rewind":
+            return places[str(act.corrects)] <= n < m
+        return act.correction == "void" and act.corrects == history[n].id and m > n
 
     def stands(n: int) -> bool:
-        return not any(
-            act.correction == "void" and act.corrects == history[n].id and stands(m)
-            for m, act in enumerate(history)
-            if m > n
-        )
+        return not any(takes_out(m, n) and stands(m) for m in range(n + 1, len(history)))
 
     def stands_surely(n: int) -> bool:
         """Also if no doubtful act counted."""
         return not any(
-            act.correction == "void"
-            and act.corrects == history[n].id
-            and stands_surely(m)
-            and not is_open(m)
-            for m, act in enumerate(history)
-            if m > n
+            takes_out(m, n) and stands_surely(m) and not is_open(m)
+            for m in range(n + 1, len(history))
         )
 
     def is_open(n: int) -> bool:
         return n in doubted and not any(
-            act.corrects == history[n].id
-            and act.kind == "corrected"
+            (takes_out(m, n) or history[m].corrects == history[n].id)
             and stands(m)
             and stands_surely(m)
             and not is_open(m)
-            and (act.correction == "confirm" or m < known)
-            for m, act in enumerate(history)
-            if m > n
+            and (history[m].correction == "confirm" or m < known)
+            for m in range(n + 1, len(history))
         )
 
     return {act.id for n, act in enumerate(history) if is_open(n)}
@@ -239,6 +249,8 @@ def admit(history: list[Act], act: Act) -> Act:
     if not corrected(history) and not history:
         raise No("not-issued")
     if target is None or (target.kind == "corrected" and act.correction == "restate"):
+        raise No("unknown-event")
+    if act.correction in ("void", "restate") and target not in branch(history):
         raise No("unknown-event")
     if act.valid_until is not None and target.kind not in (*VERSIONS, "suspended"):
         raise No("correction-breaks-history")

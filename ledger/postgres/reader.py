@@ -28,7 +28,7 @@ from ..event import ISSUED, Event, parse_event
 from ..evidence import CertificateId, Evidence, Step
 from ..holder_evidence import Act, HolderEvidence
 from ..identity import HEAD
-from ..lifecycle import Finding, Transition
+from ..lifecycle import Finding, Transition, undone
 from ..linetree import GROUP as LINES
 from ..linetree import line_tree
 from ..note import parse_note
@@ -657,6 +657,27 @@ class View:
         """The events by doubted keys of a department that nothing has settled yet, later ones of a
         certificate first. Reads all that these keys signed since.
         """
+        return [
+            (name, history[n])
+            for name, history, numbers in self._doubtful(department)
+            for n in reversed(numbers)
+        ]
+
+    def rewinds(self, department: str) -> list[tuple[CertificateId, Transition, list[Transition]]]:
+        """Of each certificate with such events the first of them, and what a rewind to before it
+        leaves out that is not doubtful: to be said again. Reads as much.
+        """
+        found = []
+        for name, history, numbers in self._doubtful(department):
+            first, doubtful = history[numbers[0]], {history[n].id for n in numbers}
+            gone = undone(history, first._replace(corrects=first.id))
+            found.append((name, first, [t for t in gone if t.id not in doubtful]))
+        return found
+
+    def _doubtful(
+        self, department: str
+    ) -> Iterator[tuple[CertificateId, list[Transition], list[int]]]:
+        """(certificate, its history, numbers of the doubtful events in it by the department)."""
         records = self.records()
         own = {
             key_id: span
@@ -674,12 +695,13 @@ class View:
                     with suppress(LedgerError):  # it was refused
                         event = parse_event(line, b"")
                         names.add(CertificateId(event.type_code, event.issuer, event.number))
-        found = []
         for name in sorted(names, key=_parts):
             steps = [(step.index, step.transition) for step in self.history(name.key)]
             doubtful = find_doubtful(steps, len(steps), records.doubts)
-            found += [(name, t) for _, t in reversed(steps) if t.id in doubtful and t.key in own]
-        return found
+            history = [t for _, t in steps]
+            numbers = [n for n, t in enumerate(history) if t.id in doubtful and t.key in own]
+            if numbers:
+                yield name, history, numbers
 
     def certificates_of_events(self, event_ids: Sequence[str]) -> dict[str, list[CertificateId]]:
         """The certificates that have published events with these ids. Reads the whole table."""

@@ -13,7 +13,7 @@ from ..admission import Certificate, Lane, Opened, Recorded
 from ..errors import ProofError, Refused, Unavailable
 from ..event import CORRECTED, Event
 from ..evidence import Step
-from ..lifecycle import Transition
+from ..lifecycle import REWIND, Transition
 from ..registry import Registry
 from ..reliance import Reliance
 from ..staterow import NO_HOLDER
@@ -29,6 +29,7 @@ class Known(NamedTuple):
 
     line_hash: bytes
     transition: Transition  # but for its version
+    holder: bytes | None  # the map key of the one it names
 
 
 class LetGo(Exception):
@@ -41,7 +42,7 @@ class LetGo(Exception):
 
 def read_known(cursor: Cursor, places: Iterable[int]) -> dict[int, Known]:
     return {
-        place: Known(logged.event.line_hash, logged.transition())
+        place: Known(logged.event.line_hash, logged.transition(), logged.event.holder_key)
         for place, logged in read_events(cursor, places)
     }
 
@@ -83,8 +84,8 @@ class View:
         )
         alike = self._alike(events)
         places = {place for _, found in alike for place in found}
-        if any(event.kind == CORRECTED for event in events):
-            places |= self._corrected(batch)
+        if any(map(self._folds, events)):
+            places |= self._folded(batch)
         if acts:
             places |= self._relied(batch)
         self._read_lines(places, list)
@@ -94,7 +95,11 @@ class View:
                 ids = self.certificates[event.key].event_ids
                 ids[said.transition.id] = said.line_hash
         holders = {e.holder_key for e in events if e.holder_key is not None}
-        if holders:
+        rewound = {e.key for e in events if e.said[5] == REWIND and e.key in self.histories}
+        for key in rewound:  # whoever held the certificate may hold it again
+            known_of = map(self._known.get, staterow.places(self.histories[key]))
+            holders |= {one.holder for one in known_of if one and one.holder}
+        if holders or rewound:
             self._read_holders(holders)
 
     def _read_certificates(self, keys: set[bytes]) -> dict[bytes, Certificate]:
@@ -121,20 +126,23 @@ class View:
         found = [(event, staterow.alike(histories[event.key], event.id)) for event in known]
         return [(event, places) for event, places in found if places]
 
-    def _corrected(self, batch: Sequence[Opened]) -> set[int]:
-        """The places of all events of the certificates that the batch corrects, as far as its
-        bundles may fold histories.
+    def _folds(self, event: Event) -> bool:
+        """Whether admission asks for the whole history of this event's certificate."""
+        known = self.certificates.get(event.key)
+        is_long = known is not None and known.standing.count >= lifecycle.MAX_HISTORY
+        return known is not None and (is_long or event.kind == CORRECTED)
+
+    def _folded(self, batch: Sequence[Opened]) -> set[int]:
+        """The places of all events of the certificates whose histories the batch asks for, as far
+        as its bundles may fold histories.
         """
         found: set[int] = set()
         for opened in batch:
             folded = 0
             for event in opened.events:
-                if not isinstance(event, Event) or event.kind != CORRECTED:
+                if not isinstance(event, Event) or not self._folds(event):
                     continue
-                known = self.certificates.get(event.key)
-                if known is None or known.standing.count > lifecycle.MAX_CORRECTABLE:
-                    continue
-                folded += known.standing.count
+                folded += self.certificates[event.key].standing.count
                 if folded > admission.MAX_FOLDED:
                     break
                 found.update(staterow.places(self.histories[event.key]))
@@ -164,10 +172,8 @@ class View:
             for item in opened.events:
                 if isinstance(item, Reliance):
                     asked.update(dict.fromkeys(key for key, _, _ in item.certificates))
-                elif isinstance(item, Event) and item.kind == CORRECTED:
-                    known = self.certificates.get(item.key)
-                    if known and known.standing.count <= lifecycle.MAX_CORRECTABLE:
-                        asked[item.key] = None
+                elif isinstance(item, Event) and self._folds(item):
+                    asked[item.key] = None
         asked.setdefault(key)
         keys, found = list(asked), list[int]()
         for other in keys[keys.index(key) :]:
@@ -243,6 +249,10 @@ class View:
     def history(self, key: bytes) -> list[Transition]:
         return [step.transition for step in self.steps(key)]
 
+    def named(self, key: bytes) -> list[bytes | None]:
+        places = staterow.places(self.histories[key]) if key in self.histories else []
+        return [self._known[place].holder for place in places]
+
     def steps(self, key: bytes) -> list[Step]:
         """A certificate's history with its places."""
         if key in self._steps:
@@ -252,7 +262,7 @@ class View:
             return []
         places = staterow.places(data)
         self._read_lines(places, lambda _: self._from(key))
-        history = staterow.steps([(place, *self._known[place]) for place in places])
+        history = staterow.steps([(place, *self._known[place][:2]) for place in places])
         if staterow.link_over(key, history) != self.certificates[key].link:
             raise ProofError("stored-bytes-damaged", f"the history of certificate {key.hex()}")
         self._steps[key] = history

@@ -141,6 +141,29 @@ def test_lists_say_what_answers_say(machine: Robbed) -> None:
     assert machine.places() == places
 
 
+def test_what_is_rewound_is_decided_again(machine: Robbed) -> None:
+    event = machine.ledger.event
+    machine.log(*machine.ledger.issued("true", "other"))
+    theft = event("amended", "true")
+    since = machine.log(theft, *machine.ledger.issued("false"))
+    machine.log(event("revoked", "true", revocation_kind="penalty"))
+    numbers = ("true", "other", "false")
+    assert machine.said(*numbers) == {
+        "true": {1: INVALID, 2: INVALID},
+        "other": {1: VALID},
+        "false": {1: VALID},
+    }
+    machine.rotate()
+    machine.doubt(since)
+    assert machine.said("true")["true"] == {1: UNDECIDED, 2: UNDECIDED}
+    machine.log(correction(machine.ledger, "true", theft, "rewind"), key=NEW)
+    assert machine.said(*numbers) == {
+        "true": {1: VALID, 2: INVALID},
+        "other": {1: VALID},
+        "false": {1: UNDECIDED},
+    }
+
+
 def test_a_doubt_begins_earlier_and_confirmations_become_doubtful(machine: Robbed) -> None:
     first = machine.log(*machine.ledger.issued("first"))
     lates = machine.ledger.issued("second")

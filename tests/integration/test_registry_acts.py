@@ -18,6 +18,8 @@ from ledger.checkpoint_keys import TrustedKey
 from ledger.doubt import COMPROMISED
 from ledger.errors import LedgerError
 from ledger.event import parse_event
+from ledger.evidence import format_evidence
+from ledger.lifecycle import MAX_CORRECTABLE
 from ledger.mapfold import StatusMap
 from ledger.note import MemorySigner
 from ledger.postgres.connection import connect
@@ -31,7 +33,7 @@ from ledger.verdict import Answer
 from tests import world
 from tests.stored_ledger import TOPIC, StoredLedger
 
-HOLDER = f"1:{'a' * 64}"
+HOLDER, OTHER = f"1:{'a' * 64}", f"1:{'b' * 64}"
 OWNER = world.registry_signer("a")
 STOLEN, NEW = world.bundle_signer("a"), world.bundle_signer("a", "2")
 
@@ -69,6 +71,13 @@ class Asking:
             other.why,
         )
         return answer
+
+    def size(self, number: str) -> int:
+        """Bytes of the evidence."""
+        with self.view() as view:
+            _, evidence = ask(view, Asked(number), self.trust, self.ledger.now())
+            assert evidence is not None
+            return len(format_evidence(evidence))
 
     def held(self, pseudonym: str) -> list[str]:
         with self.view() as view:
@@ -157,6 +166,80 @@ def test_a_key_revoked_from_earlier(ledger: StoredLedger, asking: Asking) -> Non
         assert [name.number for name, _ in view.doubtful_events("a")] == ["third"]
     ledger.check()
     asking.audit()
+
+
+def test_a_certificate_that_a_thief_filled(ledger: StoredLedger, asking: Asking) -> None:
+    """256 corrections of his own and another holder; then recovery, then a true correction."""
+    (issued,) = ledger.issued("N", holder_pseudonym=HOLDER)
+    assert send(ledger, issued) == ["admitted"]
+    since = ledger.checkpoint().size
+    theft = ledger.event("amended", "N", holder_pseudonym=OTHER)
+    lines = [theft]
+    for _ in range(MAX_CORRECTABLE - 1):
+        lines.append(correction(ledger, "N", lines[-1], "void"))
+    for at in range(0, len(lines), 64):
+        assert set(send(ledger, *lines[at : at + 64])) == {"admitted"}
+    ledger.checkpoint()
+    assert (asking.held(HOLDER), len(asking.held(OTHER))) == ([], 1)
+    for key, signers, revoked in ((NEW, (OWNER, NEW, STOLEN), False), (STOLEN, (OWNER,), since)):
+        change = world.key_change(key, "bundle", "a", revoked)
+        ledger.registrar.change(f"key/{key.key.key_id}", change, *signers)
+    ledger.checkpoint()
+    assert asking.says("N").reason == COMPROMISED
+    assert asking.size("N") < 120_000
+    void = correction(ledger, "N", theft, "void")
+    assert send(ledger, void, key=NEW) == ["history-too-long"]
+    with asking.view() as view:
+        ((name, first, again),) = view.rewinds("a")
+    assert (name.number, first.id, again) == ("N", parse_event(theft, b"").id, [])
+    rewind = correction(ledger, "N", theft, "rewind")
+    assert send(ledger, rewind, key=NEW) == ["admitted"]
+    ledger.checkpoint()
+    assert asking.says("N").reason == "in-force"
+    assert asking.size("N") < 120_000
+    assert (asking.held(HOLDER), asking.held(OTHER)) == (["in-force"], [])
+    restated = ledger.event(
+        "corrected",
+        "N",
+        corrects=parse_event(issued, b"").id,
+        correction="restate",
+        valid_from="2026-02-02+08:00",
+        reason_code="typing-error",
+    )
+    paused = ledger.event("suspended", "N", reason_code="inspection")
+    assert send(ledger, restated, paused, key=NEW) == ["admitted"] * 2
+    ledger.checkpoint()
+    found = asking.says("N")
+    assert found.found is not None
+    assert (found.reason, found.found.valid_from) == ("suspended", "2026-02-02+08:00")
+    with asking.view() as view:
+        assert view.rewinds("a") == []
+    ledger.check()
+    asking.audit()
+
+
+def test_what_good_keys_said_since_is_to_be_said_again(
+    ledger: StoredLedger, asking: Asking
+) -> None:
+    send(ledger, *ledger.issued("N"))
+    since = ledger.checkpoint().size
+    theft = ledger.event("suspended", "N", reason_code="theft")
+    send(ledger, theft)
+    for key, signers, revoked in ((NEW, (OWNER, NEW, STOLEN), False), (STOLEN, (OWNER,), since)):
+        send(ledger, ledger.event("reinstated", "N"), key=NEW) if revoked else None
+        change = world.key_change(key, "bundle", "a", revoked)
+        ledger.registrar.change(f"key/{key.key.key_id}", change, *signers)
+    ledger.checkpoint()
+    with asking.view() as view:
+        ((_, first, again),) = view.rewinds("a")
+    assert (first.kind, [t.kind for t in again]) == ("suspended", ["reinstated"])
+    assert send(ledger, correction(ledger, "N", theft, "void"), key=NEW) == [
+        "correction-breaks-history"
+    ]
+    assert send(ledger, correction(ledger, "N", theft, "rewind"), key=NEW) == ["admitted"]
+    ledger.checkpoint()
+    assert asking.says("N").reason == "in-force"
+    ledger.check()
 
 
 def test_a_department_that_lost_its_keys(ledger: StoredLedger, asking: Asking) -> None:

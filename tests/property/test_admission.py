@@ -103,7 +103,7 @@ def datas(draw: st.DrawFn, kind: str, known: list[str]) -> dict[str, str]:
             data[name] = draw(values[name])
     if kind == events.SUSPENDED and data.get("valid_from") == "unknown":
         del data["valid_from"]
-    if data.get("correction") in ("void", "confirm"):
+    if data.get("correction") in ("void", "confirm", "rewind"):
         data = {n: v for n, v in data.items() if n not in ("valid_from", "valid_until")}
     return data
 
@@ -287,7 +287,7 @@ class AdmissionMachine(RuleBasedStateMachine):
                 producer.resign(new)
                 self.records += producer.spool[-2:]
 
-    @rule(data=st.data(), how=st.sampled_from(["confirm", "confirm", "void", "restate"]))
+    @rule(data=st.data(), how=st.sampled_from(["confirm", "confirm", "void", "restate", "rewind"]))
     @precondition(lambda self: self.view.registry.doubts)
     def settle(self, data: st.DataObject, how: str) -> None:
         """A department confirms or corrects what a doubted key signed."""

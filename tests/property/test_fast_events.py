@@ -36,7 +36,7 @@ _OPTIONS: dict[str, st.SearchStrategy[Any]] = {
     "claims": _CLAIMS,
     "commitments": st.dictionaries(st.sampled_from(["phone", "b"]), st.just("ab" * 32), min_size=1),
     "corrects": st.just("0f" * 16),
-    "correction": st.sampled_from(["void", "restate"]),
+    "correction": st.sampled_from(["void", "restate", "rewind"]),
     "holder_pseudonym": st.just("12:" + "0d" * 32),
     "reason_code": st.sampled_from(["r1", "late-fee"]),
     "revocation_kind": st.sampled_from(REVOCATION_KINDS),
@@ -65,7 +65,7 @@ def lines(draw: st.DrawFn) -> bytes:
             data[name] = draw(_OPTIONS[name])
     if "commitments" in data:
         data.setdefault("salt_key_version", 7)
-    if data.get("correction") == "void":
+    if data.get("correction") in ("void", "rewind"):
         data = {n: v for n, v in data.items() if n not in ("valid_from", "valid_until")}
     if kind == "suspended" and data.get("valid_from") == "unknown":
         del data["valid_from"]

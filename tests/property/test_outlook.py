@@ -49,7 +49,7 @@ def histories(draw: Any) -> list[Transition]:
         elif kind == "corrected":
             members = {
                 "corrects": draw(st.sampled_from(history)).id,
-                "correction": draw(st.sampled_from(["void", "restate"])),
+                "correction": draw(st.sampled_from(["void", "restate", "rewind"])),
             }
             if members["correction"] == "restate":
                 members |= {"valid_from": draw(starts), "valid_until": draw(ends)}

@@ -45,7 +45,9 @@ def draw_act(drawn: random.Random, history: list[Act]) -> Act:
         members.pop("valid_from", None)
         target = drawn.choice(history).id if history else "f" * 32
         members |= {"corrects": target, "correction": "void", "reason": "error"}
-        if drawn.random() < 0.6:
+        if drawn.random() < 0.3:
+            members["correction"] = "rewind"
+        elif drawn.random() < 0.6:
             members["correction"] = "restate"
             if drawn.random() < 0.7:
                 members["valid_from"] = drawn.choice((draw_day(drawn), "unknown"))
@@ -102,7 +104,8 @@ def grow(drawn: random.Random, counts: Counter[str]) -> tuple[list[Act], list[Tr
         acts.append(expected)
         history.append(t)
         standing = after
-        counts[act.kind] += 1
+        counts[act.correction or act.kind] += 1
+    assert lifecycle.retrace(t._replace(version=0) for t in history) == history
     return acts, history
 
 
@@ -175,6 +178,7 @@ ALL_REASONS = {
     *("not-valid revoked-annulled", "not-valid revoked-penalty", "not-valid revoked-deregistered"),
     *("not-valid transferred", "not-valid voided"),
     *("cannot-decide start-unknown", "cannot-decide end-unknown"),
+    *("void", "restate", "confirm", "rewind"),
 }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ledger.admission import MAX_FOLDED, open_record
-from ledger.lifecycle import MAX_CORRECTABLE
+from ledger.lifecycle import MAX_CORRECTABLE, MAX_TRANSITIONS
 from ledger.postgres.store import Checked, Fetched
 from ledger.reliance import MAX_CERTIFICATES
 from streams.intake import MAX_EVENTS_PER_TURN, MAX_FOLDED_PER_TURN, turn_length
@@ -34,7 +34,7 @@ def test_corrections_are_bounded_by_what_they_may_fold() -> None:
     bundle = checked([world.make_event("corrected", f"{n}", **words) for n in range(many)])
     assert turn_length([bundle] * 9, 256) == MAX_FOLDED_PER_TURN // MAX_FOLDED
     few = checked([world.make_event("corrected", "1", **words)])
-    assert turn_length([few] * 100, 256) == 100
+    assert turn_length([few] * 100, 256) == MAX_FOLDED_PER_TURN // MAX_TRANSITIONS
 
 
 def test_reliances_are_bounded_by_what_they_may_fold() -> None:

@@ -309,14 +309,9 @@ export class Examination {
 
   /** Whose act this is where only one's own is granted. */
   #owner(ordinal, t) {
-    if (t.event === "corrected") {
-      const before = this.history.slice(0, ordinal);
-      const target = before.find(({ id }) => id === t.corrects);
-      const owners = before.filter(({ event }) => ["issued", "transferred-in"].includes(event));
-      const isOutside = !owners.some(({ by }) => by === target?.by);
-      if (target && (t.correction === "confirm" || isOutside)) return target.by;
-    }
-    return this.standings[ordinal].responsible;
+    const { responsible } = this.standings[ordinal];
+    if (t.event !== "corrected") return responsible;
+    return lifecycle.corrector(this.history.slice(0, ordinal), t, responsible);
   }
 
   #inclusion() {

@@ -28,16 +28,28 @@ function findDoubtful(steps, known, doubts) {
     if (isDoubted(step, doubts)) found.set(id, doubts.get(key).from);
   }
   if (!found.size) return found;
+  const numbers = new Map(steps.map(({ transition: { id } }, n) => [id, n]));
   const voided = new Set(); // as the history has it
   const sure = new Set(); // where nothing doubtful is heard
+  let end = steps.length; // what rewinds leave of it, likewise
+  let sureEnd = steps.length;
   for (let ordinal = steps.length - 1; ordinal >= 0; ordinal--) {
     const { event, id, correction, corrects } = steps[ordinal].transition;
     if (event !== "corrected") continue;
-    const isSure = !sure.has(id) && !found.has(id);
+    const isSure = ordinal < sureEnd && !sure.has(id) && !found.has(id);
+    const stands = ordinal < end && !voided.has(id);
     const counts = correction === "confirm" || ordinal < known;
-    if (isSure && !voided.has(id) && counts) found.delete(corrects);
-    if (correction === "void" && !voided.has(id)) voided.add(corrects);
+    const begin = Math.min(numbers.get(corrects) ?? ordinal, ordinal);
+    if (isSure && stands && counts) {
+      const after = correction === "rewind" ? ordinal : begin + 1;
+      for (let gone = begin; gone < after; gone++) found.delete(steps[gone].transition.id);
+    }
+    if (correction === "void" && stands) voided.add(corrects);
     if (correction === "void" && isSure) sure.add(corrects);
+    if (correction === "rewind") {
+      if (ordinal < end) end = begin;
+      if (isSure) sureEnd = begin;
+    }
   }
   return found;
 }

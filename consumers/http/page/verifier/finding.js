@@ -1,5 +1,5 @@
 // What the history in proven evidence says about its question, if enough is shown: ledger/finding.py.
-import { neededCorrections, settle } from "./doubt.js";
+import { COMPROMISED, neededCorrections, settle } from "./doubt.js";
 import { attempt } from "./errors.js";
 import { answer } from "./lifecycle.js";
 import { options } from "./question.js";
@@ -38,10 +38,14 @@ export function find(evidence, bundles, ledgerTime, at, doubts) {
     (error) => cannotDecide(INCOMPLETE, error.message),
   );
   if (!finding.deciding) return finding;
-  const needed = [count - 1, ...neededCorrections(steps, count, finding.deciding, doubts)];
-  history.slice(0, count).forEach(({ id }, n) => {
-    if (finding.deciding.includes(id)) needed.push(n);
-  });
+  const settled = settle(finding, steps, count, doubts);
+  const needed = [count - 1];
+  if (settled.reason !== COMPROMISED) { // else it cannot be decided, whatever else is not shown
+    needed.push(...neededCorrections(steps, count, finding.deciding, doubts));
+    history.slice(0, count).forEach(({ id }, n) => {
+      if (finding.deciding.includes(id)) needed.push(n);
+    });
+  }
   if (!needed.every((ordinal) => shown.has(ordinal))) {
     return incomplete("the events that decide this question", evidence);
   }
@@ -56,7 +60,7 @@ export function find(evidence, bundles, ledgerTime, at, doubts) {
           index: steps[ordinal].index,
         }]
       : []);
-  return { ...settle(finding, steps, count, doubts), deciding, askedVersion: version };
+  return { ...settled, deciding, askedVersion: version };
 }
 
 /** The log index below which all was known at `knownAt`, null when the file does not show it. */

@@ -7,6 +7,7 @@ import {
   CORRECTIONS, ENDS, LINK_TAG, MAX_CORRECTABLE, NEEDED_OF_TRANSITION, RECORD_TAG,
   REVOCATION_KINDS, STATE_ACTS, TABLE, TRANSITION_MEMBERS, VERSION_ACTS,
 } from "./tables.js";
+import { byCodePoints } from "./text.js";
 import { dayEnd, dayStart, parseMoment } from "./times.js";
 
 const ENDED = ENDS.map((kind) => STATE_ACTS[kind]);
@@ -198,8 +199,27 @@ function checkDates(begin, until) {
 export const nextVersion = (standing, kind) =>
   VERSION_ACTS.includes(kind) ? standing.highest + 1 : standing.version;
 
-/** The history as corrected: voided events left out, restated ones with their new words. */
-export function effective(history) {
+/** The numbers of the events that one passes on the way back through a history: a rewind leads to
+ * what came before the event that it names. Ascending; rewinds passed are among them. */
+function passed(history) {
+  const numbers = new Map(history.map(({ id }, n) => [id, n]));
+  const found = [];
+  for (let n = history.length - 1; n >= 0; n--) {
+    found.push(n);
+    const { correction, corrects } = history[n];
+    if (correction === "rewind") n = Math.min(numbers.get(corrects) ?? n, n);
+  }
+  return found.reverse();
+}
+
+/** The events of a history that no rewind leaves out, without the rewinds. */
+const remaining = (history) =>
+  passed(history).map((n) => history[n]).filter(({ correction }) => correction !== "rewind");
+
+/** The history as corrected: what was voided or rewound left out, restated events with their new
+ * words. */
+export function effective(whole) {
+  const history = remaining(whole);
   const voided = voidedIds(history);
   const out = new Map();
   for (const t of history) if (t.event !== "corrected" && !voided.has(t.id)) out.set(t.id, t);
@@ -219,7 +239,7 @@ export function effective(history) {
 /** The ids of the events, corrections among them, that stand no more. */
 export function voidedIds(history) {
   const voided = new Set();
-  for (const t of [...history].reverse()) {
+  for (const t of remaining(history).reverse()) {
     if (t.event === "corrected" && t.correction === "void" && !voided.has(t.id)) {
       voided.add(t.corrects);
     }
@@ -242,11 +262,16 @@ function fold(history) {
 export function correct(history, t) {
   const target = history.find(({ id }) => id === t.corrects);
   if (!target) throw refused("unknown-event", `no event ${t.corrects} in this history`);
+  if (t.correction === "rewind") return fold([...history, t]);
   if (target.event === "corrected" && t.correction === "restate") {
     throw refused("unknown-event", "a correction can be voided or confirmed, not restated");
   }
-  if (history.length > MAX_CORRECTABLE) {
-    const found = `${history.length} events, at most ${MAX_CORRECTABLE}`;
+  const stands = remaining(history);
+  if (t.correction !== "confirm" && !stands.includes(target)) {
+    throw refused("unknown-event", `a rewind left event ${t.corrects} out, or it is one`);
+  }
+  if (stands.length > MAX_CORRECTABLE) {
+    const found = `${stands.length} events, at most ${MAX_CORRECTABLE}`;
     throw refused("history-too-long", found);
   }
   if (has(t, "valid_until") && ![...VERSION_ACTS, "suspended"].includes(target.event)) {
@@ -260,12 +285,45 @@ export function correct(history, t) {
   }
 }
 
+/** The department whose act the correction `t` is. */
+export function corrector(history, t, responsible) {
+  const target = history.find(({ id }) => id === t.corrects);
+  if (!target) return responsible;
+  if (t.correction === "confirm") return target.by;
+  const takers = history.filter(({ event }) => event === "issued" || event === "transferred-in");
+  const owners = new Set(takers.map(({ by }) => by));
+  const named = t.correction === "rewind" ? undone(history, history.indexOf(target)) : [target];
+  const whose = named.map(({ by }) => (owners.has(by) ? responsible : by));
+  if (!whose.length) whose.push(responsible);
+  return whose.filter((by) => by !== t.by).sort(byCodePoints)[0] ?? t.by;
+}
+
+/** The events that stand and that a rewind to before event number `at` leaves out. */
+function undone(history, at) {
+  const before = new Set(passed(history.slice(0, at)));
+  const gone = passed(history).filter((n) => !before.has(n)).map((n) => history[n]);
+  const numbers = new Map(history.map(({ id }, n) => [id, n]));
+  const voided = voidedIds(history);
+  const tookNoMore = ({ correction, corrects }) =>
+    (correction === "void" || correction === "rewind") && numbers.get(corrects) >= at;
+  return gone.filter((t) => !voided.has(t.id) && !tookNoMore(t));
+}
+
+/** The events that no rewind leaves out, and the rewinds passed with what each names. */
+function saidIn(history) {
+  const numbers = passed(history);
+  const rewinds = numbers.map((n) => history[n]).filter(({ correction }) => correction === "rewind");
+  const named = new Set(rewinds.map(({ corrects }) => corrects));
+  const shown = new Set(numbers);
+  return history.filter(({ id }, n) => shown.has(n) || named.has(id));
+}
+
 // --- answers ---
 
 /** What the known part of a history says about the instant `at`, of one version or whichever. */
 export function answer(history, at, version) {
   const acts = actsOf(effective(history));
-  if (!acts.length && history.length) return allVoided(history);
+  if (!acts.length && history.length) return allVoided(history, saidIn(history));
   if (!acts.some(({ t }) => VERSION_ACTS.includes(t.event))) {
     throw proofError("evidence-refused", "the history is no possible life cycle");
   }
@@ -282,7 +340,7 @@ export function answer(history, at, version) {
     };
   }
   const left = new Set(acts.map(({ t }) => t.id));
-  const corrected = history.filter(({ event, id }) => event === "corrected" || !left.has(id));
+  const corrected = saidIn(history).filter(({ event, id }) => event === "corrected" || !left.has(id));
   const deciding = new Set([...found.deciding, ...corrected.map(({ id }) => id)]);
   return { ...found, deciding: [...deciding] };
 }
@@ -297,7 +355,7 @@ function isDecided(acts, hidden, found, at, version) {
   });
 }
 
-function allVoided(history) {
+function allVoided(history, said) {
   const last = history[history.length - 1];
   return {
     answer: "not-valid",
@@ -307,7 +365,7 @@ function allVoided(history) {
     validFrom: null,
     validUntil: null,
     responsible: last.by,
-    deciding: history.map(({ id }) => id),
+    deciding: said.map(({ id }) => id),
     knownSince: null,
   };
 }
