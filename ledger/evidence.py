@@ -499,7 +499,9 @@ _LATER = "revoked doubted recovered announced"  # how a key came otherwise, and 
 def _bundle(value: Any, origin: str) -> _Bundle:
     parse_members(value, _BUNDLE)
     data, header = expand_bundle(value, origin)
-    return _Bundle(parse_count(value["index"]), data, header, parse_text(value["path"]))
+    index, path = parse_count(value["index"]), value["path"]
+    decode_hashes(path)  # in the order of the other parts, as the browser's verifier reads it
+    return _Bundle(index, data, header, path)
 
 
 @lru_cache(maxsize=64)
@@ -616,7 +618,9 @@ def _line_paths(
 
 def _split(leaves: Mapping[int, bytes], size: int, joined: Any) -> Mapping[int, tuple[bytes, ...]]:
     """The path of each leaf (place to leaf hash) out of the joined ones, as printed."""
-    return _split_joined(tuple(leaves.items()), size, parse_text(joined))
+    if type(joined) is not str:
+        decode_hashes(joined)  # says what is wrong
+    return _split_joined(tuple(leaves.items()), size, joined)
 
 
 @lru_cache(maxsize=256)
