@@ -534,7 +534,8 @@ class Fold:
         for item in opened.events:
             if isinstance(item, Event):
                 is_long = self._count_of(item.key) + counts[item.key] > lifecycle.MAX_HISTORY
-                if (is_long or item.kind == CORRECTED) and item.key not in self._tainted:
+                is_known = item.key in self._tainted or item.key in self._histories
+                if (is_long or item.kind == CORRECTED) and not is_known:
                     self._read_history(item.key)
             elif isinstance(item, Reliance):
                 self._read_relied(item)

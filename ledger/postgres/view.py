@@ -73,6 +73,7 @@ class View:
         self._steps: dict[bytes, list[Step]] = {}  # of those that were asked for
         self._taken: set[bytes] = set()  # map keys whose head is another's
         self.holders: dict[bytes, tuple[int, bytes, bytes]] = {}  # acts, link, recent acts
+        self._asked: set[bytes] = set()  # heads of the holders' map keys that were looked for
         events = [e for opened in batch for e in opened.events if isinstance(e, Event)]
         acts = [e for opened in batch for e in opened.events if isinstance(e, Reliance)]
         relied = {key for act in acts for key, _, _ in act.certificates}
@@ -187,18 +188,25 @@ class View:
     def _read_holders(self, keys: set[bytes]) -> None:
         """Read holders' records by their whole map keys, and who holds the batch's certificates."""
         before = {c.holder for c in self.certificates.values() if c.holder is not None}
-        whole: dict[bytes, bytes] = {}
-        self._cursor.execute(sql("read_holders"), joined(keys | before))
-        for data, acts, link, recent in self._cursor.fetchall():
-            key = bytes(data)
-            whole[key[: identity.HEAD]] = key
-            self.holders[key] = (acts, bytes(link), bytes(recent))
-        self._taken |= {key for key in keys if whole.get(key[: identity.HEAD], key) != key}
+        whole = self._read_records(keys, before)
         for certificate in self.certificates.values():
             if certificate.holder is not None:
                 if certificate.holder not in whole:
                     raise ProofError("stored-bytes-damaged", "a holder's record is missing")
                 certificate.holder = whole[certificate.holder]
+
+    def _read_records(self, keys: set[bytes], heads: Collection[bytes] = ()) -> dict[bytes, bytes]:
+        """Read holders' records by their map keys and by heads of others'; the whole ones by head."""
+        whole: dict[bytes, bytes] = {}
+        asked = keys.union(heads)
+        self._cursor.execute(sql("read_holders"), joined(asked))
+        for data, acts, link, recent in self._cursor.fetchall():
+            key = bytes(data)
+            whole[key[: identity.HEAD]] = key
+            self.holders[key] = (acts, bytes(link), bytes(recent))
+        self._taken |= {key for key in keys if whole.get(key[: identity.HEAD], key) != key}
+        self._asked |= {key[: identity.HEAD] for key in asked}
+        return whole
 
     def _read_lanes(self, batch: Sequence[Opened]) -> dict[tuple[str, int], Lane]:
         headers = [opened.bundle.header for opened in batch]
@@ -269,6 +277,8 @@ class View:
         return history
 
     def holder(self, key: bytes) -> tuple[int, bytes]:
+        if key[: identity.HEAD] not in self._asked:  # of a history that was not read ahead
+            self._read_records({key})
         if key in self._taken:
             raise Refused("key-taken")
         return self.holders.get(key, (0, b""))[:2]

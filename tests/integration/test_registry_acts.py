@@ -341,3 +341,25 @@ def test_more_and_fewer_lanes(ledger: StoredLedger, asking: Asking) -> None:
     ledger.checkpoint()
     ledger.check()
     asking.audit()
+
+
+def test_a_rewind_finds_the_holder_of_then_whatever_is_refused_beside_it(
+    ledger: StoredLedger, asking: Asking
+) -> None:
+    """Corrections that are refused before they fold anything count for what the turn reads ahead."""
+    first, (long,) = ledger.issued("N", holder_pseudonym=HOLDER), ledger.issued("long")
+    theft = ledger.event("amended", "N", holder_pseudonym=OTHER)
+    paused = [
+        ledger.event(kind, "long", reason_code="inspection")
+        for _ in range(8)
+        for kind in ("suspended", "reinstated")
+    ]
+    assert set(send(ledger, *first, theft, long, *paused)) == {"admitted"}
+    void = correction(ledger, "long", paused[-1], "void")
+    assert send(ledger, void) == ["admitted"]
+    rewind = correction(ledger, "N", theft, "rewind")
+    done = send(ledger, *[void] * 2000, rewind)
+    assert done == ["admitted", *["repeat"] * 2000]
+    ledger.checkpoint()
+    assert (asking.held(HOLDER), asking.held(OTHER)) == (["in-force"], [])
+    ledger.check()
