@@ -13,7 +13,7 @@ from dataclasses import replace
 from . import staterow
 from .errors import Refused
 from .event import CORRECTED
-from .lifecycle import REWIND, Finding, Transition
+from .lifecycle import REWIND, Finding, Transition, leans_on
 
 COMPROMISED = "key-compromised"
 VOID, CONFIRM = "void", "confirm"
@@ -41,9 +41,12 @@ def find_doubtful(steps: Steps, known: int, doubts: Doubts) -> dict[str, int]:
         if t.kind != CORRECTED:
             continue
         corrects, is_sure = str(t.corrects), t.id not in sure and t.id not in found
-        is_sure = is_sure and ordinal < sure_end
         stands = ordinal < end and t.id not in voided
         begin = min(numbers.get(corrects, ordinal), ordinal)
+        leaning = _leaning(steps, ordinal, begin, found) if t.correction == REWIND else None
+        if leaning is not None:
+            found[t.id] = found[leaning.id]
+        is_sure = is_sure and ordinal < sure_end and leaning is None
         if is_sure and stands and (t.correction == CONFIRM or ordinal < known):
             for gone in range(begin, ordinal if t.correction == REWIND else begin + 1):
                 found.pop(steps[gone][1].id, None)
@@ -54,6 +57,18 @@ def find_doubtful(steps: Steps, known: int, doubts: Doubts) -> dict[str, int]:
             end = begin if ordinal < end else end
             sure_end = begin if is_sure else sure_end
     return found
+
+
+def _leaning(steps: Steps, ordinal: int, begin: int, found: Container[str]) -> Transition | None:
+    """The doubtful word of another department that alone let a rewind pass, where there is one: it
+    took back what only that department could.
+    """
+    t = steps[ordinal][1]
+    doubtful = [h for _, h in steps[begin:ordinal] if h.id in found]
+    if all(h.by == t.by or h.correction not in (VOID, REWIND) for h in doubtful):
+        return None
+    leant = {h.id for h in leans_on([h for _, h in steps[:ordinal]], t)}
+    return next((h for h in doubtful if h.id in leant), None)
 
 
 def is_doubted(key_id: str, index: int, doubts: Doubts) -> bool:
@@ -117,9 +132,9 @@ def needed_doubts(steps: Steps, known: int, deciding: Container[str], doubts: Do
 def check_confirms(steps: Steps, t: Transition, doubts: Doubts) -> None:
     """None when what `t` confirms is doubtful; Refused `nothing-to-confirm` otherwise."""
     target = str(t.corrects)
-    if target in find_doubtful(steps, len(steps), doubts):
-        return
     by = next((other for other in steps if other[1].id == target), None)
     if by is not None and is_doubted(by[1].key, by[0], doubts):
+        if target in find_doubtful(steps, len(steps), doubts):
+            return
         raise Refused("nothing-to-confirm", f"event {target} is confirmed or corrected already")
     raise Refused("nothing-to-confirm", f"no doubted key signed event {target}")

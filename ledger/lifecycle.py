@@ -534,6 +534,21 @@ def undone(history: Sequence[Transition], t: Transition) -> list[Transition]:
     return [h for h in gone if h.id not in voided | took]
 
 
+def leans_on(history: Sequence[Transition], t: Transition) -> list[Transition]:
+    """The voids and rewinds of other departments without which the rewind `t` were not its
+    department's: what it left out otherwise was its own, or that of those who were responsible.
+    """
+    at = next((n for n, h in enumerate(history) if h.id == t.corrects), len(history))
+    if all(h.by == t.by for h in history[at:]):
+        return []
+    gone = [history[n] for n in passed(history) if n >= at]
+    owners = {h.by for h in history if h.kind in (ISSUED, TRANSFERRED_IN)}
+    own = {t.by, *(h.by for h in undone(history, t))}
+    if t.by in owners:
+        own |= owners
+    return [h for h in gone if h.correction in ("void", REWIND) and h.by not in own]
+
+
 # --- answers ---
 
 
@@ -600,12 +615,15 @@ def answer(history: Sequence[Transition], at: int, version: int | None = None) -
 
 def _said_in(history: Sequence[Transition]) -> list[Transition]:
     """The events that no rewind leaves out, and the rewinds passed with what each names: where it
-    leads to. What lies between is left out by that, whatever it says.
+    leads to; and what others said that let it pass. What else lies between is left out by that,
+    whatever it says.
     """
     numbers = passed(history)
     if len(numbers) == len(history) and all(t.correction != REWIND for t in history):
         return list(history)
-    named = {history[n].corrects for n in numbers if history[n].correction == REWIND}
+    rewinds = [n for n in numbers if history[n].correction == REWIND]
+    named = {history[n].corrects for n in rewinds}
+    named |= {h.id for n in rewinds for h in leans_on(history[:n], history[n])}
     shown = {*numbers, *(n for n, t in enumerate(history) if t.id in named)}
     return [history[n] for n in sorted(shown)]
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
+from functools import cache
 from itertools import product
 
 EPOCH = datetime.fromisoformat("1970-01-01T00:00:00+00:00")
@@ -147,14 +148,63 @@ def doubtful(history: list[Act], known: int, doubted: set[int]) -> set[str]:
             for m in range(n + 1, len(history))
         )
 
+    def before(n: int) -> list[int]:
+        """The places that one passes on the way back from before act n."""
+        states: list[list[int]] = [[]]
+        for m, act in enumerate(history[:n]):
+            rewinds = act.correction == "rewind"
+            states.append([*states[places[str(act.corrects)] if rewinds else -1], m])
+        return states[-1]
+
+    def leans(n: int, m: int) -> bool:
+        """Whether the rewind n was its department's only because another one said m before."""
+        act, other = history[n], history[m]
+        if act.correction != "rewind" or other.correction not in ("void", "rewind"):
+            return False
+        way, at = before(n), places[str(act.corrects)]
+        left = [history[k] for k in corrections_stand(way)]
+        gone = [k for k in way if k >= at]
+        mighty = {
+            history[k].by
+            for k in gone
+            if history[k] in left
+            and (
+                history[k].correction not in ("void", "rewind")
+                or places[str(history[k].corrects)] < at
+            )
+        }
+        owners = {a.by for a in history[:n] if a.kind in ("issued", "transferred-in")}
+        if other.by in owners and act.by in owners:
+            return False
+        return m in gone and other.by != act.by and other.by not in mighty
+
+    def corrections_stand(way: list[int]) -> list[int]:
+        """Of these places those that no void among them names that stands itself."""
+        out: list[int] = []
+        for k in reversed(way):
+            voids = [history[m] for m in out if history[m].correction == "void"]
+            if all(act.corrects != history[k].id for act in voids):
+                out.append(k)
+        return out
+
+    @cache
     def is_open(n: int) -> bool:
+        if any(leans(n, m) and is_open_for(n, m) for m in range(n)):
+            return True
+        return is_unsettled(n)
+
+    def is_open_for(n: int, m: int) -> bool:
+        """Whether act m is doubtful, as far as what came after act n settles it."""
+        return is_unsettled(m, n)
+
+    def is_unsettled(n: int, since: int = -1) -> bool:
         return n in doubted and not any(
             (takes_out(m, n) or history[m].corrects == history[n].id)
             and stands(m)
             and stands_surely(m)
             and not is_open(m)
             and (history[m].correction == "confirm" or m < known)
-            for m in range(n + 1, len(history))
+            for m in range(max(n, since) + 1, len(history))
         )
 
     return {act.id for n, act in enumerate(history) if is_open(n)}

@@ -196,7 +196,7 @@ class View:
                 certificate.holder = whole[certificate.holder]
 
     def _read_records(self, keys: set[bytes], heads: Collection[bytes] = ()) -> dict[bytes, bytes]:
-        """Read holders' records by their map keys and by heads of others'; the whole ones by head."""
+        """Read holders' records by map keys and by heads of others'; the whole keys by head."""
         whole: dict[bytes, bytes] = {}
         asked = keys.union(heads)
         self._cursor.execute(sql("read_holders"), joined(asked))

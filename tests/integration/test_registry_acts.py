@@ -346,7 +346,7 @@ def test_more_and_fewer_lanes(ledger: StoredLedger, asking: Asking) -> None:
 def test_a_rewind_finds_the_holder_of_then_whatever_is_refused_beside_it(
     ledger: StoredLedger, asking: Asking
 ) -> None:
-    """Corrections that are refused before they fold anything count for what the turn reads ahead."""
+    """Corrections refused before they fold anything count for what the turn reads ahead."""
     first, (long,) = ledger.issued("N", holder_pseudonym=HOLDER), ledger.issued("long")
     theft = ledger.event("amended", "N", holder_pseudonym=OTHER)
     paused = [

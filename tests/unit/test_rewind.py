@@ -221,6 +221,51 @@ def test_nobody_rewinds_over_anothers_act() -> None:
     assert ask(ledger, "N").reason == "revoked-penalty"
 
 
+@pytest.mark.parametrize("how", ["void", "rewind"])
+@pytest.mark.parametrize("is_true", [False, True])
+def test_a_rewind_does_not_settle_what_anothers_stolen_key_took_back(
+    how: str, is_true: bool
+) -> None:
+    """A thief with b's key takes back b's penalty, then a rewinds to before it: with b's words away
+    nothing is b's any more.
+    """
+    grants = [("a", world.ALL_ACTS, "own"), ("b", ["revoked"], "any"), ("b", ["corrected"], "own")]
+    ledger = LedgerBuilder({"a": 1, "b": 1}, grants)
+    ledger.admit("issued", "N", **DAYS)
+    penalty = said(ledger, "revoked", "b", revocation_kind="penalty")
+    ledger.publish([penalty], "b")
+    since = len(ledger.entries)
+    taken = correction(ledger, "N", id_of(penalty), how, change="b")
+    ledger.publish([taken], "b")
+    rewind = correction(ledger, "N", id_of(penalty), "rewind", change="a")
+    assert codes(ledger, rewind) == ["admitted"]
+    assert ask(ledger, "N").answer == "valid"
+    owner, old, new = (
+        world.registry_signer("b"), world.bundle_signer("b"), world.bundle_signer("b", "2")
+    )  # fmt: skip
+    change = world.key_change(new, "bundle", "b")
+    ledger.change(f"key/{new.key.key_id}", change, owner, new, old)
+    ledger.keys["b"] = new
+    change = world.key_change(old, "bundle", "b", since)
+    ledger.change(f"key/{old.key.key_id}", change, owner)
+    ledger.advance(60)
+    answer = ask(ledger, "N")
+    assert answer.reason == doubt.COMPROMISED
+    assert f"event {id_of(taken)} was signed" in answer.why
+    confirm = correction(ledger, "N", id_of(rewind), "confirm", change="a2")
+    assert codes(ledger, confirm) == ["nothing-to-confirm"]
+    if not is_true:  # a takes its rewind back, b what the thief said
+        back = correction(ledger, "N", id_of(rewind), "rewind", change="a3")
+        assert codes(ledger, back) == ["admitted"]
+        assert ask(ledger, "N").reason == doubt.COMPROMISED
+        ledger.publish([correction(ledger, "N", id_of(taken), "rewind", change="b2")], "b")
+        assert ask(ledger, "N").reason == "revoked-penalty"
+    else:
+        ledger.publish([correction(ledger, "N", id_of(taken), "confirm", change="b2")], "b")
+        assert ledger.view.logged[-1].codes == ("admitted",)
+        assert ask(ledger, "N").answer == "valid"
+
+
 def test_evidence_of_a_rewind_over_anothers_act_proves_nothing() -> None:
     """A ledger that admits against its rules: what it shows is refused."""
     grants = [("a", world.ALL_ACTS, "any"), ("b", ["revoked"], "any")]

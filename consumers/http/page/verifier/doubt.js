@@ -1,4 +1,5 @@
 // Events signed by a key that was revoked with effect from earlier: ledger/doubt.py.
+import { leansOn } from "./lifecycle.js";
 import { cut } from "./text.js";
 
 export const COMPROMISED = "key-compromised";
@@ -36,10 +37,15 @@ function findDoubtful(steps, known, doubts) {
   for (let ordinal = steps.length - 1; ordinal >= 0; ordinal--) {
     const { event, id, correction, corrects } = steps[ordinal].transition;
     if (event !== "corrected") continue;
-    const isSure = ordinal < sureEnd && !sure.has(id) && !found.has(id);
+    let isSure = ordinal < sureEnd && !sure.has(id) && !found.has(id);
     const stands = ordinal < end && !voided.has(id);
     const counts = correction === "confirm" || ordinal < known;
     const begin = Math.min(numbers.get(corrects) ?? ordinal, ordinal);
+    const leaning = leaningOf(steps, ordinal, begin, found);
+    if (leaning) {
+      found.set(id, found.get(leaning.id));
+      isSure = false;
+    }
     if (isSure && stands && counts) {
       const after = correction === "rewind" ? ordinal : begin + 1;
       for (let gone = begin; gone < after; gone++) found.delete(steps[gone].transition.id);
@@ -52,6 +58,20 @@ function findDoubtful(steps, known, doubts) {
     }
   }
   return found;
+}
+
+/** The doubtful word of another department that alone let a rewind pass, where there is one. */
+function leaningOf(steps, ordinal, begin, found) {
+  const t = steps[ordinal].transition;
+  if (t.correction !== "rewind") return undefined;
+  const said = steps.slice(begin, ordinal).map(({ transition }) => transition);
+  const doubtful = said.filter(({ id }) => found.has(id));
+  const others = doubtful.filter(({ by, correction }) =>
+    by !== t.by && (correction === "void" || correction === "rewind"));
+  if (!others.length) return undefined;
+  const history = steps.slice(0, ordinal).map(({ transition }) => transition);
+  const leant = new Set(leansOn(history, t).map(({ id }) => id));
+  return doubtful.find(({ id }) => leant.has(id));
 }
 
 /** Ordinals of the later corrections that may settle what is doubtful among deciding events. */

@@ -309,11 +309,30 @@ function undone(history, at) {
   return gone.filter((t) => !voided.has(t.id) && !tookNoMore(t));
 }
 
-/** The events that no rewind leaves out, and the rewinds passed with what each names. */
+/** The voids and rewinds of other departments without which the rewind `t` were not its
+ * department's. */
+export function leansOn(history, t) {
+  const named = history.findIndex(({ id }) => id === t.corrects);
+  const at = named < 0 ? history.length : named;
+  if (history.slice(at).every(({ by }) => by === t.by)) return [];
+  const gone = passed(history).filter((n) => n >= at).map((n) => history[n]);
+  const takers = history.filter(({ event }) => event === "issued" || event === "transferred-in");
+  const owners = takers.map(({ by }) => by);
+  const own = new Set([t.by, ...undone(history, at).map(({ by }) => by)]);
+  if (owners.includes(t.by)) owners.forEach((by) => own.add(by));
+  return gone.filter(({ correction, by }) =>
+    (correction === "void" || correction === "rewind") && !own.has(by));
+}
+
+/** The events that no rewind leaves out, and the rewinds passed with what each names and what
+ * others said that let it pass. */
 function saidIn(history) {
   const numbers = passed(history);
-  const rewinds = numbers.map((n) => history[n]).filter(({ correction }) => correction === "rewind");
-  const named = new Set(rewinds.map(({ corrects }) => corrects));
+  const rewinds = numbers.filter((n) => history[n].correction === "rewind");
+  const named = new Set(rewinds.map((n) => history[n].corrects));
+  for (const n of rewinds) {
+    for (const { id } of leansOn(history.slice(0, n), history[n])) named.add(id);
+  }
   const shown = new Set(numbers);
   return history.filter(({ id }, n) => shown.has(n) || named.has(id));
 }
