@@ -47,6 +47,7 @@ class Link(Closing):
         self._producer: Any = None
         self._producer_lock = threading.Lock()
         self._consumer: Any = None
+        self._thread: threading.Thread | None = None
         check_reachable(servers(bootstrap))
         try:
             self._producer = self._make_producer()
@@ -129,13 +130,14 @@ class Link(Closing):
     def close(self) -> None:
         """Send nothing more, listen no more."""
         self._stop.set()
-        thread = getattr(self, "_thread", None)
-        if thread is not None and thread is not threading.current_thread():
-            thread.join(timeout=_BLOCK_SECONDS)
+        if self._thread is None:
+            if self._consumer is not None:
+                self._consumer.close()
+        elif self._thread is not threading.current_thread():
+            # It closes its own consumer: nobody waits for Kafka's client without a limit.
+            self._thread.join(timeout=_BLOCK_SECONDS)
         if self._producer is not None:
             self._producer.close(timeout=1)
-        if self._consumer is not None:
-            self._consumer.close()
 
     def _make_producer(self) -> Any:
         return KafkaProducer(
@@ -189,19 +191,25 @@ class Link(Closing):
         return consumer
 
     def _listen(self) -> None:
-        while not self._stop.is_set():
-            try:
-                polled = self._consumer.poll(timeout_ms=int(_POLL_SECONDS * 1000))
-            except KafkaError as err:
-                log.warning("receipts-unreadable", error=err)
-                self._stop.wait(1)
-                continue
-            for records in polled.values():
-                for record in records:
-                    department = (record.key or b"").partition(b"/")[0]
-                    listener = self._listeners.get(department)
-                    if listener is not None and record.value is not None:
-                        listener(record.value)
+        try:
+            while not self._stop.is_set():
+                try:
+                    polled = self._consumer.poll(timeout_ms=int(_POLL_SECONDS * 1000))
+                except KafkaError as err:
+                    log.warning("receipts-unreadable", error=err)
+                    self._stop.wait(1)
+                    continue
+                for records in polled.values():
+                    for record in records:
+                        self._hand_over(record)
+        finally:
+            self._consumer.close()
+
+    def _hand_over(self, record: Any) -> None:
+        department = (record.key or b"").partition(b"/")[0]
+        listener = self._listeners.get(department)
+        if listener is not None and record.value is not None:
+            listener(record.value)
 
 
 def _why(bootstrap: str, err: KafkaError) -> str:
