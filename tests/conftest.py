@@ -3,6 +3,7 @@ a test asks for one.
 """
 
 import asyncio
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -13,6 +14,9 @@ pytest_plugins = ["tests.fix_servers", "tests.fix_ledger"]
 # No deadlines, as the machine may be busy; few examples, as each run is one of many.
 settings.register_profile("certledger", deadline=None, max_examples=60, print_blob=True)
 settings.load_profile("certledger")
+
+# A shell starts what runs in its background with Ctrl-C ignored, and so would all that tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="module", autouse=True)
