@@ -114,7 +114,7 @@ class Pieces:
         self._executor = executor
         self._under_way: Future[None] | None = None
         self._entries = self._logged = 0  # handed over
-        self._is_changed = self._is_bound = False  # whether the session's tables hold rows
+        self._filled: set[str] = set()  # the session's tables that hold rows
         # What rows hold after the pieces so far: histories, and recent acts of holders
         self._histories: dict[bytes, bytes] = {}
         self._recent: dict[bytes, bytes] = {}
@@ -233,14 +233,10 @@ class Pieces:
                 new += (head, *rest)
         cursor = self._cursor
         copy_packed(cursor, "certificate", "map_key, rest, kind, number_hash, state, history", new)
-        if changed:
-            if self._is_changed:
-                cursor.execute(sql("clear_changed"))
-            self._is_changed = True
-            copy_packed(cursor, "changed", "map_key, state, added", changed)
-            cursor.execute(sql("update_changed"))
-            if cursor.rowcount * 4 != len(changed):
-                raise Conflict("registry-conflict", "a current state vanished under the turn")
+        clear, update = sql("clear_changed"), sql("update_changed")
+        met = self._update("changed", "map_key, state, added", changed, clear, update)
+        if met * 4 != len(changed):
+            raise Conflict("registry-conflict", "a current state vanished under the turn")
 
     def _copy_holders(self, piece: _Piece, view: View) -> None:
         recent = self._recent
@@ -271,11 +267,18 @@ class Pieces:
         cursor = self._cursor
         copy_packed(cursor, "holder_act", "map_key, ordinal, acts", older)
         copy_packed(cursor, "holder", "map_key, rest, acts, link, recent", new)
-        if moved:
-            if self._is_bound:
-                cursor.execute(sql("clear_bound"))
-            self._is_bound = True
-            copy_packed(cursor, "bound", "map_key, acts, link, recent", moved)
-            cursor.execute(sql("update_bound"))
-            if cursor.rowcount * 2 != len(moved):
-                raise Conflict("registry-conflict", "a holder's record vanished under the turn")
+        clear, update = sql("clear_bound"), sql("update_bound")
+        met = self._update("bound", "map_key, acts, link, recent", moved, clear, update)
+        if met * 2 != len(moved):
+            raise Conflict("registry-conflict", "a holder's record vanished under the turn")
+
+    def _update(self, table: str, columns: str, rows: list[bytes], clear: str, update: str) -> int:
+        """Update what is stored from a table of the session, filled anew; how many rows it met."""
+        if not rows:
+            return 0
+        if table in self._filled:
+            self._cursor.execute(clear)
+        self._filled.add(table)
+        copy_packed(self._cursor, table, columns, rows)
+        self._cursor.execute(update)
+        return self._cursor.rowcount
