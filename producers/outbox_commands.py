@@ -122,7 +122,7 @@ def run_run(args: Any, env: Environment) -> int:
         return Session(config, kafka, url, heard, take_over=args.take_over and first)
 
     work = OutboxRun(open_session)
-    signal.signal(signal.SIGTERM, _stop)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         work.run(args.once)
     except KeyboardInterrupt:
@@ -130,10 +130,6 @@ def run_run(args: Any, env: Environment) -> int:
         raise
     _report(work, args.json)
     return 1 if work.refused or work.held else 0
-
-
-def _stop(*_: object) -> None:
-    raise KeyboardInterrupt
 
 
 def _report(work: OutboxRun, as_json: bool) -> None:
