@@ -279,7 +279,11 @@ def _programs(seen: Seen) -> Iterator[tuple[str, str]]:
             continue
         said = seen.said.get(name, "")
         found = _SAID.search(said)
-        code = found[1] if found is not None and found[1] in _STOPPING else "program-ends"
+        reason = found[1] if found is not None else None
+        by_itself = "exit code" in program["last_exit"]
+        if reason == "unreachable" and by_itself and (seen.postgres or seen.kafka):
+            continue  # it follows from what is found already, and goes on with that
+        code = reason if reason in _STOPPING else "program-ends"
         words = f"; last words: {said}" if said else ""
         yield code, f"{name}: {program['last_exit']}, {program['starts']} starts{words}"
 

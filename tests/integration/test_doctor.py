@@ -50,6 +50,21 @@ def frozen(pid: int) -> Iterator[None]:
         os.kill(pid, signal.SIGCONT)
 
 
+def names_but(findings: list[Finding], thawed: list[str]) -> list[str]:
+    """The findings but the ends of programs that were frozen: PostgreSQL ends their transactions,
+    and they themselves when they go on. Whether one was amid a transaction is left to chance.
+    """
+    return [
+        finding.name
+        for finding in findings
+        if not (
+            finding.name == "program-ends"
+            and finding.detail.partition(":")[0] in thawed
+            and "unreachable: PostgreSQL" in finding.detail
+        )
+    ]
+
+
 def test_faults_one_by_one(
     stack: RunningStack,
     department: Department,
@@ -125,18 +140,23 @@ def test_frozen_and_ended_programs(
     with frozen(stack.pid("worker-1")):
         department.publish_issued(1)
         department.producer.flush()
-        assert names(found()) == ["intake-stands"]
+        findings = found()
+    assert names(findings) == ["intake-stands"], findings
     department.settle()
-    for program, finding in (("sequencer", "signing-stands"), ("relay", "receipts-stand")):
+    thawed = ["worker-1"]
+    for program, name in (("sequencer", "signing-stands"), ("relay", "receipts-stand")):
         with frozen(stack.pid(program)):
             department.publish_issued(1)
             department.producer.flush()
-            wait_until(lambda f=finding: f in names(found()))
-            # what an aborted transaction left at a partition's end waits for the next record there
-            assert {*names(found())} - {"intake-stands"} == {finding}
+            wait_until(lambda n=name: n in names(found()))
+            findings = found()
+        # what an aborted transaction left at a partition's end waits for the next record there
+        assert {*names_but(findings, thawed)} - {"intake-stands"} == {name}, findings
         department.settle()
+        thawed.append(program)
     with frozen(stack.pid("kafka")), frozen(stack.pid("postgres")):
-        assert names(found()) == ["postgres-away", "kafka-away"]
+        findings = found()
+    assert names(findings) == ["postgres-away", "kafka-away"], findings
     before = stack.kill("relay")
     wait_until(lambda: stack.pid("relay") != before)
     (finding,) = [each for each in found() if each.detail.startswith("relay")]
@@ -146,7 +166,7 @@ def test_frozen_and_ended_programs(
     stack.rows(moved, 1000)
     stack.kill("worker-1")
     stack.wait_for_log("worker-1", "offset-jump", len(stack.log("worker-1")))
-    assert "offset-jump" in names(found())
+    wait_until(lambda: "offset-jump" in names(found()))
     stack.rows(moved, -1000)
     department.publish_issued(1)
     department.settle()

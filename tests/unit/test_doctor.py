@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,12 @@ def ended(said: str, **members: Any) -> Seen:
 
 def stopped(code: str) -> Seen:
     return ended(LINE.format("CRITICAL", f"the worker stops: {code}: partition 0: want 5, got 9"))
+
+
+def away(*servers: str, **members: Any) -> Seen:
+    """A program ended for a server that it did not reach, and these servers are away."""
+    said = "relaying-stops: unreachable: PostgreSQL: connection already closed"
+    return replace(ended(said, **members), **{name: f"{name}: refused" for name in servers})
 
 
 def silent(seconds: int) -> dict[str, Any]:
@@ -101,6 +108,14 @@ def test_a_fault_is_found_and_nothing_else(name: str) -> None:
     assert members["todo"].endswith(".")
     runbook = ADVICE[name].runbook
     assert runbook is None or (RUNBOOKS / runbook).is_file()
+
+
+def test_programs_that_end_for_a_server_that_is_away_are_no_findings() -> None:
+    for servers in (["postgres"], ["kafka"], ["postgres", "kafka"]):
+        assert [each.name for each in examine(away(*servers))] == [f"{n}-away" for n in servers]
+    assert [each.name for each in examine(away())] == ["program-ends"]
+    killed = away("postgres", last_exit="it was ended by SIGKILL")
+    assert [each.name for each in examine(killed)] == ["postgres-away", "program-ends"]
 
 
 WELL = {
