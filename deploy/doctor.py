@@ -40,7 +40,7 @@ BEHIND_RECORDS = 10_000
 _MOVE_SECONDS = 3.0  # in which a worker that has something to do does some of it
 _KAFKA_MS = 3_000
 _TAIL_BYTES = 16 * 1024
-_SAID = re.compile(r"(?:^|[ :])(" + "|".join(map(re.escape, CODES)) + r"): ?(.*)$")
+_SAID = re.compile(r"(?:^|[ :])(" + "|".join(map(re.escape, CODES)) + r"):")
 _LEVEL = re.compile(r'(?:"level": "|Z )(WARNING|ERROR|CRITICAL)\b')
 
 
@@ -445,7 +445,7 @@ def _last_words(path: Path) -> str:
     for line in lines:
         found = _said(line)
         if found is not None:
-            words = found
+            words = " ".join(found.split())  # reasons of PostgreSQL have lines
     return words[-500:]
 
 

@@ -161,6 +161,9 @@ def test_last_words(tmp_path: Path) -> None:
     ]
     path.write_text("\n".join([reason, *structured]))
     assert _last_words(path) == "the-worker-stops: offset-jump: want 5, got 9"
+    value = {"event": "relaying-stops", "error": "unreachable: PostgreSQL: closed\n\tbefore that"}
+    path.write_text(json.dumps({"level": "WARNING", **value}) + "\n")
+    assert _last_words(path) == "relaying-stops: unreachable: PostgreSQL: closed before that"
     path.write_text(f"{reason}\n" + LINE.format("CRITICAL", "crashed ValueError ['x.py:1 f']"))
     assert _last_words(path).endswith("crashed ValueError ['x.py:1 f']")
 
