@@ -310,14 +310,15 @@ def _check_forms(report: Report, origin: str, place: str, row: Row, ours: _List)
         key = parse_vkey(vkey)
         if key.name != statuslist.key_name(origin):
             raise Malformed("malformed-key", f"signed by {key.name}")
-        wanted = statuslist.StatusList(uri, tree_size, issued_at, ours.given)
-        as_ietf = statuslist.StatusList(uri, tree_size, issued_at, wanted.values())
+        given = statuslist.lay_out(ours.given)
+        wanted = statuslist.StatusList(uri, tree_size, issued_at, given)
+        as_ietf = statuslist.StatusList(uri, tree_size, issued_at, wanted.in_ietf())
         for name, made in (
             ("JWT", statuslist.parse_jwt(jwt, key)),
             ("CWT", statuslist.parse_cwt(cwt, key)),
         ):
             if made != as_ietf:
-                _differ(report, place, name, made.statuses.items(), as_ietf.statuses.items())
+                _differ(report, place, name, made.statuses().items(), as_ietf.statuses().items())
         for (purpose, said), data in zip(statuslist.PURPOSES.items(), purposes, strict=True):
             found = statuslist.parse_credential(data, purpose, origin, key)
             indexes = {idx for idx, value in ours.given.items() if value in said}

@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hmac
+import re
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -31,11 +32,14 @@ ENTRIES = 1 << 20
 BITS = 2
 TTL_SECONDS = 300  # how long a reader keeps a list before it asks again
 LIFE_SECONDS = 86_400  # what no reader believes any longer
+MANY = 1 << 14  # bytes of an array that are not 0
 MAX_TOKEN = 4 * 1024 * 1024
 
 # What an entry says. The first four are the values of the IETF form.
 VALID, INVALID, SUSPENDED, UNDECIDED, SUPERSEDED = range(5)
 IETF = {VALID: 0, INVALID: 1, SUSPENDED: 2, UNDECIDED: 3, SUPERSEDED: 1}
+_IN_IETF = bytes(IETF.get(said, 0) for said in range(256))
+_SAYS = re.compile(rb"[^\0]")
 _SAID = {
     "in-force": VALID,
     "suspended": SUSPENDED,
@@ -127,13 +131,18 @@ def draw_place(secret: bytes, key: bytes, version: int, attempt: int) -> int:
 # --- arrays ---
 
 
-def pack(values: Mapping[int, int], bits: int = BITS, entries: int = ENTRIES) -> bytes:
-    """The array of an IETF list; `values` by index, 0 where nothing is said."""
-    array = bytearray(entries * bits // 8)
+def lay_out(values: Mapping[int, int], entries: int = ENTRIES) -> bytes:
+    """A byte for each entry: what is said there, 0 where nothing is."""
+    says = bytearray(entries)
     for index, value in values.items():
-        place = index * bits
-        array[place >> 3] |= value << (place & 7)
-    return bytes(array)
+        says[index] = value
+    return bytes(says)
+
+
+def pack(says: bytes, bits: int = BITS) -> bytes:
+    """The array of an IETF list; `says` has a byte for each entry, below 2^bits."""
+    each = 8 // bits
+    return _joined(says, each, [n * bits for n in range(each)])
 
 
 def unpack(array: bytes, bits: int = BITS) -> dict[int, int]:
@@ -148,12 +157,17 @@ def unpack(array: bytes, bits: int = BITS) -> dict[int, int]:
     }
 
 
-def pack_bitstring(indexes: Sequence[int], entries: int = ENTRIES) -> bytes:
-    """The bitstring of a W3C list in which these entries are 1."""
-    array = bytearray(entries // 8)
-    for index in indexes:
-        array[index >> 3] |= 0x80 >> (index & 7)
-    return bytes(array)
+def pack_bitstring(ones: bytes) -> bytes:
+    """The bitstring of a W3C list; `ones` has a byte for each entry, 0 or 1."""
+    return _joined(ones, 8, range(7, -1, -1))
+
+
+def _joined(says: bytes, each: int, shifts: Sequence[int]) -> bytes:
+    """Every `each` bytes shifted and joined to one, all of them as one long number at a time."""
+    joined = 0
+    for n, shift in enumerate(shifts):
+        joined |= int.from_bytes(says[n::each], "big") << shift
+    return joined.to_bytes(len(says) // each, "big")
 
 
 def unpack_bitstring(array: bytes) -> set[int]:
@@ -165,7 +179,11 @@ def unpack_bitstring(array: bytes) -> set[int]:
 
 def compress(array: bytes) -> bytes:
     """An IETF list's array as it travels: zlib at its best."""
-    return zlib.compress(array, 9)
+    # Where many are not 0, runs alone leave 10 % more at most, mostly less, a hundred times sooner.
+    many = len(array) - array.count(0) > MANY
+    strategy = zlib.Z_RLE if many else zlib.Z_DEFAULT_STRATEGY
+    worker = zlib.compressobj(9, zlib.DEFLATED, zlib.MAX_WBITS, zlib.DEF_MEM_LEVEL, strategy)
+    return worker.compress(array) + worker.flush()
 
 
 def decompress(data: bytes, size: int) -> bytes:
@@ -175,8 +193,8 @@ def decompress(data: bytes, size: int) -> bytes:
 
 def encode_bitstring(bitstring: bytes) -> str:
     """A W3C list as it travels: gzip, base64url without padding, multibase's letter u."""
-    # level 9 takes five to sixteen times as long: 200,000 ones 67 KB instead of 62, 20,000 14 of 16
-    worker = zlib.compressobj(6, zlib.DEFLATED, zlib.MAX_WBITS | 16, 9, zlib.Z_FILTERED)
+    # By runs alone: the longest search leaves 6 % less at 1 % of ones, and more from 4 % on.
+    worker = zlib.compressobj(9, zlib.DEFLATED, zlib.MAX_WBITS | 16, 9, zlib.Z_RLE)
     return "u" + _base64(worker.compress(bitstring) + worker.flush())
 
 
@@ -203,25 +221,29 @@ def _inflate(data: bytes, size: int, form: int) -> bytes:
 
 @dataclass(frozen=True)
 class StatusList:
-    """One list as of one moment: `statuses` by index, VALID ones left out."""
+    """One list as of one moment."""
 
     uri: str
     tree_size: int  # leaves of the log that it reflects
     issued_at: int  # seconds since 1970
-    statuses: Mapping[int, int]
+    says: bytes  # a byte for each entry
 
     @property
     def expires_at(self) -> int:
         return self.issued_at + LIFE_SECONDS
 
-    def values(self) -> dict[int, int]:
-        """The entries of the IETF forms that are not 0, by index."""
-        return {index: IETF[said] for index, said in self.statuses.items() if IETF[said]}
+    def statuses(self) -> dict[int, int]:
+        """What is said, by index, VALID left out."""
+        return {match.start(): self.says[match.start()] for match in _SAYS.finditer(self.says)}
+
+    def in_ietf(self) -> bytes:
+        """What the IETF forms say, a byte for each entry."""
+        return self.says.translate(_IN_IETF)
 
     @cached_property
     def packed(self) -> bytes:
-        """The array of the IETF forms as it travels: a tenth of a second's work."""
-        return compress(pack(self.values()))
+        """The array of the IETF forms as it travels: up to a tenth of a second's work."""
+        return compress(pack(self.in_ietf()))
 
 
 def format_jwt(made: StatusList, signer: Signer) -> bytes:
@@ -248,12 +270,12 @@ def format_cwt(made: StatusList, signer: Signer) -> bytes:
 def format_credential(made: StatusList, purpose: str, origin: str, signer: Signer) -> bytes:
     """The W3C list of one purpose as a credential secured as vc+jwt."""
     said = PURPOSES[purpose]
-    indexes = [index for index, value in made.statuses.items() if value in said]
+    ones = made.says.translate(bytes(value in said for value in range(256)))
     uri = f"{made.uri}/{purpose}"
     credential = {
         "@context": [_CONTEXT],
         "credentialSubject": {
-            "encodedList": encode_bitstring(pack_bitstring(indexes)),
+            "encodedList": encode_bitstring(pack_bitstring(ones)),
             "id": f"{uri}#list",
             "statusPurpose": purpose,
             "type": "BitstringStatusList",
@@ -278,7 +300,9 @@ def parse_jwt(data: bytes, key: VerifierKey) -> StatusList:
             claims["sub"],
             claims["tree_size"],
             claims["iat"],
-            unpack(decompress(_unbase64(claims["status_list"]["lst"]), ENTRIES * BITS // 8)),
+            lay_out(
+                unpack(decompress(_unbase64(claims["status_list"]["lst"]), ENTRIES * BITS // 8))
+            ),
         )
         same = claims == {
             "exp": made.expires_at,
@@ -308,7 +332,7 @@ def parse_cwt(data: bytes, key: VerifierKey) -> StatusList:
             said[_SUB],
             said["tree_size"],
             said[_IAT],
-            unpack(decompress(packed, ENTRIES * BITS // 8)),
+            lay_out(unpack(decompress(packed, ENTRIES * BITS // 8))),
         )
         if not _is_list(made):
             raise Malformed("malformed-status-list", "not the claims of a status list")

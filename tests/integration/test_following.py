@@ -69,7 +69,7 @@ class Machine:
         (made,) = self.made()
         with self.connection, self.connection.cursor() as cursor:
             places = read_places(cursor, key_of(number))
-        return {version: made.statuses.get(idx, 0) for version, _, idx in places}
+        return {version: made.says[idx] for version, _, idx in places}
 
     def places(self) -> dict[tuple[bytes, int], tuple[int, int]]:
         """(list, place) by the first half of a map key and version."""

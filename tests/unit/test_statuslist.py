@@ -27,6 +27,7 @@ from ledger.statuslist import (
     format_credential,
     format_cwt,
     format_jwt,
+    lay_out,
     parse_credential,
     parse_cwt,
     parse_jwt,
@@ -37,7 +38,7 @@ URI = "https://ledger.example/certificates/v1/status-lists/1"
 SIGNER = world.signer(statuslist.key_name(world.ORIGIN))
 NOW = 1_800_000_000
 STATUSES = {0: INVALID, 7: SUSPENDED, 8: UNDECIDED, 4093: SUPERSEDED, 2**20 - 1: INVALID}
-MADE = StatusList(URI, 12_345, NOW, STATUSES)
+MADE = StatusList(URI, 12_345, NOW, lay_out(STATUSES))
 AS_IETF = {0: 1, 7: 2, 8: 3, 4093: 1, 2**20 - 1: 1}
 
 
@@ -126,7 +127,7 @@ def test_a_credential_is_read_by_another_program(purpose: str, ones: set[int]) -
 
 
 def test_what_was_made_is_parsed() -> None:
-    wanted = StatusList(URI, 12_345, NOW, AS_IETF)
+    wanted = StatusList(URI, 12_345, NOW, lay_out(AS_IETF))
     assert parse_jwt(format_jwt(MADE, SIGNER), SIGNER.key) == wanted
     assert parse_cwt(format_cwt(MADE, SIGNER), SIGNER.key) == wanted
     token = format_credential(MADE, "suspension", world.ORIGIN, SIGNER)
@@ -286,9 +287,23 @@ def test_a_million_at_one_percent_stays_small(kinds: tuple[int, ...]) -> None:
     """The sizes that are promised, printed with -s. The system's randomness draws real places."""
     rng = random.SystemRandom()
     places = rng.sample(range(statuslist.ENTRIES), 1_000_000)
-    made = StatusList(URI, 1, NOW, {p: rng.choice(kinds) for p in places[:10_000]})
+    made = StatusList(URI, 1, NOW, lay_out({p: rng.choice(kinds) for p in places[:10_000]}))
     sizes = {"CWT": len(format_cwt(made, SIGNER)), "JWT": len(format_jwt(made, SIGNER))}
     print(kinds, sizes)
     assert sizes["CWT"] < 18_000
     assert sizes["JWT"] < 31_000
     assert kinds != (INVALID,) or sizes["JWT"] < 30_000
+
+
+@pytest.mark.parametrize("count", [1 << 13, 1 << 14, 1 << 15, 1 << 18])
+def test_lists_are_read_whatever_is_said_at_how_many_places(count: int) -> None:
+    draw = random.Random(count)
+    says = lay_out({p: draw.randrange(1, 5) for p in draw.sample(range(2**20), count)})
+    made = StatusList(URI, 1, NOW, says)
+    packed = zlib.decompress(made.packed)
+    assert values_by_hand(packed) == {p: statuslist.IETF[s] for p, s in made.statuses().items()}
+    assert parse_cwt(format_cwt(made, SIGNER), SIGNER.key).says == made.in_ietf()
+    for purpose, wanted in statuslist.PURPOSES.items():
+        token = format_credential(made, purpose, world.ORIGIN, SIGNER)
+        ones = {p for p, said in enumerate(says) if said in wanted}
+        assert parse_credential(token, purpose, world.ORIGIN, SIGNER.key) == (URI, NOW, ones)

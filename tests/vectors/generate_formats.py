@@ -614,10 +614,10 @@ def _following(out: dict[str, str]) -> None:
     out["status-arrays"] = _rows(
         {
             "8 entries": "0 invalid, 1 suspended, 3 undecided, 5 superseded",
-            "IETF": statuslist.pack(values, entries=8).hex(),
+            "IETF": statuslist.pack(statuslist.lay_out(values, 8)).hex(),
             **{
                 f"W3C {purpose}": statuslist.pack_bitstring(
-                    [index for index, value in statuses.items() if value in said], 8
+                    bytes(statuses.get(index) in said for index in range(8))
                 ).hex()
                 for purpose, said in statuslist.PURPOSES.items()
             },
@@ -631,7 +631,7 @@ def _following(out: dict[str, str]) -> None:
         }
     )
     references = canonical.format(statuslist.references(uri, places[0])).decode()
-    made = statuslist.StatusList(uri, 8, START // times.SECOND, statuses)
+    made = statuslist.StatusList(uri, 8, START // times.SECOND, statuslist.lay_out(statuses))
     jwt = statuslist.format_jwt(made, signer).split(b".")
     credential = statuslist.format_credential(made, "refresh", ORIGIN, signer).split(b".")
     cwt = statuslist.format_cwt(made, signer)
