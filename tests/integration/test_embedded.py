@@ -17,7 +17,7 @@ import psycopg2
 import pytest
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 
-from deploy.embedded import postgres
+from deploy.embedded import kafka, postgres
 from deploy.embedded.files import free_port
 from deploy.embedded.supervisor import Program, Supervisor
 from deploy.errors import StackError
@@ -257,6 +257,28 @@ def test_a_stated_port_is_used_from_then_on(data: Path) -> None:
     assert urlsplit(Stack(data).settings().postgres).port == port
     Stack(data).down()
     assert urlsplit(ensure_up(data)["postgres"]).port == port
+
+
+def test_an_archive_of_kafkas_classes_serves_where_it_fits(tmp_path: Path) -> None:
+    """Elsewhere, or damaged, Kafka starts without."""
+    if not kafka.archive().is_file():
+        kafka.make_archive()
+    argv, env = kafka.command(tmp_path, 1, 2)
+    java, place = argv[: argv.index("-cp")], argv[argv.index("-cp") + 1]
+
+    def starts(*arguments: str) -> bool:
+        done = subprocess.run(
+            [*java, *arguments, "-version"], env=env, capture_output=True, check=False
+        )
+        return done.returncode == 0
+
+    demanded = "-XX:AOTMode=on"
+    assert starts(demanded, "-cp", place)
+    assert not starts(demanded, "-cp", str(tmp_path))
+    damaged = tmp_path / "damaged"
+    damaged.write_bytes(kafka.archive().read_bytes()[:1_000_000])
+    assert not starts(demanded, f"-XX:AOTCache={damaged}", "-cp", place)
+    assert starts(f"-XX:AOTCache={damaged}", "-cp", place)
 
 
 def test_folder_with_other_files_is_refused(tmp_path: Path) -> None:
