@@ -75,7 +75,12 @@ CREATE TABLE certificate (
     number_hash integer NOT NULL,  -- the number itself is in the event lines
     state bytea NOT NULL,
     history bytea NOT NULL CHECK (length(history) > 0 AND length(history) % 12 = 0)
-) WITH (fillfactor = 90);
+) WITH (
+    fillfactor = 90,
+    autovacuum_vacuum_scale_factor = 1,
+    autovacuum_vacuum_insert_scale_factor = 1,
+    autovacuum_analyze_scale_factor = 1
+);
 CREATE INDEX certificate_number ON certificate (number_hash);
 
 -- Holders' records. An act is the place of its event, twice, and 1 more where it bound.
@@ -85,7 +90,12 @@ CREATE TABLE holder (
     acts bigint NOT NULL CHECK (acts > 0),
     link bytea NOT NULL CHECK (length(link) = 32),
     recent bytea NOT NULL CHECK (length(recent) = acts % 64 * 8)  -- the last acts
-) WITH (fillfactor = 90);
+) WITH (
+    fillfactor = 90,
+    autovacuum_vacuum_scale_factor = 1,
+    autovacuum_vacuum_insert_scale_factor = 1,
+    autovacuum_analyze_scale_factor = 1
+);
 
 -- Holders' older acts, 64 to a row.
 CREATE TABLE holder_act (
