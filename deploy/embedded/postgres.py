@@ -40,11 +40,17 @@ _PUBLIC_FOLDERS = (Path("/var/lib"), Path("/var/tmp"))
 # Where no system hands out accounts: above those of people, below those of containers.
 _OWN_UIDS = range(50_000, 59_999)
 
+# The memory that a container may have, by either version of Linux's control groups.
+_LIMITS = (
+    Path("/sys/fs/cgroup/memory.max"),
+    Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
+)
+_LEAST_BUFFERS, _MOST_BUFFERS = 128, 2048  # MB
+
 _SETTINGS = {
     "listen_addresses": LOOPBACK,
     "unix_socket_directories": "",
     "max_connections": "100",
-    "shared_buffers": "512MB",
     "max_wal_size": "8GB",
     "checkpoint_timeout": "15min",
     # Each root leaves old versions of map tiles behind: the sooner they are freed, the fewer pages.
@@ -313,9 +319,24 @@ def command(home: Home, port: int) -> tuple[list[str], dict[str, str]]:
 
     They are to be run as `home.uid`, from a folder that it can reach.
     """
-    settings = [f"--{name}={value}" for name, value in {**_SETTINGS, "port": str(port)}.items()]
+    here = {"shared_buffers": f"{buffers(_memory())}MB", "port": str(port)}
+    settings = [f"--{name}={value}" for name, value in {**_SETTINGS, **here}.items()]
     program = _programs(home) / "bin" / "postgres"
     return [str(program), "-D", str(home.data), *settings], _environment()
+
+
+def buffers(memory: int) -> int:
+    """How many MB of its files PostgreSQL keeps in shared memory where there are `memory` bytes."""
+    return min(max(memory // 8 // 2**20, _LEAST_BUFFERS), _MOST_BUFFERS)
+
+
+def _memory() -> int:
+    """Bytes of memory that programs here have together."""
+    found = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
+    for path in _LIMITS:
+        with contextlib.suppress(OSError, ValueError):  # "max" is no number
+            found.append(int(path.read_text()))
+    return min(found)
 
 
 def clear_stale_pid(home: Home) -> None:

@@ -168,6 +168,10 @@ def test_status_and_settings_while_running(data: Path) -> None:
     assert "password" not in json.dumps(status)
 
 
+def test_postgres_keeps_a_share_of_the_memory() -> None:
+    assert [postgres.buffers(n * 2**30) for n in (0, 1, 4, 24, 512)] == [128, 128, 512, 2048, 2048]
+
+
 def test_nobody_gets_in_without_the_password(data: Path) -> None:
     url = Stack(data).settings().postgres if ensure_up(data) else ""
     with pytest.raises(psycopg2.OperationalError, match="password"):
