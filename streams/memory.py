@@ -1,4 +1,4 @@
-"""How programs that make many short-lived objects give their memory back."""
+"""How programs that make many short-lived objects give their memory back, or use it again."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ import ctypes
 import gc
 import threading
 import time
+from collections.abc import Mapping
 
 SECONDS = 10  # between two looks for cycles
 MAPPED_BYTES = 256 * 1024  # of a block that is mapped by itself
 TRIMMED_BYTES = 16 * 1024 * 1024  # that are free at the heap's end before it is shortened
-_MMAP_THRESHOLD, _TRIM_THRESHOLD = -3, -1  # glibc's malloc.h
+KEPT_BYTES = 4 * 1024 * 1024  # blocks below this are kept for the next ones
+_MMAP_THRESHOLD, _TRIM_THRESHOLD, _ARENA_MAX = -3, -1, -8  # glibc's malloc.h
 
 
 def collect_seldom() -> None:
@@ -34,10 +36,23 @@ def _collect() -> None:
 def map_large_blocks() -> None:
     """Have large blocks mapped by themselves, to be given back as soon as they are freed.
 
-    glibc raises that limit with each such block that is freed: records, and what is copied of them,
-    then lie among event lines and leave holes. Other C libraries have no `mallopt`.
+    glibc raises that limit with each such block that is freed: what a round read then lies among
+    what is kept and leaves holes.
     """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    _set({_MMAP_THRESHOLD: MAPPED_BYTES, _TRIM_THRESHOLD: TRIMMED_BYTES})
+
+
+def keep_large_blocks() -> None:
+    """Have records, and what is copied of them, use again the memory of those before, one heap for
+    all threads: to map a block and touch it for the first time costs more than to fill it.
+
+    To be called before there are threads. What lives long here is small, and lies elsewhere.
+    """
+    _set({_ARENA_MAX: 1, _MMAP_THRESHOLD: KEPT_BYTES, _TRIM_THRESHOLD: TRIMMED_BYTES})
+
+
+def _set(options: Mapping[int, int]) -> None:
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # other C libraries have none
     if mallopt is not None:
-        mallopt(_MMAP_THRESHOLD, MAPPED_BYTES)
-        mallopt(_TRIM_THRESHOLD, TRIMMED_BYTES)
+        for option, value in options.items():
+            mallopt(option, value)

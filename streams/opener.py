@@ -27,7 +27,7 @@ from ledger.postgres.rows import open_value
 from ledger.registry import Registry
 from ledger.reliance import Reliance
 
-from .memory import collect_seldom, map_large_blocks
+from .memory import collect_seldom, keep_large_blocks
 
 SECONDS = 30.0  # for one batch: a frozen opener must not hold up its partitions for ever
 _LENGTH = 8  # bytes before each message
@@ -85,7 +85,7 @@ def main(fd: int) -> None:
     """Open what the worker sends until it is gone, whatever signals its group gets."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
-    map_large_blocks()
+    keep_large_blocks()
     collect_seldom()
     registry = Registry("")
     with socket.socket(fileno=fd) as worker:

@@ -11,7 +11,7 @@ import faust
 from ledger.logs import FORMAT_VARIABLE, set_up
 
 from .app import build_app, die
-from .memory import collect_seldom, map_large_blocks
+from .memory import collect_seldom, keep_large_blocks
 from .settings import Settings, SettingsError
 
 SWITCH_SECONDS = 0.001
@@ -20,7 +20,7 @@ SWITCH_SECONDS = 0.001
 def main() -> None:
     """Run until a signal comes; exit 70 on any surprise, for the supervisor to start anew."""
     set_up("worker", os.environ.get(FORMAT_VARIABLE))
-    map_large_blocks()
+    keep_large_blocks()
     try:
         settings = Settings.from_environment()
     except SettingsError as err:

@@ -1,4 +1,4 @@
-"""Large blocks of the worker's are mapped by themselves, whatever was freed before."""
+"""Large blocks are mapped by themselves, whatever was freed before, or never where they are kept."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 _SCRIPT = """
 import ctypes
-from streams.memory import MAPPED_BYTES, map_large_blocks
+from streams.memory import MAPPED_BYTES, keep_large_blocks, map_large_blocks
 
 class Mallinfo2(ctypes.Structure):
     _fields_ = [(name, ctypes.c_size_t) for name in
@@ -24,19 +24,22 @@ def mapped():
     block = bytes(2 * MAPPED_BYTES)
     return libc.mallinfo2().hblkhd - before >= 2 * MAPPED_BYTES
 
-if {call}:
-    map_large_blocks()
+{call}
+first = mapped()
 for _ in range(3):
     bytes(8 * MAPPED_BYTES)  # freed at once: by itself glibc keeps blocks of that size from now on
-print(mapped())
+print(first, mapped())
 """
 
 
 @pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallinfo2"), reason="another C library")
-@pytest.mark.parametrize("call", [True, False])
-def test_a_large_block_is_mapped_by_itself(call: bool) -> None:
-    script = _SCRIPT.replace("{call}", str(call))
+@pytest.mark.parametrize(
+    ("call", "expected"),
+    [("", "True False"), ("map_large_blocks()", "True True"), ("keep_large_blocks()", "False False")],
+)
+def test_a_large_block_is_mapped_by_itself(call: str, expected: str) -> None:
+    script = _SCRIPT.replace("{call}", call)
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     )
-    assert done.stdout == f"{call}\n"
+    assert done.stdout == f"{expected}\n"
