@@ -189,8 +189,31 @@ def pack_row(
     """The state of the certificate `key` as a row keeps it beside `history`; `holder` is the first
     16 bytes of the holder's map key.
     """
+    if standing[-1] == 1 and kept:  # most: the words around link, holder, second and id repeat
+        since = standing[6]
+        words = _only_words(standing[:6], since[:10] + since[19:], standing[7:])
+        if words is not None:
+            before, after = words
+            second = (_MINUTE_NUMBERS[since[10:17]] * 60 + int(since[17:19])).to_bytes(4, "big")
+            rest = bytes.fromhex(kept[0][1].id[8:])
+            data = b"".join((last_link, holder, before, second, after, rest))
+            return data + crc32(key + data + history).to_bytes(_SEAL, "big")
     data = _pack(standing, last_link, holder, _SEALED | _ONLY) + pack_kept(kept, standing)
     return data + _seal(key, data, history)
+
+
+@lru_cache(maxsize=8192)
+def _only_words(
+    head: tuple[str | int | None, ...], day: str, rest: tuple[str | int | None, ...]
+) -> tuple[bytes, bytes] | None:
+    """What the row of an only event has before and after the second of its time, where what that
+    implies is left out; None where it is not, or the time has a fraction.
+    """
+    if day[10] == ".":
+        return None
+    standing = _make_tuple(Standing, (*head, f"{day[:10]}T00:00:00{day[10:]}", *rest))
+    data = _pack(standing, bytes(32), NO_HOLDER, _SEALED | _ONLY)
+    return (data[_FLAGS : _only.size - 4], data[_only.size :]) if data[_FLAGS] & _ONLY else None
 
 
 def pack_whole_row(
@@ -429,10 +452,11 @@ def pack_kept(kept: Kept, standing: Standing) -> bytes:
         return b""
     if standing.count == 1:
         return bytes.fromhex(kept[0][1].id[8:])
-    _, _, _, responsible, first, last, since, reason, *_ = standing
+    _, _, _, responsible, first, last, since, reason, _, _, _, _, _ = standing
     parts: list[bytes] = []
-    for ordinal, (kind, event_id, by, _, time, _, begin, end, why, revocation, *_) in kept:
-        flags, words = 0, b""
+    for ordinal, t in kept:
+        kind, event_id, by, _, time, _, begin, end, why, revocation, _, _, _ = t
+        words = b""
         if time == since:
             flags = _SINCE
         else:

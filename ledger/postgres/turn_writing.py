@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from psycopg2.extensions import cursor as Cursor
 
-from .. import identity, staterow
+from .. import staterow
 from ..admission import Certificate, LoggedBundle, Turn
 from ..errors import Conflict
 from ..event import Event
@@ -206,31 +206,30 @@ class Pieces:
     def _copy_certificates(self, piece: _Piece, view: View) -> None:
         added: dict[bytes, bytes] = {}
         for b in piece.logged:
-            items = staterow.pack_items(
-                b.index, [a.position for a in b.admitted], [a.event.id for a in b.admitted]
-            )
-            for a, packed in zip(b.admitted, items, strict=True):
-                key = a.key
-                added[key] = added[key] + packed if key in added else packed
+            if b.admitted:
+                keys, _, positions, events, _ = zip(*b.admitted, strict=True)
+                items = staterow.pack_items(b.index, positions, [event[0] for event in events])
+                for key, packed in zip(keys, items, strict=True):
+                    added[key] = added[key] + packed if key in added else packed
+        histories, known, kinds = self._histories, view.histories, self._kinds
+        pack_row, number_digest, no_holder = staterow.pack_row, staterow.number_digest, NO_HOLDER
         new: list[bytes] = []
         changed: list[bytes] = []
         for key, (item, certificate) in piece.certificates.items():
-            before = self._histories.get(key)
-            if before is None:
-                before = view.histories.get(key, b"")
-            history = self._histories[key] = before + added[key]
-            holder = (certificate.holder or NO_HOLDER)[: identity.HEAD]
-            state = staterow.pack_row(
+            head, more, whole = key[:16], added[key], certificate.holder
+            before = histories[key] if key in histories else known.get(key, b"")
+            history = histories[key] = before + more
+            holder = no_holder if whole is None else whole[:16]
+            state = pack_row(
                 key, certificate.standing, certificate.link, holder, certificate.kept, history
             )
-            rest = (state, _length(len(added[key])), added[key])
             if before:
-                changed += (_changed_row(3, 16, key[:16], len(state)), *rest)
+                changed += (_changed_row(3, 16, head, len(state)), state, _length(len(more)), more)
             else:
-                kind = self._kinds.number(self._cursor, item.type_code, item.issuer)
-                number = staterow.number_digest(item.number)
-                head = _new_row(6, 16, key[:16], 16, key[16:], 4, kind, 4, number, len(state))
-                new += (head, *rest)
+                kind = kinds.number(self._cursor, item.type_code, item.issuer)
+                number = number_digest(item.number)
+                row = _new_row(6, 16, head, 16, key[16:], 4, kind, 4, number, len(state))
+                new += (row, state, _length(len(more)), more)
         cursor = self._cursor
         copy_packed(cursor, "certificate", "map_key, rest, kind, number_hash, state, history", new)
         clear, update = sql("clear_changed"), sql("update_changed")

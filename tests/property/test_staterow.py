@@ -109,7 +109,8 @@ def test_any_bytes_are_a_state_or_damaged(
             found = staterow.unpack_state(some)
         except ProofError:
             continue
-        assert staterow.pack_state(*found) == some
+        if not some[48] & 64:  # in a sealed row what follows is not looked at here
+            assert staterow.pack_state(*found) == some
 
 
 NOTHING = dict.fromkeys(("reason", "revocation", "suspended_until", "transfer_to", "begin"))
@@ -144,6 +145,8 @@ def test_plain_words_are_what_the_row_says(
     kept = ((0, issued),)
     state = staterow.pack_row(key, only, link, bytes(16), kept, history)
     whole = staterow.pack_whole_row(key, only, link, bytes(16), kept, history)
+    unkept = staterow.pack_row(key, only, link, bytes(16), (), history)  # goes the long way
+    assert state[:-4] == unkept[:-4] + bytes.fromhex(event_id[8:])
     record = format_record(only, link)
     assert staterow.row_record(key, state, history) == record
     assert staterow.row_record(key, whole, history) == record

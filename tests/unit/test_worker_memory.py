@@ -1,4 +1,4 @@
-"""Large blocks are mapped by themselves, whatever was freed before, or never where they are kept."""
+"""Large blocks are mapped by themselves, whatever was freed before, or kept, as asked for."""
 
 from __future__ import annotations
 
@@ -35,7 +35,11 @@ print(first, mapped())
 @pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallinfo2"), reason="another C library")
 @pytest.mark.parametrize(
     ("call", "expected"),
-    [("", "True False"), ("map_large_blocks()", "True True"), ("keep_large_blocks()", "False False")],
+    [
+        ("", "True False"),
+        ("map_large_blocks()", "True True"),
+        ("keep_large_blocks()", "False False"),
+    ],
 )
 def test_a_large_block_is_mapped_by_itself(call: str, expected: str) -> None:
     script = _SCRIPT.replace("{call}", call)
