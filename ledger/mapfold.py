@@ -1,8 +1,10 @@
 """The status map of a whole ledger, kept in memory: folds delta lists, gives roots and proofs.
 
-Records lie in ascending order, 64 bytes each, in *regions*: anonymous mappings of their own, of
-which only what is written takes memory (out of malloc's hands, which kept half as much again). The
-tree of 2^(k+1) hashes lies beside them. Nothing is on disk: what is here can be read again from the
+Records lie as they came, 64 bytes each, in *regions*: anonymous mappings of their own, of which
+only what is written takes memory (out of malloc's hands, which kept half as much again). Beside
+them lie the first 8 bytes of their keys, ascending, and where each record is: what a new record
+moves is 12 bytes for each after it, and what a root reads are the records of touched buckets. The
+tree of 2^(k+1) hashes is there too. Nothing is on disk: what is here can be read again from the
 current states or folded again from the log. For the sequencer, fsck and audits; the verifying path
 has no numpy.
 """
@@ -12,18 +14,20 @@ from __future__ import annotations
 import mmap
 from collections.abc import Iterator
 from hashlib import sha256
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
 
-from . import merkle, tiles
+from . import merkle, statusmap, tiles
 from .statusmap import (
     GROUP,
+    KEY_SIZE,
     MAX_K,
     PAIR,
     Membership,
+    bucket_hash,
     bucket_of,
-    content,
     key_range,
     leaf_prefix,
     show,
@@ -31,10 +35,78 @@ from .statusmap import (
 
 _RECORD = np.dtype([("key", "S32"), ("record", "S32")])
 # At one width S32 compares as 32 bytes do; only an element taken out loses zeros at its end.
+_PART, _NODE = np.dtype("V32"), np.dtype("V65")
+_REGION = 13  # a region has at most 2^13 buckets
 
 Records = npt.NDArray[np.void]
 Numbers = npt.NDArray[np.int64]
+Heads = npt.NDArray[np.uint64]
 Hashes = npt.NDArray[np.uint8]  # (count, 32)
+
+
+class _Region:
+    """The records of a range of keys."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.heads: Heads = np.empty(0, np.uint64)  # ascending, as the whole keys are
+        self._order = np.empty(0, np.uint32)  # where the records are, likewise
+        self._records = _map_records(0)
+
+    def merge(self, pairs: Records) -> None:
+        """Take in pairs with ascending keys, each once."""
+        heads, count = _heads(pairs), self.count
+        at = np.searchsorted(self.heads, heads)
+        known = np.zeros(len(pairs), bool)
+        if count:
+            found = np.minimum(at, count - 1)
+            known = self.heads[found] == heads
+            held = self._records["key"][self._order[found[known]]]
+            if not np.array_equal(held, pairs["key"][known]):  # keys with one beginning
+                keys = _keys(self.take(np.arange(count)))
+                at = np.searchsorted(keys, _keys(pairs))
+                known = keys[np.minimum(at, count - 1)] == pairs["key"]
+            self._records["record"][self._order[at[known]]] = pairs["record"][known]
+        new = ~known
+        added = pairs[new]
+        if len(added):
+            self.count = count + len(added)
+            if self.count > len(self._records):
+                records = _map_records(self.count)
+                records[:count] = self._records[:count]
+                self._records = records
+            self._records[count : self.count] = added
+            places = np.arange(count, self.count, dtype=np.uint32)
+            self._order = np.insert(self._order, at[new], places)
+            self.heads = np.insert(self.heads, at[new], heads[new])
+
+    def find(self, buckets: Numbers, k: int) -> tuple[Numbers, Numbers]:
+        """The number of the first record of each of 2^k buckets, and how many it has."""
+        firsts = buckets.astype(np.uint64) << np.uint64(64 - k)  # none is left of k = 0
+        lasts = firsts | ~np.uint64(0) >> np.uint64(k)
+        found = np.searchsorted(self.heads, firsts)
+        return found, np.searchsorted(self.heads, lasts, "right") - found
+
+    def split(self, first: int, bits: int) -> list[_Region]:
+        """Two regions of keys that begin with `bits` bits, `first` and one more."""
+        middle = int(self.find(np.array([first + 1]), bits)[0][0])
+        halves = [_Region(), _Region()]
+        halves[0].merge(self.take(np.arange(middle)))
+        halves[1].merge(self.take(np.arange(middle, self.count)))
+        return halves
+
+    def take(self, numbers: Numbers) -> Records:
+        """The records with these numbers in the order of keys."""
+        return self._records.take(self._order[numbers])
+
+    def between(self, first: bytes, last: bytes) -> bytes:
+        """All pairs with keys from `first` to `last`, ascending."""
+        begin = np.searchsorted(self.heads, np.uint64(int.from_bytes(first[:8], "big")))
+        end = np.searchsorted(self.heads, np.uint64(int.from_bytes(last[:8], "big")), "right")
+        records = self.take(np.arange(begin, end))
+        keys = _keys(records)
+        within = (keys >= np.frombuffer(first, "S32")) & (keys <= np.frombuffer(last, "S32"))
+        return records[within].tobytes()
 
 
 class StatusMap:
@@ -45,13 +117,12 @@ class StatusMap:
         self.kind = kind
         self.records = 0
         self._plant(k)
-        self._regions = [_region(0) for _ in range(1 << self._region_bits)]
-        self._lengths = [0] * len(self._regions)
+        self._regions = [_Region() for _ in range(1 << self._region_bits)]
 
     def _plant(self, k: int) -> None:
         """Begin a tree of 2^k buckets, nothing of it hashed yet."""
         self.k = k
-        self._region_bits = k // 2
+        self._region_bits = max(k - _REGION, 0)
         self._tree: list[Hashes] = [
             np.zeros((1 << level, 32), np.uint8) for level in range(k, -1, -1)
         ]
@@ -67,37 +138,13 @@ class StatusMap:
             raise ValueError("delta lists are pairs of 64 bytes")
         if not deltas:
             return
-        pairs = np.frombuffer(deltas, _RECORD)
-        keys = _keys(pairs)
-        order = np.argsort(keys, kind="stable")
-        keys = keys[order]
-        last = np.ones(len(keys), bool)
-        last[:-1] = keys[1:] != keys[:-1]
-        pairs = pairs[order[last]]
+        pairs = _last_of_each(np.frombuffer(deltas, _RECORD))
         self._touched[_buckets(pairs, self.k)] = True
         for place, begin, end in _runs(_buckets(pairs, self._region_bits)):
-            self._merge(place, pairs[begin:end])
-
-    def _merge(self, place: int, pairs: Records) -> None:
-        length = self._lengths[place]
-        region = self._regions[place][:length]
-        keys, wanted = _keys(region), _keys(pairs)
-        at = np.searchsorted(keys, wanted)
-        known = np.zeros(len(pairs), bool)
-        if length:
-            known = keys[np.minimum(at, length - 1)] == wanted
-        region["record"][at[known]] = pairs["record"][known]
-        new = ~known
-        merged = np.insert(region, at[new], pairs[new])
-        if len(merged) > length:
-            self.records += len(merged) - length
-            self._put(place, merged)
-
-    def _put(self, place: int, records: Records) -> None:
-        if len(records) > len(self._regions[place]):
-            self._regions[place] = _region(len(records))
-        self._regions[place][: len(records)] = records
-        self._lengths[place] = len(records)
+            region = self._regions[place]
+            self.records -= region.count
+            region.merge(pairs[begin:end])
+            self.records += region.count
 
     def root(self) -> bytes:
         """The map's root; hashes the touched buckets and the nodes above them."""
@@ -110,33 +157,43 @@ class StatusMap:
                 self._note_tiles((level - GROUP) // tiles.HEIGHT, touched)
             touched = _distinct(touched >> 1)
             children = np.ones((len(touched), 65), np.uint8)
-            children[:, 1:] = self._tree[level - 1].reshape(-1, 64)[touched]
-            data = children.tobytes()
-            hashes = [sha256(data[i : i + 65]).digest() for i in range(0, len(data), 65)]
-            self._tree[level][touched] = _hashes(hashes)
+            children[:, 1:] = self._tree[level - 1].reshape(-1, 64).take(touched, 0)
+            nodes = map(sha256, children.view(_NODE).ravel().tolist())
+            self._tree[level][touched] = _hashes([node.digest() for node in nodes])
         if self.k >= GROUP and (self.k - GROUP) % tiles.HEIGHT == 0:
             self._note_tiles((self.k - GROUP) // tiles.HEIGHT, touched)
         return self._tree[self.k].tobytes()
 
     def _hash_buckets(self, touched: Numbers) -> None:
-        prefix, hashes = leaf_prefix(self.kind, self.k), []
+        hashes: list[bytes] = []
         for place, begin, end in _runs(touched >> (self.k - self._region_bits)):
-            region, numbers = self._regions[place][: self._lengths[place]], touched[begin:end]
-            buckets = _buckets(region, self.k)
-            firsts = np.searchsorted(buckets, numbers)
-            lasts = np.searchsorted(buckets, numbers, "right")
-            places = np.stack([numbers, lasts - firsts], 1).astype(">u4").tobytes()
-            data = region.tobytes()
-            hashes += [
-                sha256(prefix + places[at : at + 8] + content(data[first:last])).digest()
-                for at, first, last in zip(
-                    range(0, len(places), 8),
-                    (firsts * PAIR).tolist(),
-                    (lasts * PAIR).tolist(),
-                    strict=True,
-                )
-            ]
+            hashes += self._hash_region(self._regions[place], touched[begin:end])
         self._tree[0][touched] = _hashes(hashes)
+
+    def _hash_region(self, region: _Region, numbers: Numbers) -> list[bytes]:
+        """The hashes of buckets of one region, ascending."""
+        firsts, counts = region.find(numbers, self.k)
+        ends = np.cumsum(counts)
+        taken = np.repeat(firsts - ends + counts, counts) + np.arange(ends[-1])
+        # What buckets hash, one after the other in parts as long as a key: the prefix with number
+        # and count is one, each pair two.
+        prefix = leaf_prefix(self.kind, self.k)
+        heads = np.empty((len(numbers), KEY_SIZE), np.uint8)
+        heads[:, : len(prefix)] = np.frombuffer(prefix, np.uint8)
+        heads[:, len(prefix) :] = np.stack([numbers, counts], 1).astype(">u4").view(np.uint8)
+        begins = 2 * (ends - counts) + np.arange(len(numbers))
+        parts = np.empty(len(numbers) + 2 * len(taken), _PART)
+        parts[begins] = heads.view(_PART).ravel()
+        is_pair = np.ones(len(parts), bool)
+        is_pair[begins] = False
+        parts[is_pair] = region.take(taken).view(_PART)
+        data = parts.tobytes()
+        spans = [*(begins * KEY_SIZE).tolist(), len(data)]
+        hashes = [sha256(data[begin:end]).digest() for begin, end in pairwise(spans)]
+        for n in np.flatnonzero(counts > statusmap.SMALL).tolist():
+            bucket = data[spans[n] + KEY_SIZE : spans[n + 1]]
+            hashes[n] = bucket_hash(self.kind, self.k, int(numbers[n]), bucket)
+        return hashes
 
     def _note_tiles(self, level: int, touched: Numbers) -> None:
         places = _distinct(touched // tiles.WIDTH)
@@ -153,15 +210,9 @@ class StatusMap:
 
     def _split(self, bits: int) -> None:
         """Two regions out of each, so that there are 2^bits."""
-        regions, lengths = self._regions[::-1], self._lengths[::-1]
-        self._regions, self._lengths = [], []
+        regions, self._regions = self._regions[::-1], []
         while regions:  # one at a time: twice the memory for one region only
-            records = regions.pop()[: lengths.pop()]
-            middle = int(np.searchsorted(_buckets(records, bits) & 1, 1))
-            for half in (records[:middle], records[middle:]):
-                self._regions.append(_region(len(half)))
-                self._lengths.append(0)
-                self._put(len(self._regions) - 1, half)
+            self._regions += regions.pop().split(len(self._regions), bits)
 
     def prove(self, key: bytes) -> Membership:
         """What the map said of a key at the last `root`; ValueError when it was touched since."""
@@ -178,13 +229,8 @@ class StatusMap:
     def pairs(self, first: bytes, last: bytes) -> bytes:
         """All pairs with keys from `first` to `last`, ascending."""
         bits = self._region_bits
-        found = []
-        for place in range(bucket_of(first, bits), bucket_of(last, bits) + 1):
-            region = self._regions[place][: self._lengths[place]]
-            begin = int(np.searchsorted(_keys(region), np.frombuffer(first, "S32"))[0])
-            end = int(np.searchsorted(_keys(region), np.frombuffer(last, "S32"), "right")[0])
-            found.append(region[begin:end].tobytes())
-        return b"".join(found)
+        places = range(bucket_of(first, bits), bucket_of(last, bits) + 1)
+        return b"".join(self._regions[place].between(first, last) for place in places)
 
     def changed_tiles(self) -> dict[tuple[int, int], bytes]:
         """What changed since `settle`, as of the last `root`: tiles (level, index) of the form of
@@ -212,7 +258,23 @@ def without(pairs: bytes, keys: bytes) -> bytes:
     return found[~np.isin(_keys(found), np.frombuffer(keys, "S32"))].tobytes()
 
 
-def _region(records: int) -> Records:
+def _last_of_each(pairs: Records) -> Records:
+    """The last pair of each key, with keys ascending."""
+    heads = _heads(pairs)
+    order = np.argsort(heads, kind="stable")
+    heads = heads[order]
+    twice = np.flatnonzero(heads[1:] == heads[:-1])
+    if not np.array_equal(pairs["key"][order[twice]], pairs["key"][order[twice + 1]]):
+        keys = _keys(pairs)  # some have one beginning
+        order = np.argsort(keys, kind="stable")
+        keys = keys[order]
+        twice = np.flatnonzero(keys[1:] == keys[:-1])
+    last = np.ones(len(pairs), bool)
+    last[twice] = False
+    return pairs[order[last]]
+
+
+def _map_records(records: int) -> Records:
     """Room for so many records and an eighth more; untouched pages take no memory."""
     room = records + records // 8 + 8
     return np.frombuffer(mmap.mmap(-1, room * PAIR), _RECORD)
@@ -220,6 +282,12 @@ def _region(records: int) -> Records:
 
 def _keys(pairs: Records) -> npt.NDArray[np.bytes_]:
     return np.ascontiguousarray(pairs["key"])
+
+
+def _heads(pairs: Records) -> Heads:
+    """The first 8 bytes of each key."""
+    heads = np.ascontiguousarray(pairs.view(np.uint8).reshape(-1, PAIR)[:, :8])
+    return heads.view(">u8").ravel().astype(np.uint64)
 
 
 def _hashes(hashes: list[bytes]) -> Hashes:

@@ -10,7 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 pytest.importorskip("numpy")
 
-from ledger import merkle, statusmap, tiles
+from ledger import mapfold, merkle, statusmap, tiles
 from ledger.mapfold import StatusMap
 from tests import slow_map
 
@@ -78,8 +78,9 @@ class Keeping(RuleBasedStateMachine):
 
 @pytest.fixture(autouse=True, scope="module")
 def small_buckets() -> Iterator[None]:
-    """Buckets of more than three pairs are shown in part."""
+    """Buckets of more than three pairs are shown in part, and regions have four buckets."""
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(mapfold, "_REGION", 2)
         patch.setattr(statusmap, "SMALL", 3)
         patch.setattr(slow_map, "SMALL", 3)
         yield
