@@ -172,7 +172,8 @@ class Pipeline:
         self._writer = ThreadPoolExecutor(1, "apply")
         self._watcher = ThreadPoolExecutor(1, "topic")
         self._open = _Stage[Fetched](self._open_all, BATCH)
-        self._apply = _Stage[Checked](self._apply_all, MAX_RECORDS_PER_TURN)
+        # and whether the topic was asked for after they came
+        self._apply = _Stage[tuple[Checked, bool]](self._apply_all, MAX_RECORDS_PER_TURN)
 
     async def positions(self, partitions: set[int]) -> dict[int, int]:
         """PostgreSQL's next offsets, after what is under way."""
@@ -191,17 +192,24 @@ class Pipeline:
     async def _open_all(self, records: list[Fetched]) -> None:
         try:
             loop = asyncio.get_running_loop()
-            opened = await loop.run_in_executor(self._opener, self._intake.open, records)
-            await self._apply.bring(opened, _size(records))
+            size = _size(records)
+            opening = loop.run_in_executor(self._opener, self._intake.open, records)
+            asks = size > PART_BYTES // 2  # a turn's worth, which need not wait for it then
+            if asks:
+                await loop.run_in_executor(self._watcher, self._intake.check_topic)
+            await self._apply.bring([(one, asks) for one in await opening], size)
         except Exception as err:
             die(err)
 
-    async def _apply_all(self, opened: list[Checked]) -> None:
+    async def _apply_all(self, opened: list[tuple[Checked, bool]]) -> None:
         try:
             loop = asyncio.get_running_loop()
             # Records of a topic that was made anew must not pass for the old one's.
-            await loop.run_in_executor(self._watcher, self._intake.check_topic)
-            await loop.run_in_executor(self._writer, self._intake.apply, opened)
+            if not all(asked for _, asked in opened):
+                await loop.run_in_executor(self._watcher, self._intake.check_topic)
+            batch = [checked for checked, _ in opened]
+            await loop.run_in_executor(self._writer, self._intake.apply, batch)
+            self._watcher.submit(opened.clear)  # takes milliseconds, for which no turn need wait
         except Exception as err:
             die(err)
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ledger import times
+from ledger.postgres import store
 from ledger.postgres.following import Following
 from ledger.postgres.sequencing import Sequencing
 from ledger.postgres.store import Store
@@ -44,8 +45,11 @@ def _meet(name: str, path: Path, number: signal.Signals) -> None:
 
 
 def run_worker() -> None:
-    """A worker that may die inside the apply transaction, and right after its commit."""
-    move, apply = Store._move_intake, Store.apply
+    """A worker that reads ahead for any turn, and may die after that, inside the apply transaction,
+    and right after its commit.
+    """
+    move, apply, ahead = Store._move_intake, Store.apply, Store.read_ahead
+    store.ENOUGH = 1
 
     def before_commit(*args: Any) -> None:
         move(*args)
@@ -56,6 +60,12 @@ def run_worker() -> None:
         step("after commit")
         return done
 
+    def after_reading(*args: Any) -> Any:
+        opened = ahead(*args)
+        step("read ahead")
+        return opened
+
+    Store.read_ahead = after_reading  # type: ignore[method-assign]
     Store._move_intake = before_commit  # type: ignore[method-assign,assignment]
     Store.apply = after_commit  # type: ignore[method-assign,assignment]
     read = disk.read_disk
@@ -74,9 +84,9 @@ def run_relay() -> None:
     """A relay that may die between what it sent and what it remembers of it."""
     move = Sequencing.move_relay
 
-    def after_sending(store: Sequencing, name: str, position: int) -> None:
+    def after_sending(relayed: Sequencing, name: str, position: int) -> None:
         step(f"{name} sent")
-        move(store, name, position)
+        move(relayed, name, position)
 
     Sequencing.move_relay = after_sending  # type: ignore[method-assign]
     relay.main()

@@ -23,17 +23,21 @@ class SlowIntake:
         self.begun = threading.Event()
         self.opened: list[list[int]] = []
         self.applied: list[list[int]] = []
+        self.came: set[int] = set()
         self.asked_topic = 0
+        self.asked_after: set[int] = set()  # these came
 
     def check_topic(self) -> None:
+        came = set(self.came)
         self.asked_topic += 1
+        self.asked_after = came
 
     def open(self, records: Sequence[Fetched]) -> list[Checked]:
         self.opened.append([record.offset for record in records])
         return [Checked(record, Skipped(), 0) for record in records]
 
     def apply(self, batch: Sequence[Checked]) -> None:
-        assert self.asked_topic == len(self.applied) + 1  # since these came in
+        assert self.asked_after.issuperset(checked.fetched.offset for checked in batch)
         self.begun.set()
         assert self.go.wait(20)
         self.applied.append([checked.fetched.offset for checked in batch])
@@ -64,6 +68,7 @@ def run_pipeline(sizes: Sequence[int], waits: bool) -> SlowIntake:
 
         async def take_all() -> None:
             for offset, size in enumerate(sizes):
+                intake.came.add(offset)
                 await pipeline.take([record(offset, size)])
                 await asyncio.to_thread(intake.begun.wait, 20)  # the first is applied alone
 
@@ -84,6 +89,7 @@ def test_what_comes_in_during_a_turn_goes_into_the_next_together() -> None:
     assert flat(intake.applied) == list(range(50))
     assert intake.applied[0] == [0]
     assert len(intake.applied) <= 3
+    assert intake.asked_topic == len(intake.applied)
 
 
 @pytest.mark.parametrize(
@@ -98,6 +104,14 @@ def test_more_than_fits_waits(sizes: list[int], most: int) -> None:
     assert flat(intake.applied) == list(range(len(sizes)))
     assert max(map(len, intake.applied)) <= most
     assert max(map(len, intake.opened)) <= most
+    assert intake.asked_topic <= len(intake.opened)
+
+
+def test_a_small_record_beside_a_large_one_is_asked_for_as_well() -> None:
+    intake = run_pipeline([1, PART_BYTES // 2 + 1, 1, 1], waits=False)
+    assert flat(intake.applied) == list(range(4))
+    assert intake.applied[0] == [0]
+    assert len(intake.applied) < 4
 
 
 def test_parts_are_of_bounded_size_and_lose_nothing() -> None:
