@@ -44,7 +44,7 @@ class Served:
 
     def ask(self, path: str, method: str = "GET", **headers: str) -> Answer:
         """One request on a connection of its own, the path sent as it is given."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         try:
             connection.putrequest(method, "/", "Host" in headers, skip_accept_encoding=True)
             # http.client refuses what a hostile caller would send
@@ -100,7 +100,7 @@ def serving(postgres_url: str, **environ: str) -> Iterator[Served]:
 
 
 def _wait(served: Served) -> None:
-    end = time.monotonic() + 30
+    end = time.monotonic() + 90
     while time.monotonic() < end and served.process.poll() is None:
         try:
             served.ask("/healthz")

@@ -65,7 +65,7 @@ class RunningWitness:
         if self.process is not None:
             self.process.send_signal(number)
             try:
-                self.process.wait(20)
+                self.process.wait(60)
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
@@ -74,7 +74,7 @@ class RunningWitness:
     def wait_for_end(self) -> None:
         """Until it has killed itself."""
         assert self.process is not None
-        assert self.process.wait(20) == -signal.SIGKILL
+        assert self.process.wait(60) == -signal.SIGKILL
         self.process = None
 
     def post(self, body: bytes, path: str = "/add-checkpoint") -> tuple[int, str, bytes]:

@@ -106,7 +106,7 @@ def ask(url: str, path: str, body: bytes | None = None) -> None:
     request = urllib.request.Request(url + path, data=body)
     direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
-        direct.open(request, timeout=20).read()
+        direct.open(request, timeout=60).read()
     except OSError:  # an answer of 4xx and 5xx, too
         return
 

@@ -167,7 +167,7 @@ def test_a_damaged_record_of_the_intake_topic_is_not_taken(
     time.sleep(3)  # what they had asked Kafka for (1.5 s at most) is answered by now, with nothing
     sent = department.producer.send(
         topics.EVENTS, key=topics.lane_key("b", 0), value=b"one of its bits will flip"
-    ).get(10)
+    ).get(60)
     flip(stack, topics.EVENTS, sent.partition)
     ends = {n: len(stack.log(n)) for n in ("worker-1", "worker-2")}
     for pid in pids:

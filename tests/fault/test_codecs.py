@@ -112,7 +112,7 @@ def test_a_codec_that_nobody_knows_becomes_a_dead_letter_and_the_partition_goes_
     os.kill(pid, signal.SIGSTOP)
     try:
         time.sleep(3)  # what it had asked Kafka for is answered by now, with nothing
-        place = department.producer.send(topics.EVENTS, value=b"by a codec to come").get(10)
+        place = department.producer.send(topics.EVENTS, value=b"by a codec to come").get(60)
         set_codec(stack, place.partition, place.offset, codec)
     finally:
         os.kill(pid, signal.SIGCONT)

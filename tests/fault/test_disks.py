@@ -86,7 +86,7 @@ class Failing:
         for tracer in self._tracers.values():
             tracer.send_signal(signal.SIGINT)
         for tracer in self._tracers.values():
-            tracer.wait(20)
+            tracer.wait(60)
         # What a tracer let go of in the middle of a signal may have stayed stopped.
         server = self._stack.stack.status()["programs"][self._name]["pid"]
         for pid in () if server is None else (server, *children(server)):

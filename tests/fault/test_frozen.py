@@ -146,7 +146,7 @@ def test_records_that_the_topic_lost_stop_the_worker_and_are_named(
             both.enter_context(frozen(pid))
         time.sleep(1.5)  # what they had asked Kafka for is answered by now, with nothing
         name, record = department.make([department.event("issued", "lost")], lane=0)
-        sent = department.send(record).get(10)
+        sent = department.send(record).get(60)
         department.producer.send(topics.EVENTS, value=b"behind it", partition=sent.partition)
         department.producer.flush()
         admin = KafkaAdminClient(**client_settings(stack.kafka))

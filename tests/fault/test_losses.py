@@ -114,7 +114,7 @@ def test_records_that_retention_took_are_declared_and_accounted_for(
         time.sleep(1.5)  # what they had asked Kafka for is answered by now, with nothing
         for number in on_lane(stack, 0, 3):
             _, record = department.make([department.event("issued", number)], lane=0)
-            sent = department.send(record).get(10)
+            sent = department.send(record).get(60)
         first = sent.offset - 2
         department.producer.send(topics.EVENTS, value=b"behind it", partition=sent.partition)
         department.producer.flush()

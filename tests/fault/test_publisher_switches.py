@@ -89,7 +89,7 @@ class BreakingProducer(KafkaProducer):  # type: ignore[misc]
         def do() -> Any:
             future = super(BreakingProducer, self).send(*args, **record)
             if SWITCH.on:
-                future.get(10)
+                future.get(60)
             return future
 
         return SWITCH.reach(who_asks(), do, lambda: None, KafkaTimeoutError)

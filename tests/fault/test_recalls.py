@@ -173,7 +173,7 @@ def second(stack: RunningStack, town: Town) -> Iterator[Department]:
 
 
 def partition_of(sent: Any) -> int:
-    return int(sent.get(10).partition)
+    return int(sent.get(60).partition)
 
 
 def test_a_certificate_leaves_and_arrives_at_the_same_moment(

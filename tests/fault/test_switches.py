@@ -81,7 +81,7 @@ class BreakingProducer:
         def do() -> Any:
             future = self._real.send(topic, **record)
             if SWITCH.on:
-                future.get(10)
+                future.get(60)
             return future
 
         name = f"{who_asks()} to {topic.split('.')[1]}"
@@ -136,7 +136,7 @@ class Place:
         ]
         record = self.lane.make(lines, now)
         for value in (record, b"no bundle", record):
-            self.producer.send(topics.EVENTS, key=b"a/0", value=value).get(10)
+            self.producer.send(topics.EVENTS, key=b"a/0", value=value).get(60)
         self.events += len(lines)
         self.bundles += 1
 

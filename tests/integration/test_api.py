@@ -262,7 +262,7 @@ def test_a_batch_answers_each_line_and_goes_on_after_bad_ones(served: Served) ->
 
 
 def test_a_batch_is_answered_while_it_is_sent(served: Served) -> None:
-    connection = socket.create_connection(("127.0.0.1", served.port), timeout=20)
+    connection = socket.create_connection(("127.0.0.1", served.port), timeout=60)
     with connection:
         head = b"POST /v1/batch HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
         connection.sendall(head)

@@ -354,7 +354,7 @@ def test_over_http_with_the_pseudonym_in_no_url(env: Env) -> None:
     found = []
     with serving(env.postgres_url, CERTLEDGER_TRUST=str(env.trust)) as served:
         for body in bodies:
-            connection = http.client.HTTPConnection("127.0.0.1", served.port, timeout=20)
+            connection = http.client.HTTPConnection("127.0.0.1", served.port, timeout=60)
             data = body if type(body) is bytes else json.dumps(body).encode()
             connection.request("POST", "/v1/assess", data)
             answer = connection.getresponse()
@@ -372,7 +372,7 @@ def test_the_pages_show_it_in_both_languages(env: Env) -> None:
     with serving(env.postgres_url, CERTLEDGER_TRUST=str(env.trust)) as served:
 
         def ask(path: str, form: dict[str, str] | None = None) -> tuple[int, str, str]:
-            connection = http.client.HTTPConnection("127.0.0.1", served.port, timeout=20)
+            connection = http.client.HTTPConnection("127.0.0.1", served.port, timeout=60)
             data = None if form is None else urlencode(form)
             connection.request("GET" if form is None else "POST", path, data)
             answer = connection.getresponse()

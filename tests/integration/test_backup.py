@@ -115,7 +115,7 @@ def lose_records(stack: RunningStack, department: Department) -> dict[str, Any]:
     os.kill(pid, signal.SIGSTOP)
     time.sleep(1.5)  # what it had asked Kafka for is answered by now, with nothing
     department.publish_issued(3)
-    sent = department.send(b"and another").get(10)
+    sent = department.send(b"and another").get(60)
     admin = KafkaAdminClient(**client_settings(stack.kafka))
     admin.delete_records({TopicPartition(topics.EVENTS, sent.partition): sent.offset + 1})
     admin.close()

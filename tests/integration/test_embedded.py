@@ -228,7 +228,7 @@ def test_nothing_outlives_a_killed_supervisor_and_its_lock_is_stale(data: Path) 
     pids = [status["pid"], *(program["pid"] for program in status["programs"].values())]
     assert set(processes_of(data)) >= {pid_of(data, "postgres"), pid_of(data, "kafka")}
     os.kill(status["pid"], signal.SIGKILL)
-    wait_until(lambda: not any(map(runs, pids)) and not processes_of(data), 20)
+    wait_until(lambda: not any(map(runs, pids)) and not processes_of(data))
     assert (data / "lock").read_text().strip() == str(status["pid"])
     assert Stack(data).status()["running"] is False
     assert ensure_up(data)["pid"] != status["pid"]

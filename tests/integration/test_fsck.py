@@ -730,7 +730,7 @@ class PublishedLedger(Ledger):
         self.relay = Relay(self.sequencing, self.producer)
 
     def produce(self, partition: int, value: bytes | None) -> None:
-        self.producer.send(topics.EVENTS, key=b"k", value=value, partition=partition).get(10)
+        self.producer.send(topics.EVENTS, key=b"k", value=value, partition=partition).get(60)
 
     def checkpoint(self) -> None:
         assert self.sequencer.round() is not None
@@ -801,10 +801,10 @@ def test_noise_in_the_log_topic_is_found(published: PublishedLedger, kafka_boots
     send = published.producer.send
     entry = bytes(published.one("SELECT data FROM entry WHERE log_index = 8")[0])
     forged = Checkpoint(world.ORIGIN, 12, bytes(32)).text()
-    send(topics.LOG, key=logtopic.ENTRIES, value=logtopic.format_entries(7, [entry])).get(10)
-    send(topics.LOG, key=logtopic.ENTRIES, value=logtopic.format_entries(8, [entry])).get(10)
-    send(topics.LOG, key=logtopic.CHECKPOINT, value=sign(forged, [world.CHECKPOINT])).get(10)
-    send(topics.LOG, key=logtopic.CHECKPOINT, value=sign(forged, [world.OPERATOR])).get(10)
+    send(topics.LOG, key=logtopic.ENTRIES, value=logtopic.format_entries(7, [entry])).get(60)
+    send(topics.LOG, key=logtopic.ENTRIES, value=logtopic.format_entries(8, [entry])).get(60)
+    send(topics.LOG, key=logtopic.CHECKPOINT, value=sign(forged, [world.CHECKPOINT])).get(60)
+    send(topics.LOG, key=logtopic.CHECKPOINT, value=sign(forged, [world.OPERATOR])).get(60)
     found = fsck.run(published.connection, kafka_bootstrap)
     assert [f.kind for f in found] == ["log-topic"] * 3
     assert [f.message for f in found] == [

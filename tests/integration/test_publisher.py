@@ -198,7 +198,7 @@ def test_saying_it_again_is_a_repeat(place: Place) -> None:
 
 def test_heartbeats_keep_lanes_fresh(place: Place) -> None:
     with place.publisher(heartbeat_seconds=0.2):
-        deadline = time.monotonic() + 15
+        deadline = time.monotonic() + 60
         while len(place.ledger.view.logged) < 4 and time.monotonic() < deadline:
             time.sleep(0.05)
     heartbeats = [bundle.opened.bundle.header for bundle in place.ledger.view.logged]
@@ -319,7 +319,7 @@ def test_what_an_earlier_process_spooled_resolves_by_itself(place: Place) -> Non
     assert run_child(place, "before-send").returncode == -signal.SIGKILL
     heard: list[str] = []
     with place.publisher(on_outcome=lambda results: heard.extend(r.code for r in results)) as p:
-        assert p.wait(20)
+        assert p.wait(60)
     assert heard
     assert set(heard) == {"admitted"}
     assert place.ledger.admitted() == len(heard)
@@ -394,7 +394,7 @@ def test_a_take_over_fences_the_old_producer(place: Place) -> None:
     (place.config.folder / "spool").rename(place.config.folder / "newer")
     moved.rename(spool)
     with place.publisher(take_over=True) as p:
-        assert p.wait(20)
+        assert p.wait(60)
     numbers = {item.event.number for b in place.ledger.view.logged for item in b.admitted}
     assert {f"late {n}" for n in range(8)} & numbers
     assert "equivocation" not in {done.outcome for done in place.ledger.outcomes}
@@ -408,11 +408,11 @@ def test_another_number_of_lanes(place: Place, lanes: int) -> None:
     running = place.publisher()
     for number in numbers:
         issue(running, number)
-    assert running.wait(20)
+    assert running.wait(60)
     ledger.mute.set()
     for number in numbers[:6]:
         running.suspended(TYPE, number, reason="x", change_id="s")
-    end = time.monotonic() + 20
+    end = time.monotonic() + 60
     while ledger.admitted() < 18:
         assert time.monotonic() < end
         time.sleep(0.05)
@@ -422,12 +422,12 @@ def test_another_number_of_lanes(place: Place, lanes: int) -> None:
         if number in numbers[:6]:
             running.reinstated(TYPE, number, change_id="r")
         running.amended(TYPE, number, change_id="a")
-    running.flush(20)
+    running.flush(60)
     ledger.change_lanes(department, lanes, keys.load_key(place.config.folder / "registry.key"))
     ledger.mute.clear()
     ledger.deaf.clear()
     with pytest.raises(LedgerError, match="fenced"):
-        running.wait(20)
+        running.wait(60)
     with pytest.raises(LedgerError, match="fenced"):
         running.close()
     if lanes > 2:
@@ -435,7 +435,7 @@ def test_another_number_of_lanes(place: Place, lanes: int) -> None:
             place.publisher(start_seconds=1)
     place.config = dataclasses.replace(place.config, lanes=lanes)
     with place.publisher() as p:
-        assert p.wait(20)
+        assert p.wait(60)
         assert issue(p, "川A-99").result(60).code == "admitted"
     for number in numbers:
         key = identity.certificate_key(TYPE, department, number)
@@ -487,7 +487,7 @@ def test_a_forged_copy_does_not_stop_the_publisher(
 
     def forged_first(self: Link, department: str, lane: int, record: bytes, failed: Any) -> None:
         key = topics.lane_key(department, lane)
-        producer.send(topics.EVENTS, key=key, value=forge(place, record)).get(10)
+        producer.send(topics.EVENTS, key=key, value=forge(place, record)).get(60)
         real(self, department, lane, record, failed)
 
     monkeypatch.setattr(Link, "send", forged_first)

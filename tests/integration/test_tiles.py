@@ -408,7 +408,7 @@ def test_slow_and_silent_callers_are_cut_off_and_stop_nobody(idle: Served) -> No
     assert time.monotonic() - begun < 4
     for connection in slow:
         drain(connection)
-    assert time.monotonic() - begun < 15
+    assert time.monotonic() - begun < 60
 
 
 def drain(connection: socket.socket) -> None:

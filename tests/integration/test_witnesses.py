@@ -122,9 +122,13 @@ def test_signing_again_after_a_crash_is_no_second_checkpoint(
 
 
 def test_a_slow_witness_is_not_waited_for(
-    ledger: StoredLedger, running: Callable[..., Running], tmp_path: Path
+    ledger: StoredLedger,
+    running: Callable[..., Running],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     let_go = threading.Event()
+    monkeypatch.setattr(asking, "REQUEST_SECONDS", 60.0)
 
     def wait(connection: socket.socket, body: bytes) -> None:
         let_go.wait(60)
@@ -192,7 +196,7 @@ def litewitness(folder: Path) -> Iterator[Witness]:
     finally:
         for process in reversed(processes):
             process.terminate()
-            process.wait(20)
+            process.wait(60)
         shutil.rmtree(agent_socket.parent)
 
 
