@@ -19,8 +19,10 @@ export ONLY JSON
 demo: $(VENV)/.kafka
 	@$(BIN)/certledger demo
 
+# The whole suite waits more than it computes: two processes, a file in one of them, where there are
+# two processors. In the order of the files, as the last ones are short.
 test: $(VENV)/.dev $(VENV)/.archive
-	@$(BIN)/pytest $(ARGS)
+	@$(BIN)/pytest $(or $(ARGS),--numprocesses logical --maxprocesses 2 --dist loadfile --no-loadscope-reorder)
 
 fault: $(VENV)/.dev $(VENV)/.archive
 	@$(BIN)/pytest tests/fault $$($(BIN)/python -m tests.fault.table) $(ARGS)
