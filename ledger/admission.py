@@ -634,8 +634,15 @@ class Turn:
             item,
             lambda service: self.registry.value(f"service/{service}"),
             self.registry.catalogue_roots.__contains__,
-            self._count_folded,
+            self._count_read,
             self.registry.doubts,
+        )
+
+    def _count_read(self, key: bytes) -> None:
+        """Count the history of a certificate that a reliance names, this turn's events included."""
+        known = self.certificates.get(key)
+        self._count_folded(
+            self.view.relying.count(key) if known is None else known[1].standing.count
         )
 
     def _count_folded(self, transitions: int) -> None:

@@ -134,13 +134,14 @@ class Relying:
         item: Reliance,
         service: Callable[[str], Mapping[str, Any] | None],
         is_catalogue: Callable[[str], bool],
-        fold: Callable[[int], None],
+        fold: Callable[[bytes], None],
         doubts: Doubts,
     ) -> Act:
         """Take one line or raise with the code of its refusal, leaving nothing behind.
 
         `service` gives a service's registry record, `is_catalogue` knows the roots of published
-        catalogues, `fold` counts transitions that are read, `doubts` are the registry's.
+        catalogues, `fold` counts the history of a certificate, which is read, `doubts` are the
+        registry's.
         """
         if item.office != department:
             raise Refused("act-not-authorised", f"{department} speaks for {item.office}")
@@ -174,7 +175,7 @@ class Relying:
         return act
 
     def _check(
-        self, item: Reliance, before: Case, fold: Callable[[int], None], doubts: Doubts
+        self, item: Reliance, before: Case, fold: Callable[[bytes], None], doubts: Doubts
     ) -> list[tuple[bytes, int, int, str, str | None, str | None]]:
         """(certificate, place, what is said) of the changes since the checkpoint that are told at
         once; Refused unless each certificate was valid then.
@@ -187,9 +188,8 @@ class Relying:
             held = before.holds.get(key)
             if held is not None and held.tree_size > item.tree_size:
                 raise Refused("reliance-out-of-order")
-            news = self._steps.get(key, ())
-            fold(self._view.count(key) + len(news))
-            steps = [*self._view.steps(key), *news]
+            fold(key)
+            steps = [*self._view.steps(key), *self._steps.get(key, ())]
             then = [t for index, _, t in steps if index < item.tree_size]
             if not then:
                 raise Refused("not-issued")

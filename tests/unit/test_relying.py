@@ -256,6 +256,24 @@ def test_a_bundle_folds_only_so_much(monkeypatch: pytest.MonkeyPatch) -> None:
     assert town.say(*lines) == ["admitted"] * 3 + ["history-too-long"] * 2
 
 
+def test_what_a_bundle_folds_does_not_depend_on_the_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """fsck and a restore take bundle by bundle what workers took together."""
+    monkeypatch.setattr("ledger.admission.MAX_FOLDED", 3)
+    codes = []
+    for together in (True, False):
+        town = Town()
+        relied = ["fresh", LICENCE, LICENCE, LICENCE]
+        lines = [make_reliance("relied", "1", number, tree_size=town.size, change=f"{n}")
+                 for n, number in enumerate(relied)]  # fmt: skip
+        lane = lane_of(parse_reliance(lines[0], b"").key, 2)
+        issuing = ("a", 0, [town.event("issued", "fresh")])
+        relying = ("office", lane, lines)
+        for bundles in [[issuing, relying]] if together else [[issuing], [relying]]:
+            town.publish_together(bundles)
+        codes.append(town.view.logged[-1].codes)
+    assert codes == [("not-issued", "admitted", "admitted", "history-too-long")] * 2
+
+
 @pytest.mark.parametrize(
     ("offices", "code"),
     [(["b", "a"], "malformed-note"), (["a", "a"], "malformed-note"), ("a", "malformed-note"),
