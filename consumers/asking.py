@@ -87,14 +87,19 @@ def find(view: View, asked: Asked) -> Looked:
     return looked
 
 
-def read_numbers(view: View, questions: Iterable[Asked]) -> dict[str, list[Stated]]:
-    """The rows of the certificates with the numbers that are asked about, read at once."""
-    numbers = {
+def normalised(questions: Iterable[Asked]) -> list[str]:
+    """The numbers that are asked about, as they are kept."""
+    return [identity.normalise_number(asked.number) for asked in questions]
+
+
+def read_numbers(view: View, numbers: Iterable[str]) -> dict[str, list[Stated]]:
+    """The rows of the certificates with these numbers, read at once; of those that can be one."""
+    wanted = {
         number
-        for asked in questions
-        if attempt(identity.check_number, number := identity.normalise_number(asked.number)) is None
+        for number in numbers
+        if number.isprintable() or attempt(identity.check_number, number) is None
     }
-    return view.stated_by_number(numbers) if numbers else {}
+    return view.stated_by_number(wanted) if wanted else {}
 
 
 def find_all(

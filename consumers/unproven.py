@@ -14,7 +14,7 @@ from typing import Any
 
 import orjson
 
-from consumers.asking import Asked, ambiguous, attempt, find_all, notes_on, read_numbers
+from consumers.asking import Asked, ambiguous, attempt, find_all, normalised, notes_on, read_numbers
 from consumers.plain import Plain
 from ledger import deciders, identity, staterow
 from ledger import entry as entries
@@ -46,23 +46,26 @@ def answer_unproven(
     """The answers at `now`, or why there is none, in the order of the questions; no check is made
     but that of freshness.
     """
-    return _answer_all(view, questions, read_numbers(view, questions), trust, now)
+    stated = read_numbers(view, normalised(questions))
+    return _answer_all(view, questions, stated, trust, now)
 
 
 def print_unproven(
     view: View, questions: Sequence[Asked], trust: Trust, now: int
 ) -> list[bytes | LedgerError]:
     """The same as JSON without checks; most are printed by `plain`."""
-    stated = read_numbers(view, questions)
-    plain = Plain(view, _Rows(view, trust, now), now)
+    numbers = normalised(questions)
+    stated = read_numbers(view, numbers)
+    printed = Plain(view, _Rows(view, trust, now), now).print
     found: list[Any] = [None] * len(questions)
     left: list[int] = []
-    for n, asked in enumerate(questions):
-        if asked[1:] == _JUST_A_NUMBER:
-            number = identity.normalise_number(asked.number)
-            own = stated.get(number, ())
-            if len(own) == 1:
-                found[n] = attempt(plain.print, number, own[0])
+    for n, (number, asked) in enumerate(zip(numbers, questions, strict=True)):
+        own = stated.get(number, ())
+        if len(own) == 1 and asked[1:] == _JUST_A_NUMBER:
+            try:
+                found[n] = printed(number, own[0])
+            except LedgerError as err:
+                found[n] = err
         if found[n] is None:
             left.append(n)
     rest = _answer_all(view, [questions[n] for n in left], stated, trust, now)

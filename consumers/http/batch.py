@@ -100,12 +100,12 @@ class Batch:
         except LedgerError as err:
             answers = iter([err] * len(asked))
         told = []
-        for line in lines:
-            answer = line.error or next(answers)
+        for number, _, line_id, error in lines:
+            answer = next(answers) if error is None else error
             if isinstance(answer, LedgerError):
                 answer = orjson.dumps({"problem": line_problem(answer)})
-            said = b"" if line.id is None else b'"id":%b,' % orjson.dumps(line.id)
-            told.append(b'{"line":%d,%b%b\n' % (line.number, said, answer[1:]))
+            said = b"" if line_id is None else b'"id":%b,' % orjson.dumps(line_id)
+            told.append(b'{"line":%d,%b%b\n' % (number, said, answer[1:]))
         return b"".join(told)
 
 
@@ -130,10 +130,8 @@ async def groups(pieces: AsyncIterator[bytes]) -> AsyncIterator[list[Line]]:
         except StopAsyncIteration:
             piece, is_over = (b"\n" if buffer or is_skipping else b""), True
         buffer += piece
-        begin = 0
-        while (end := buffer.find(b"\n", begin)) >= 0:
-            data = bytes(buffer[begin:end])
-            begin = end + 1
+        end = buffer.rfind(b"\n") + 1
+        for data in bytes(buffer[:end]).split(b"\n")[:-1]:
             if not is_skipping and not data.strip():
                 continue
             number += 1
@@ -146,7 +144,7 @@ async def groups(pieces: AsyncIterator[bytes]) -> AsyncIterator[list[Line]]:
             if len(lines) == TOGETHER:
                 yield lines
                 lines = []
-        del buffer[:begin]
+        del buffer[:end]
         if len(buffer) > MAX_LINE:
             buffer.clear()
             is_skipping = True
@@ -171,7 +169,7 @@ def parse_line(number: int, data: bytes) -> Line:
     try:
         value = orjson.loads(data)
         if type(value) is str:
-            value = {"number": value}
+            return Line(number, Asked(value))
         if type(value) is not dict:
             raise Malformed("usage", "a line is an object or a number as a string")
         line_id = value.pop("id", None)

@@ -18,7 +18,7 @@ import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
-from consumers.asking import Asked, ambiguous, attempt, find, find_all, read_numbers
+from consumers.asking import Asked, ambiguous, attempt, find, find_all, normalised, read_numbers
 from consumers.unproven import answer_unproven, print_unproven
 from ledger import identity
 from ledger.errors import LedgerError, Malformed, Refused
@@ -216,7 +216,7 @@ def make_evidence(view: View, questions: Sequence[Asked], now: int) -> list[byte
     """The bytes of the evidence file for each question, or why there is none: Refused `ambiguous`
     where several certificates can be meant.
     """
-    looked = find_all(view, questions, read_numbers(view, questions))
+    looked = find_all(view, questions, read_numbers(view, normalised(questions)))
     meant = [
         (one.matches or one.absent)[0]
         for one in looked

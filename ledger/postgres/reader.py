@@ -11,6 +11,7 @@ import struct
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Any, NamedTuple
 
 import cramjam
@@ -58,7 +59,7 @@ from .statements import sql
 from .status_places import read_places
 
 # A row of find_certificates as far as its size is fixed: how many columns, each behind its length.
-_FOUND = struct.Struct("!hiiiii32si")
+_FOUND = struct.Struct("!hi4siii32si")
 MAX_MATCHES = 20
 MAX_NEAR = 5
 MAX_CHUNKS = 64  # of lines, some 80 kB each, in one view's memory
@@ -190,35 +191,40 @@ class View:
 
     def stated_by_number(self, numbers: Iterable[str]) -> dict[str, list[Stated]]:
         """The rows of the published certificates with each of these numbers."""
-        hashes: dict[int, list[str]] = {}
-        found: dict[str, list[Stated]] = {}
-        for number in numbers:
-            hashes.setdefault(staterow.number_hash(number), []).append(number)
-            found[number] = []
-        data = read_bytes(self._cursor, sql("find_certificates"), {"hashes": list(hashes)})
-        kinds, at = self._kept.kinds, 0
+        found: dict[str, list[Stated]] = {number: [] for number in numbers}
+        by_hash: dict[bytes, list[tuple[bytes, list[Stated]]]] = {}
+        for number, rows in found.items():
+            serial = number.encode()
+            said = (len(serial).to_bytes(2, "big") + serial, rows)
+            by_hash.setdefault(staterow.number_digest(number), []).append(said)
+        hashes = {"hashes": list(struct.unpack(f"!{len(by_hash)}i", b"".join(by_hash)))}
+        data = read_bytes(self._cursor, sql("find_certificates"), hashes)
+        prefixes: dict[int, bytes] = {}
+        unpack, at, size = _FOUND.unpack_from, 0, self.size
         while at < len(data):
-            _, _, number_hash, _, kind, _, key, length = _FOUND.unpack_from(data, at)
-            at += _FOUND.size + length + 4
-            state = data[at - length - 4 : at - 4]
-            history = data[at : (at := at + int.from_bytes(data[at - 4 : at], "big"))]
+            _, _, number_hash, _, kind, _, key, length = unpack(data, at)
+            at += _FOUND.size
+            state = data[at : (at := at + length)]
+            length = int.from_bytes(data[at : (at := at + 4)], "big")
+            history = data[at : (at := at + length)]
             self._read[key] = (state, history)
-            if staterow.index_at(history, 0) < self.size:
-                if kind not in kinds:
-                    kinds = self._read_kinds()
-                    if kind not in kinds:
-                        raise ProofError("stored-bytes-damaged", "a certificate's type and issuer")
-                for number in hashes[number_hash]:
-                    if identity.certificate_key(*kinds[kind], number) == key:
-                        found[number].append(Stated(kind, key, state, history))
+            if staterow.index_at(history, 0) < size:
+                prefix = prefixes.get(kind)
+                if prefix is None:
+                    prefix = prefixes[kind] = identity.certificate_prefix(*self._kind(kind))
+                for serial, rows in by_hash[number_hash]:
+                    if sha256(prefix + serial).digest() == key:
+                        rows.append(Stated(kind, key, state, history))
         return found
 
-    def _read_kinds(self) -> dict[int, tuple[str, str]]:
+    def _kind(self, number: int) -> tuple[str, str]:
         """(type, issuer) by the number that rows have for it."""
-        self._cursor.execute(sql("read_kinds"))
-        kinds = {number: (kind, by) for kind, by, number in self._cursor.fetchall()}
-        self._kept.kinds = kinds
-        return kinds
+        if number not in self._kept.kinds:
+            self._cursor.execute(sql("read_kinds"))
+            self._kept.kinds = {number: (kind, by) for kind, by, number in self._cursor.fetchall()}
+            if number not in self._kept.kinds:
+                raise ProofError("stored-bytes-damaged", "a certificate's type and issuer")
+        return self._kept.kinds[number]
 
     def _by_identifier(
         self, identifier: identity.Identifier, type_code: str | None, issuer: str | None

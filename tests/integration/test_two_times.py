@@ -15,7 +15,7 @@ from typing import Any
 import orjson
 import pytest
 
-from consumers import commands
+from consumers import commands, plain
 from consumers.asking import Asked
 from consumers.plain import Plain
 from consumers.unproven import answer_unproven, print_unproven
@@ -444,9 +444,24 @@ def test_printed_answers_are_the_answers(told: Told, monkeypatch: pytest.MonkeyP
         lines.append(
             world.make_event("issued", f'plain "{n}"', time=time, event_id=f"{n:032x}", **said)
         )
-    for n in range(0, 300, 11):
-        number, time = f'plain "{n}"', "2026-03-02T00:00:00Z"
-        lines.append(world.make_event("suspended", number, time=time, reason_code="inspection"))
+    kinds = ("renewed", "renewed", "renewed", "amended", "suspended", "reinstated", "revoked")
+    for n in range(0, 300, 2):  # some events are refused
+        for part in range(drawn.choice((1, 1, 1, 2, 4))):
+            kind = drawn.choice(kinds)
+            said = (
+                {} if kind == "renewed" else {"reason_code": drawn.choice(("inspection", "moved"))}
+            )
+            if kind == "revoked":
+                said["revocation_kind"] = "penalty"
+            if drawn.random() < 0.4:
+                said["valid_from"] = drawn.choice(days)
+            if kind in ("renewed", "amended", "suspended") and drawn.random() < 0.6:
+                said["valid_until"] = drawn.choice((*days[1:], days[3], days[3], "open"))
+            time = f"2026-03-0{drawn.randrange(1, 7)}T00:00:0{part}Z"
+            event_id = f"{1000 + n * 10 + part:032x}"
+            lines.append(
+                world.make_event(kind, f'plain "{n}"', time=time, event_id=event_id, **said)
+            )
     assert ledger.send(ledger.make(lines)) == {"logged": 1}
     ledger.checkpoint()
     questions = [Asked(f'plain "{n}"') for n in range(301)]
@@ -464,7 +479,15 @@ def test_printed_answers_are_the_answers(told: Told, monkeypatch: pytest.MonkeyP
         firsts[True] += 1
         return print_first(self, *asked)
 
+    filled = Counter[bytes]()
+    fill = plain._fill
+
+    def filling(alike: Any, *asked: Any) -> bytes:
+        filled[alike.words] += 1
+        return fill(alike, *asked)
+
     monkeypatch.setattr(Plain, "_print_first", counting)
+    monkeypatch.setattr(plain, "_fill", filling)
     connection = connect(told.postgres_url, "test")
     try:
         for age, edge, by in product(ages, edges, (-1, 0, 1)):
@@ -485,6 +508,8 @@ def test_printed_answers_are_the_answers(told: Told, monkeypatch: pytest.MonkeyP
         connection.close()
     assert 0 < silent < len(ages) * len(edges) * 3
     assert 0 < firsts[True] < len(ages) * len(edges) * 60, firsts
+    assert len(filled) > 30, filled
+    assert sum(filled.values()) > 10 * len(filled), filled
 
 
 def event_line(number: str, made: Act) -> bytes:
