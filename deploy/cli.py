@@ -7,6 +7,7 @@ import importlib
 import json
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,11 @@ a first round:
   certledger verify NUMBER               is it valid? with the reasons
   certledger evidence NUMBER -o F        the answer as a file for anybody
   certledger verify F                    check such a file, offline
-  certledger down                        stop; the data stays"""
+  certledger down                        stop; the data stays
+
+exit code 70: a fault of certledger's own; what it printed says where"""
+
+BUG = 70  # the exit code of a fault of the program's own: `EX_SOFTWARE` of sysexits.h
 
 # Where each command is: to import all of them takes most of a second.
 MODULES = {
@@ -89,12 +94,12 @@ def _leaves(parser: argparse.ArgumentParser) -> list[argparse.ArgumentParser]:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run one command and exit with its code: 2 usage, 4 cannot reach, 130 Ctrl-C."""
+    """Run one command and exit with its code: 2 usage, 4 cannot reach, 70 a bug, 130 Ctrl-C."""
     words = sys.argv[1:] if argv is None else argv
     args: Any = build_parser(words[0] if words else "").parse_args(words)
-    env = Environment(Path(args.data or default_data()).expanduser().resolve())
-    unlock(os.environ.get("CERTLEDGER_PASSPHRASE_FILE"))
     try:
+        env = Environment(Path(args.data or default_data()).expanduser().resolve())
+        unlock(os.environ.get("CERTLEDGER_PASSPHRASE_FILE"))
         code = int(args.run(args, env))
         sys.stdout.flush()
     except LedgerError as err:
@@ -107,6 +112,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
+    except Exception:
+        traceback.print_exc()  # Python's own 1 would say *not valid*, or *refused*
+        code = BUG
     sys.exit(code)
 
 

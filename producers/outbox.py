@@ -21,13 +21,13 @@ from ledger.errors import Conflict, Unavailable
 from .closing import Closing
 from .config import PublisherConfig
 from .feeding import Progress
-from .outbox_table import Answered, OutboxTable, Taken, is_refused
+from .outbox_table import OutboxTable, Taken, is_refused
 from .publisher import REPEAT, EventReceipt, Publisher
 
 _POLL_SECONDS = 0.2
 _MOST_PAUSE_SECONDS = 30.0  # before servers that do not answer are tried again
 
-Heard = Callable[[Sequence[Answered]], None]
+Answer = Callable[[OutboxTable, Sequence[EventReceipt]], None]
 
 
 class Session(Closing):
@@ -41,12 +41,12 @@ class Session(Closing):
         config: PublisherConfig,
         kafka: str,
         url: str,
-        heard: Heard,
+        answer: Answer,
         *,
         take_over: bool = False,
         linger_seconds: float = 0.05,
     ) -> None:
-        self._heard = heard
+        self._write_down = answer
         self.table = OutboxTable(url, config.department)
         try:
             self.publisher = Publisher(
@@ -93,7 +93,7 @@ class Session(Closing):
 
     def _answer(self, results: Sequence[EventReceipt]) -> None:
         # Step 4. A kill after it and before the spool lets go: written down again, in vain.
-        self._heard(self.table.answer(results))
+        self._write_down(self.table, results)
 
 
 class OutboxRun:
@@ -103,10 +103,11 @@ class OutboxRun:
     whether it is the first one.
     """
 
-    def __init__(self, open_session: Callable[[Heard, bool], Session]) -> None:
+    def __init__(self, open_session: Callable[[Answer, bool], Session]) -> None:
         self._open = open_session
         self._progress = Progress("outbox", None)
         self._shown = 0
+        self._unsure: set[str] = set()  # event ids whose outcomes may be written and not counted
         self.codes: Counter[str] = Counter()
         self.published = self.held = self.waiting = 0
 
@@ -133,7 +134,7 @@ class OutboxRun:
         begun = False
         while True:
             try:
-                with self._open(self._hear, not begun) as session:
+                with self._open(self._answer, not begun) as session:
                     if begun:
                         self._say("outbox: it goes on")
                     self._begin(session)
@@ -178,7 +179,13 @@ class OutboxRun:
                     return True
                 time.sleep(_POLL_SECONDS)
 
-    def _hear(self, rows: Sequence[Answered]) -> None:
+    def _answer(self, table: OutboxTable, results: Sequence[EventReceipt]) -> None:
+        events = {result.event_id for result in results}
+        again = events & self._unsure
+        self._unsure |= events
+        rows = table.answer(results, again)
+        # Where the reply to its COMMIT is lost, the next session hears the same receipt.
+        self._unsure -= events
         self.codes.update(row.code for row in rows)
         for row in rows:
             if is_refused(row.code):

@@ -118,8 +118,8 @@ def run_run(args: Any, env: Environment) -> int:
     config = env.publisher_config(args.department)
     kafka = env.kafka
 
-    def open_session(heard: Any, first: bool) -> Session:
-        return Session(config, kafka, url, heard, take_over=args.take_over and first)
+    def open_session(answer: Any, first: bool) -> Session:
+        return Session(config, kafka, url, answer, take_over=args.take_over and first)
 
     work = OutboxRun(open_session)
     signal.signal(signal.SIGTERM, signal.default_int_handler)

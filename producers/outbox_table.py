@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -159,8 +159,10 @@ class OutboxTable:
             judged.write(cursor)
         return Taken([line for _, line in judged.made], judged.bad, len(judged.waiting))
 
-    def answer(self, results: Sequence[EventReceipt]) -> list[Answered]:
-        """Write down what became of events; the rows of those that had no outcome before."""
+    def answer(self, results: Sequence[EventReceipt], again: Collection[str]) -> list[Answered]:
+        """Write down what became of events; the rows of those that had no outcome before, or whose
+        event ids are in `again`.
+        """
         assert self._answers is not None
         given = {
             "events": [result.event_id for result in results],
@@ -170,8 +172,13 @@ class OutboxTable:
             "positions": [result.position for result in results],
         }
         with _transaction(self._answers) as cursor:
+            rows = []
+            if again:
+                cursor.execute(sql("read_outcomes"), {"events": sorted(again)})
+                rows = cursor.fetchall()
             cursor.execute(sql("write_outcomes"), given)
-            return [Answered(row[0], row[1], row[2], row[3] or "") for row in cursor.fetchall()]
+            rows += cursor.fetchall()
+        return [Answered(row[0], row[1], row[2], row[3] or "") for row in rows]
 
 
 @dataclass(frozen=True, slots=True)

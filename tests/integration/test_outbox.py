@@ -31,6 +31,7 @@ TYPE = "taxi"
 _CHILD = """
 import math, os, signal, sys
 from deploy import cli
+from ledger.errors import Unavailable
 from producers import outbox_table
 from producers.config import PublisherConfig
 from producers.link import Link
@@ -77,6 +78,15 @@ elif step == "after the outcome":
     after(OutboxTable, "answer", bool)
 elif step == "after release":
     after(Spool, "release")
+elif step == "reply lost":
+    real_answer, lost = OutboxTable.answer, []
+    def answer(self, *args):
+        done = real_answer(self, *args)
+        if done and not lost:
+            lost.append(done)
+            raise Unavailable("unreachable", "the reply to COMMIT is lost")
+        return done
+    OutboxTable.answer = answer
 cli.main(["outbox", "run", *sys.argv[2:]])
 """
 
@@ -249,6 +259,17 @@ def test_a_kill_at_each_step_loses_and_doubles_nothing(department: Department, s
     report, _ = department.run(code=1 if left else 0)
     assert report["refused"] == ({"not-issued": left} if left else {})
     assert department.outcomes() == {"not-issued": 600, "admitted": 600}
+    department.check()
+
+
+def test_what_was_refused_counts_where_the_reply_to_its_commit_is_lost(
+    department: Department,
+) -> None:
+    department.insert(("issued", "L-1"), ("suspended", "L-2"))
+    report, said = department.run("reply lost", code=1)
+    assert "the reply to COMMIT is lost; trying again" in said
+    assert (report["admitted"], report["refused"]) == (1, {"not-issued": 1})
+    assert department.outcomes() == {"admitted": 1, "not-issued": 1}
     department.check()
 
 

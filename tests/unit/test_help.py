@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
 
-from deploy.cli import MODULES, build_parser
+from deploy.cli import BUG, MODULES, build_parser
+from ledger.errors import CODES
 
 
 def commands(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
@@ -41,3 +44,15 @@ def test_a_command_alone_is_the_same_as_among_all(module: str) -> None:
             "the module has other commands than the table says"
         )
         assert all(whole[prog] == text for prog, text in alone.items())
+
+
+def test_a_bug_exits_with_a_code_that_says_nothing_else() -> None:
+    """Python's own 1 would be *not valid* of a question, *refused* of a publication."""
+    broken = (
+        "from deploy import cli; from producers import outbox_commands;"
+        " outbox_commands.run_ddl = lambda args, env: {}['a bug']; cli.main(['outbox', 'ddl'])"
+    )
+    done = subprocess.run([sys.executable, "-c", broken], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (BUG, "")
+    assert "KeyError: 'a bug'" in done.stderr
+    assert BUG not in {0, 1, 130} | {row.exit for row in CODES.values()}
