@@ -91,7 +91,14 @@ def make_town() -> LedgerBuilder:
         members = {"corrects": corrected, "correction": kind, "reason_code": "clerical", **dated}
         ledger.admit("corrected", number, change=str(n), time=time, **members)
     _doubt(ledger)
+    since, void = _lean(ledger)
     _recover(ledger)
+    old, owner = world.bundle_signer("c"), world.registry_signer("c", "2")
+    change = world.key_change(old, "bundle", "c", since)
+    ledger.change(f"key/{old.key.key_id}", change, owner)
+    time = times.format_moment(ledger.now)
+    members = {"correction": "confirm", "reason_code": "ours", "corrects": void, "change": "2"}
+    ledger.admit("corrected", "leant rightly", "c", time=time, **members)
     ledger.change(
         "department/a", world.department_change("a", 3), world.registry_signer("a"), world.OPERATOR
     )
@@ -167,6 +174,28 @@ def _settle_otherwise(ledger: LedgerBuilder, key: MemorySigner, time: str) -> No
     ledger.admit("corrected", "given back", corrects=rewinds["given back"], **members)
 
 
+def _lean(ledger: LedgerBuilder) -> tuple[int, str]:
+    """c takes penalties back by a key that will be doubted, and a rewinds to before them: since
+    which entry, and the id of what c will confirm.
+    """
+    first = len(ledger.entries)
+    since, void = first, ""
+    time = times.format_moment(ledger.now)
+    for number in ("leaning", "leant rightly"):
+        ledger.admit("issued", number, valid_from="2026-02-01+08:00")
+        penalty = {"revocation_kind": "penalty", "time": time}
+        ledger.admit("revoked", number, "c", **penalty)
+        since = len(ledger.entries) if since == first else since
+        corrects = str(canonical.loads(ledger.event("revoked", number, **penalty))["id"])
+        members = {"reason_code": "error", "corrects": corrects, "time": time}
+        ledger.admit("corrected", number, "c", correction="void", **members)
+        void = str(
+            canonical.loads(ledger.event("corrected", number, correction="void", **members))["id"]
+        )
+        ledger.admit("corrected", number, correction="rewind", change="a", **members)
+    return since, void
+
+
 def _recover(ledger: LedgerBuilder) -> None:
     """c lost its keys and gets new ones, b will get one."""
     operator = world.OPERATOR
@@ -207,6 +236,8 @@ NUMBERS = (
         "rewound",
         "taken",
         "given back",
+        "leaning",
+        "leant rightly",
         "annulled",
         "nobody has it",
     ),

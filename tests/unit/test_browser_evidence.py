@@ -86,6 +86,15 @@ def test_true_evidence_has_the_same_answer(node: Node, true_cases: list[Case]) -
     assert len(reasons) > 15, reasons
 
 
+def test_the_town_knows_rewinds_that_lean_on_anothers_word(true_cases: list[Case]) -> None:
+    asked = {
+        parse_evidence(case.data).certificate.number: answer(case)["result"]["reason"]
+        for case in true_cases[::-1]  # of each number the first one is the plain question
+        if case.asked == {} and case.now == true_cases[0].now
+    }
+    assert (asked["leaning"], asked["leant rightly"]) == ("key-compromised", "in-force")
+
+
 def test_without_webcrypto_the_answers_are_the_same(
     bare_node: Node, true_cases: list[Case]
 ) -> None:
