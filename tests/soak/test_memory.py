@@ -155,7 +155,8 @@ class Watch:
             raise self._error
         measured = self._samples[-1][0] - self._samples[0][0]
         assert measured > self._seconds / 2, f"only {measured:.0f} s could be measured"
-        assert self._programs() == self._pids, "a process was started anew"
+        pids = self._programs()
+        assert pids == self._pids, f"started anew: {self._ends(pids)}"
         _, last, records, _ = self._samples[-1]
         limits = {**LIMITS, "kafka": KAFKA, "sequencer": SEQUENCER + RECORD * records / 1e6}
         found = [f"{self._asked:,} questions were asked, {records:,} records are in the maps"]
@@ -235,6 +236,17 @@ class Watch:
 
     def _url(self) -> str:
         return str(self._ledger.stack.status()["url"])
+
+    def _ends(self, pids: dict[str, int]) -> str:
+        """How programs ended, and what they said before."""
+        logs = self._ledger.settings.data_dir / "logs"
+        programs = self._ledger.stack.status()["programs"]
+        return "".join(
+            f"{name}, {programs[name]['last_exit']}:\n"
+            f"{(logs / f'{name}.log').read_text()[-3000:]}\n"
+            for name, pid in self._pids.items()
+            if pids[name] != pid
+        )
 
     def _programs(self) -> dict[str, int]:
         programs = self._ledger.stack.status()["programs"]
