@@ -50,8 +50,7 @@ class Intake:
         self._watch = TopicWatch(settings.kafka, topics.EVENTS)
         connection = connect(settings.postgres, "worker", writes=True)
         check_schema(connection)
-        ahead = connect(settings.postgres, "worker-ahead", writes=True)  # with the turn's plans
-        self._store = Store(connection, fast_events.parse_lines, ahead)
+        self._store = Store(connection, fast_events.parse_lines)
         self._records = 1  # that the next turn takes at most
         self._next: dict[int, int] = {}  # offset per partition, of what `apply` takes
 
@@ -150,10 +149,7 @@ class Intake:
             raise Conflict("topic-changed", f"topic id changed: {self.topic_id} became {topic_id}")
 
     def open(self, records: Sequence[Fetched]) -> list[Checked]:
-        """Step 4 for a batch, and what its turn needs is read."""
-        return self._store.read_ahead(self._open(records))
-
-    def _open(self, records: Sequence[Fetched]) -> list[Checked]:
+        """Step 4 for a batch."""
         if self._opener is None:
             return [self._store.open(record) for record in records]
         index, registry = self._store.registry

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 from ledger import times
-from ledger.postgres import store
 from ledger.postgres.following import Following
 from ledger.postgres.sequencing import Sequencing
 from ledger.postgres.store import Store
@@ -45,11 +44,8 @@ def _meet(name: str, path: Path, number: signal.Signals) -> None:
 
 
 def run_worker() -> None:
-    """A worker that reads ahead for any turn, and may die after that, inside the apply transaction,
-    and right after its commit.
-    """
-    move, apply, ahead = Store._move_intake, Store.apply, Store.read_ahead
-    store.ENOUGH = 1
+    """A worker that may die inside the apply transaction, and right after its commit."""
+    move, apply = Store._move_intake, Store.apply
 
     def before_commit(*args: Any) -> None:
         move(*args)
@@ -60,12 +56,6 @@ def run_worker() -> None:
         step("after commit")
         return done
 
-    def after_reading(*args: Any) -> Any:
-        opened = ahead(*args)
-        step("read ahead")
-        return opened
-
-    Store.read_ahead = after_reading  # type: ignore[method-assign]
     Store._move_intake = before_commit  # type: ignore[method-assign,assignment]
     Store.apply = after_commit  # type: ignore[method-assign,assignment]
     read = disk.read_disk
@@ -84,9 +74,9 @@ def run_relay() -> None:
     """A relay that may die between what it sent and what it remembers of it."""
     move = Sequencing.move_relay
 
-    def after_sending(relayed: Sequencing, name: str, position: int) -> None:
+    def after_sending(store: Sequencing, name: str, position: int) -> None:
         step(f"{name} sent")
-        move(relayed, name, position)
+        move(store, name, position)
 
     Sequencing.move_relay = after_sending  # type: ignore[method-assign]
     relay.main()

@@ -6,7 +6,7 @@ import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
@@ -33,7 +33,6 @@ from ..registry import Registry, apply_note, format_record, genesis_records
 from ..topics import lane_key
 from .connection import transaction, turn
 from .copying import bigint, copy, integer
-from .reading_ahead import ENOUGH, Ahead, OwnTurns, read_ahead
 from .relying import write_reliances
 from .rows import (
     keep_catalogue,
@@ -49,6 +48,7 @@ from .turn_writing import Numbers, Pieces, WaitingCursor
 from .view import Known, LetGo, View, read_known
 
 ATTEMPTS = 4  # before that no longer counts
+MANY = 1024  # events
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,14 +63,13 @@ class Fetched:
 @dataclass(frozen=True, slots=True)
 class Checked:
     """A record after step 4, and which registry (log index of its last change) it was opened by;
-    `chunks` are a bundle's lines as they will be stored, `ahead` rows that were read for it.
+    `chunks` are a bundle's lines as they will be stored.
     """
 
     fetched: Fetched
     opened: Opened | DeadLetter | Skipped | Lost
     registry_index: int
     chunks: Sequence[bytes] = ()
-    ahead: Ahead | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +83,7 @@ class Applied:
 
 
 class Store:
-    """The admission side's connection to the ledger; one thread at a time, `open` and `read_ahead`
-    excepted, which another one may call. `ahead` is the connection that the latter reads on.
+    """The admission side's connection to the ledger; one thread at a time, `open` excepted.
 
     Unavailable `not-initialised` when the database holds no ledger.
     """
@@ -94,11 +92,8 @@ class Store:
         self,
         connection: Connection,
         parse: admission.Parse = admission.parse_lines,
-        ahead: Connection | None = None,
     ) -> None:
         self.connection = connection
-        self._ahead = ahead
-        self._own = OwnTurns()
         self._parse = parse
         self._writer = ThreadPoolExecutor(1, "write")  # has no thread before it has work
         self._signers = Numbers("read_signers", "insert_signer")
@@ -176,16 +171,6 @@ class Store:
         opened, chunks = open_value(fetched.value, registry, self._parse)
         return Checked(fetched, opened, index, chunks)
 
-    def read_ahead(self, batch: Sequence[Checked]) -> list[Checked]:
-        """The batch with the rows that its turn will need, where these are many; may run beside
-        `apply`.
-        """
-        bundles = [c.opened for c in batch if isinstance(c.opened, Opened)]
-        if self._ahead is None or sum(len(o.events) for o in bundles) < ENOUGH:
-            return list(batch)
-        ahead = read_ahead(self._ahead, bundles)
-        return [replace(checked, ahead=ahead) for checked in batch]
-
     def apply(self, topic_id: str, batch: Sequence[Checked]) -> Applied:
         """Step 5: record a batch, all of it or nothing. Records below the next offset are passed
         over; one above it is Conflict `offset-jump`.
@@ -198,10 +183,10 @@ class Store:
             try:
                 return self._apply(topic_id, batch, known, left > 1)
             except LetGo as let_go:
-                self._read_lines(let_go.places, known)
+                self._read_ahead(let_go.places, known)
         raise AssertionError("the last attempt lets nothing go")
 
-    def _read_lines(self, places: Sequence[int], known: dict[int, Known]) -> None:
+    def _read_ahead(self, places: Sequence[int], known: dict[int, Known]) -> None:
         for begin in range(0, len(places), 1024):
             with transaction(self.connection) as cursor:
                 known.update(read_known(cursor, places[begin : begin + 1024]))
@@ -238,11 +223,7 @@ class Store:
                 self.connection.cursor(cursor_factory=WaitingCursor) as reading,
             ):
                 reading.pieces = pieces
-                aheads = {id(c.ahead): c.ahead for c in accepted if c.ahead is not None}
-                rows = self._own.still_so(cursor, aheads.values(), next_index)
-                view = View(
-                    reading, registry, bundles, self._blinding_secret, known, may_let_go, rows
-                )
+                view = View(reading, registry, bundles, self._blinding_secret, known, may_let_go)
                 taken = FastTurn(view, next_index, max(clock, ledger_time))
                 outbox = []
                 for fetched, opened in todo:
@@ -264,14 +245,13 @@ class Store:
             _check_one(cursor, "allocation")
             # A crash before this commit leaves nothing; after it the records count as consumed.
         self.keep_numbers()
-        self._own.add(taken)
         outcomes: dict[str, int] = {}
         for one in taken.accounted:
             outcomes[one.outcome] = outcomes.get(one.outcome, 0) + 1
         admitted = sum(b.codes.count(ADMITTED) for b in taken.logged)
         refused = sum(len(b.codes) for b in taken.logged) - admitted
         done = Applied(outcomes, admitted, refused, taken.next_index)
-        if admitted >= ENOUGH:  # freeing so many objects takes milliseconds, for which none wait
+        if admitted >= MANY:  # freeing so many objects takes milliseconds, for which none wait
             self._writer.submit([view, taken, pieces, reading, todo, bundles, outbox].clear)
         return done
 

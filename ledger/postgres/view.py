@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from typing import NamedTuple, TypeVar
+from collections.abc import Callable, Collection, Iterable, Sequence
+from typing import Any, NamedTuple
 
 from psycopg2.extensions import cursor as Cursor
 
@@ -18,18 +18,8 @@ from ..registry import Registry
 from ..reliance import Reliance
 from ..staterow import NO_HOLDER
 from .history_reading import chunk_of, read_events
-from .reading_ahead import (
-    NO_ROWS,
-    Rows,
-    heads,
-    named,
-    read_certificates,
-    read_holders,
-)
 from .relying import Reliances
 from .statements import sql
-
-Row = TypeVar("Row")
 
 CHUNKS_IN_TURN = 64  # of event lines that are read while others wait
 
@@ -68,17 +58,15 @@ class View:
         blinding_secret: bytes,
         known: dict[int, Known],
         may_let_go: bool,
-        ahead: Rows = NO_ROWS,
     ) -> None:
         """`known`: what was read before of older event lines, by place; the rest is read here, or
-        LetGo raised where that is much. `ahead`: rows that were read before the turn and are still
-        so.
+        LetGo raised where that is much.
         """
         self.blinding_secret = blinding_secret
         self._cursor = cursor
         self.registry = registry
         self._known = known
-        self._batch, self._may_let_go, self._ahead = batch, may_let_go, ahead
+        self._batch, self._may_let_go = batch, may_let_go
         self._chunks = 0  # read in this turn
         self._lanes = self._read_lanes(batch)
         self.histories: dict[bytes, bytes] = {}  # as rows have them
@@ -88,8 +76,8 @@ class View:
         self._asked: set[bytes] = set()  # heads of the holders' map keys that were looked for
         events = [e for opened in batch for e in opened.events if isinstance(e, Event)]
         acts = [e for opened in batch for e in opened.events if isinstance(e, Reliance)]
-        keys, holders = named(batch)
-        self.certificates = self._read_certificates(keys)
+        relied = {key for act in acts for key, _, _ in act.certificates}
+        self.certificates = self._read_certificates({e.key for e in events} | relied)
         # Weakly: in a cycle, all that the turn knew would stay until the next search for cycles.
         view = weakref.proxy(self)
         self.relying = Reliances(
@@ -107,6 +95,7 @@ class View:
                 said = self._known[place]
                 ids = self.certificates[event.key].event_ids
                 ids[said.transition.id] = said.line_hash
+        holders = {e.holder_key for e in events if e.holder_key is not None}
         rewound = {e.key for e in events if e.said[5] == REWIND and e.key in self.histories}
         for key in rewound:  # whoever held the certificate may hold it again
             known_of = map(self._known.get, staterow.places(self.histories[key]))
@@ -115,31 +104,21 @@ class View:
             self._read_holders(holders)
 
     def _read_certificates(self, keys: set[bytes]) -> dict[bytes, Certificate]:
-        rows = self._rows(heads(keys), self._ahead.certificates, read_certificates)
         found: dict[bytes, Certificate] = {}
-        for key in keys:
-            stored = rows[key[: identity.HEAD]]
-            if stored is None:
-                continue
-            if stored.key != key:
-                self._taken.add(key)
-                continue
-            row = stored.row
-            self.histories[key] = stored.history
+        if not keys:
+            return found
+        self._cursor.execute(sql("read_certificates"), joined(keys))
+        for data, state, history in self._cursor.fetchall():
+            key = bytes(data)
+            self.histories[key] = bytes(history)
+            row = staterow.open_row(key, bytes(state), self.histories[key])
             holder = None if row.holder == NO_HOLDER else row.holder
             found[key] = Certificate(row.standing, row.link, holder, {}, row.kept)
+        strangers = found.keys() - keys
+        if strangers:
+            heads = {key[: identity.HEAD] for key in strangers}
+            self._taken |= {key for key in keys if key[: identity.HEAD] in heads}
         return found
-
-    def _rows(
-        self,
-        asked: set[bytes],
-        ahead: Mapping[bytes, Row | None],
-        read: Callable[[Cursor, Collection[bytes]], dict[bytes, Row | None]],
-    ) -> dict[bytes, Row | None]:
-        """Rows by heads: those that were read ahead, and the others now."""
-        rows = {head: ahead[head] for head in asked & ahead.keys()}
-        rows.update(read(self._cursor, asked - rows.keys()))
-        return rows
 
     def _alike(self, events: Iterable[Event]) -> list[tuple[Event, list[int]]]:
         """The events that may have the id of an older one, and the places of those."""
@@ -216,18 +195,17 @@ class View:
                     raise ProofError("stored-bytes-damaged", "a holder's record is missing")
                 certificate.holder = whole[certificate.holder]
 
-    def _read_records(
-        self, keys: set[bytes], heads_of_others: Collection[bytes] = ()
-    ) -> dict[bytes, bytes]:
+    def _read_records(self, keys: set[bytes], heads: Collection[bytes] = ()) -> dict[bytes, bytes]:
         """Read holders' records by map keys and by heads of others'; the whole keys by head."""
-        asked = heads(keys).union(heads_of_others)
-        rows = self._rows(asked, self._ahead.holders, read_holders)
-        for stored in rows.values():
-            if stored is not None:
-                self.holders[stored.key] = (stored.acts, stored.link, stored.recent)
-        whole = {head: stored.key for head, stored in rows.items() if stored is not None}
+        whole: dict[bytes, bytes] = {}
+        asked = keys.union(heads)
+        self._cursor.execute(sql("read_holders"), joined(asked))
+        for data, acts, link, recent in self._cursor.fetchall():
+            key = bytes(data)
+            whole[key[: identity.HEAD]] = key
+            self.holders[key] = (acts, bytes(link), bytes(recent))
         self._taken |= {key for key in keys if whole.get(key[: identity.HEAD], key) != key}
-        self._asked |= asked
+        self._asked |= {key[: identity.HEAD] for key in asked}
         return whole
 
     def _read_lanes(self, batch: Sequence[Opened]) -> dict[tuple[str, int], Lane]:
@@ -304,3 +282,10 @@ class View:
         if key in self._taken:
             raise Refused("key-taken")
         return self.holders.get(key, (0, b""))[:2]
+
+
+def joined(keys: Collection[bytes]) -> dict[str, Any]:
+    """The heads of map keys as one value, which the statement cuts: thousands of literals cost
+    more to print and to parse than the rows to read.
+    """
+    return {"heads": b"".join([key[: identity.HEAD] for key in keys]), "count": len(keys)}

@@ -74,7 +74,6 @@ def test_a_worker_whose_opener_is_killed_starts_anew(
 @pytest.mark.parametrize(
     "step",
     [
-        "read ahead",
         "before commit",
         "after commit",
         "status appended",

@@ -23,7 +23,6 @@ from ledger import statuslist, times, topics
 from ledger.errors import LedgerError
 from ledger.kafka_address import client_settings
 from ledger.postgres import connection as connections
-from ledger.postgres import store
 from ledger.postgres.connection import connect
 from ledger.postgres.following import Following
 from ledger.postgres.sequencing import Sequencing
@@ -189,8 +188,6 @@ class Worker(Actor):
 
     def close(self) -> None:
         self.intake._store.connection.close()
-        assert self.intake._store._ahead is not None
-        self.intake._store._ahead.close()
         self.intake._watch._admin.close()
 
 
@@ -267,7 +264,6 @@ def place(module_database_url: str, own_topics: str) -> Iterator[Place]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(connections.psycopg2, "connect", connect_breaking)
         patch.setattr(logwriter, "make_producer", BreakingProducer)
-        patch.setattr(store, "ENOUGH", 1)  # the worker reads ahead of its turn
         made = Place(module_database_url, own_topics)
         made.run(made.making)
         yield made

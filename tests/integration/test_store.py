@@ -806,7 +806,7 @@ def test_nobody_makes_a_turn_read_much(
         for number, line in zip(numbers[1:], renewed[1:], strict=True)
     ]
     turns: list[int] = []
-    apply, ahead, read = Store._apply, Store._read_lines, view_module.read_known
+    apply, ahead, read = Store._apply, Store._read_ahead, view_module.read_known
 
     def count_turn(*args: Any) -> Any:
         turns.append(0)
@@ -822,7 +822,7 @@ def test_nobody_makes_a_turn_read_much(
         turns[-1] = said
 
     monkeypatch.setattr(Store, "_apply", count_turn)
-    monkeypatch.setattr(Store, "_read_lines", read_ahead)
+    monkeypatch.setattr(Store, "_read_ahead", read_ahead)
     monkeypatch.setattr(view_module, "read_known", count)
     ledger.send(ledger.make([*refused, *corrected]))
     assert ledger.counts() == {"admitted": 14, "event-id-conflict": 5}

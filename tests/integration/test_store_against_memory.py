@@ -18,10 +18,8 @@ from ledger.admission import LOGGED, Turn, open_record
 from ledger.entry import Source, parse_entry
 from ledger.event import CORRECTIONS
 from ledger.note import MemorySigner
-from ledger.postgres import relying, store
+from ledger.postgres import relying
 from ledger.postgres import view as view_module
-from ledger.postgres.connection import connect
-from ledger.postgres.store import Checked, Store
 from ledger.reliance import parse_reliance
 from tests import world
 from tests.memory_view import MemoryView
@@ -105,7 +103,6 @@ class Twins:
     def __init__(self, url: str) -> None:
         reset(url)
         self.stored = ledger = StoredLedger(url)
-        ledger.store = Store(ledger.connection, ahead=connect(url, "test-ahead", writes=True))
         self.producers = dict(ledger.producers)
         for name, lanes in LANES.items():
             if name != "b":
@@ -146,8 +143,6 @@ class Twins:
             self.producers[name, lane] = world.Producer(name, lane, b"", made)
 
     def close(self) -> None:
-        assert self.stored.store._ahead is not None
-        self.stored.store._ahead.close()
         self.stored.close()
 
     def _entries(self) -> list[bytes]:
@@ -282,16 +277,9 @@ class Twins:
         return line, parse_reliance(line, b"").key
 
     def turn(self, records: list[bytes]) -> None:
-        """Two turns over both, whose rows are read before the first of them."""
+        """One turn over both: the same entries and outcomes; the memory follows what is stored."""
         batch = [self.stored.fetched(record) for record in records]
-        checked = self.stored.store.read_ahead([self.stored.store.open(each) for each in batch])
-        half = len(checked) // 2
-        for part in filter(None, (checked[:half], checked[half:])):
-            self.one_turn(part)
-
-    def one_turn(self, checked: list[Checked]) -> None:
-        """The same entries and outcomes; the memory follows what is stored."""
-        batch = [each.fetched for each in checked]
+        checked = [self.stored.store.open(each) for each in batch]
         self.stored.store.apply(TOPIC, checked)
         ((now,),) = self.stored.rows("SELECT ledger_time FROM allocation")
         turn = Turn(self.view, self.view.next_index, now)
@@ -379,7 +367,6 @@ def held(
     request: pytest.FixtureRequest, module_database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Held]:
     """With limits that short stories do not reach, and with such as they pass often."""
-    monkeypatch.setattr(store, "ENOUGH", 1)  # the smallest turn's rows are read ahead
     if request.param == "narrow":
         monkeypatch.setattr(lifecycle, "MAX_HISTORY", 5)
         monkeypatch.setattr(lifecycle, "MAX_CORRECTABLE", 7)
