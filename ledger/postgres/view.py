@@ -114,10 +114,9 @@ class View:
             row = staterow.open_row(key, bytes(state), self.histories[key])
             holder = None if row.holder == NO_HOLDER else row.holder
             found[key] = Certificate(row.standing, row.link, holder, {}, row.kept)
-        strangers = found.keys() - keys
-        if strangers:
-            heads = {key[: identity.HEAD] for key in strangers}
-            self._taken |= {key for key in keys if key[: identity.HEAD] in heads}
+        if len(found) < len(keys):  # a head may be that of another's row, asked for or not
+            heads = {key[: identity.HEAD] for key in found}
+            self._taken |= {key for key in keys - found.keys() if key[: identity.HEAD] in heads}
         return found
 
     def _alike(self, events: Iterable[Event]) -> list[tuple[Event, list[int]]]:

@@ -854,6 +854,14 @@ def test_half_a_map_key_is_nobody_elses(
     assert counts["admitted"] + counts["key-taken"] == 60
     firsts = {alike(real[0](world.TYPE, "a", f"k{n}"))[:1] for n in range(60)}
     assert counts["admitted"] <= len(firsts)
+    # and where the turn reads the first one's row for its own sake as well
+    renewed = [ledger.event("renewed", f"k{n}") for n in range(60)]
+    others = [ledger.event("issued", f"k{n}") for n in range(60, 120)]
+    ledger.send(ledger.make([*renewed, *others]))
+    again = ledger.counts()
+    assert again["admitted"] >= 2 * counts["admitted"]
+    # whose holder's key was taken were not issued
+    assert again["admitted"] + again["key-taken"] + again["not-issued"] == 180
     ledger.check()
 
 
