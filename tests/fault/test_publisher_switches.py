@@ -136,7 +136,13 @@ class Place:
             )
 
     def open(self) -> Session:
-        return Session(self.config, self.kafka, self.url, lambda rows: None, linger_seconds=0.2)
+        return Session(
+            self.config,
+            self.kafka,
+            self.url,
+            lambda table, results: table.answer(results, ()),
+            linger_seconds=0.2,
+        )
 
     def run(self, session: Session) -> None:
         """All that is due, to its end."""
