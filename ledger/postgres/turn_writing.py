@@ -32,9 +32,11 @@ ACTS_SIZE = 8 * ACTS  # bytes
 # Rows of binary COPY: the number of fields, then each field behind its length.
 _new_row = struct.Struct("!hi16si16siii4si").pack  # state, the history's length and it follow
 _changed_row = struct.Struct("!hi16si").pack  # likewise
+_changed_there = struct.Struct("!hi16si6si").pack  # where the row is; likewise
 _length = struct.Struct("!i").pack
 _new_holder = struct.Struct("!hi16si16siqi32si").pack  # the recent acts follow
 _moved_holder = struct.Struct("!hi16siqi32si").pack  # likewise
+_moved_there = struct.Struct("!hi16si6siqi32si").pack  # where the row is; likewise
 _act_row = struct.Struct("!hi16siqi").pack  # the acts follow
 _act = struct.Struct(">Q").pack
 
@@ -214,17 +216,22 @@ class Pieces:
         histories, known, kinds = self._histories, view.histories, self._kinds
         pack_row, number_digest, no_holder = staterow.pack_row, staterow.number_digest, NO_HOLDER
         new: list[bytes] = []
-        changed: list[bytes] = []
+        there: list[bytes] = []  # changed ones whose rows are where they were read
+        changed: list[bytes] = []  # those that this turn changed before
         for key, (item, certificate) in piece.certificates.items():
             head, more, whole = key[:16], added[key], certificate.holder
-            before = histories[key] if key in histories else known.get(key, b"")
+            again = key in histories
+            before = histories[key] if again else known.get(key, b"")
             history = histories[key] = before + more
             holder = no_holder if whole is None else whole[:16]
             state = pack_row(
                 key, certificate.standing, certificate.link, holder, certificate.kept, history
             )
-            if before:
+            if again:
                 changed += (_changed_row(3, 16, head, len(state)), state, _length(len(more)), more)
+            elif before:
+                row = _changed_there(4, 16, head, 6, view.places[key], len(state))
+                there += (row, state, _length(len(more)), more)
             else:
                 kind = kinds.number(self._cursor, item.type_code, item.issuer)
                 number = number_digest(item.number)
@@ -232,9 +239,12 @@ class Pieces:
                 new += (row, state, _length(len(more)), more)
         cursor = self._cursor
         copy_packed(cursor, "certificate", "map_key, rest, kind, number_hash, state, history", new)
-        clear, update = sql("clear_changed"), sql("update_changed")
-        met = self._update("changed", "map_key, state, added", changed, clear, update)
-        if met * 4 != len(changed):
+        clear = sql("clear_changed")
+        columns, update = "map_key, at, state, added", sql("update_changed_there")
+        met = self._update("changed", columns, there, clear, update)
+        columns, update = "map_key, state, added", sql("update_changed")
+        met += self._update("changed", columns, changed, clear, update)
+        if met * 4 != len(there) + len(changed):
             raise Conflict("registry-conflict", "a current state vanished under the turn")
 
     def _copy_holders(self, piece: _Piece, view: View) -> None:
@@ -247,7 +257,8 @@ class Pieces:
             for holder, _, position, _, bound in b.acts:
                 recent[holder] += _act((first + position) << 1 | bound)
         new: list[bytes] = []
-        moved: list[bytes] = []
+        there: list[bytes] = []  # moved ones whose rows are where they were read
+        moved: list[bytes] = []  # those that this turn moved before
         older: list[bytes] = []
         for key, (acts, link) in piece.holders.items():
             data = recent[key]
@@ -259,16 +270,22 @@ class Pieces:
                     older += (_act_row(3, 16, key[:16], 8, first + n * ACTS, ACTS_SIZE), part)
                 data = recent[key] = data[whole * ACTS_SIZE :]
             size = len(data)
-            if key in fresh and key not in view.holders:
-                new += (_new_holder(5, 16, key[:16], 16, key[16:], 8, acts, 32, link, size), data)
-            else:
+            if key not in fresh:
                 moved += (_moved_holder(4, 16, key[:16], 8, acts, 32, link, size), data)
+            elif key in view.holders:
+                at = view.holders[key][3]
+                there += (_moved_there(5, 16, key[:16], 6, at, 8, acts, 32, link, size), data)
+            else:
+                new += (_new_holder(5, 16, key[:16], 16, key[16:], 8, acts, 32, link, size), data)
         cursor = self._cursor
         copy_packed(cursor, "holder_act", "map_key, ordinal, acts", older)
         copy_packed(cursor, "holder", "map_key, rest, acts, link, recent", new)
-        clear, update = sql("clear_bound"), sql("update_bound")
-        met = self._update("bound", "map_key, acts, link, recent", moved, clear, update)
-        if met * 2 != len(moved):
+        clear = sql("clear_bound")
+        columns, update = "map_key, at, acts, link, recent", sql("update_bound_there")
+        met = self._update("bound", columns, there, clear, update)
+        columns, update = "map_key, acts, link, recent", sql("update_bound")
+        met += self._update("bound", columns, moved, clear, update)
+        if met * 2 != len(there) + len(moved):
             raise Conflict("registry-conflict", "a holder's record vanished under the turn")
 
     def _update(self, table: str, columns: str, rows: list[bytes], clear: str, update: str) -> int:

@@ -70,9 +70,11 @@ class View:
         self._chunks = 0  # read in this turn
         self._lanes = self._read_lanes(batch)
         self.histories: dict[bytes, bytes] = {}  # as rows have them
+        self.places: dict[bytes, bytes] = {}  # of certificates' rows, until they change
         self._steps: dict[bytes, list[Step]] = {}  # of those that were asked for
         self._taken: set[bytes] = set()  # map keys whose head is another's
-        self.holders: dict[bytes, tuple[int, bytes, bytes]] = {}  # acts, link, recent acts
+        # acts, link, recent acts, and the row's place until it changes
+        self.holders: dict[bytes, tuple[int, bytes, bytes, bytes]] = {}
         self._asked: set[bytes] = set()  # heads of the holders' map keys that were looked for
         events = [e for opened in batch for e in opened.events if isinstance(e, Event)]
         acts = [e for opened in batch for e in opened.events if isinstance(e, Reliance)]
@@ -107,10 +109,10 @@ class View:
         found: dict[bytes, Certificate] = {}
         if not keys:
             return found
-        self._cursor.execute(sql("read_certificates"), joined(keys))
-        for data, state, history in self._cursor.fetchall():
+        self._cursor.execute(sql("read_turn_certificates"), joined(keys))
+        for data, state, history, at in self._cursor.fetchall():
             key = bytes(data)
-            self.histories[key] = bytes(history)
+            self.histories[key], self.places[key] = bytes(history), bytes(at)
             row = staterow.open_row(key, bytes(state), self.histories[key])
             holder = None if row.holder == NO_HOLDER else row.holder
             found[key] = Certificate(row.standing, row.link, holder, {}, row.kept)
@@ -198,11 +200,11 @@ class View:
         """Read holders' records by map keys and by heads of others'; the whole keys by head."""
         whole: dict[bytes, bytes] = {}
         asked = keys.union(heads)
-        self._cursor.execute(sql("read_holders"), joined(asked))
-        for data, acts, link, recent in self._cursor.fetchall():
+        self._cursor.execute(sql("read_turn_holders"), joined(asked))
+        for data, acts, link, recent, at in self._cursor.fetchall():
             key = bytes(data)
             whole[key[: identity.HEAD]] = key
-            self.holders[key] = (acts, bytes(link), bytes(recent))
+            self.holders[key] = (acts, bytes(link), bytes(recent), bytes(at))
         self._taken |= {key for key in keys if whole.get(key[: identity.HEAD], key) != key}
         self._asked |= {key[: identity.HEAD] for key in asked}
         return whole
@@ -280,7 +282,8 @@ class View:
             self._read_records({key})
         if key in self._taken:
             raise Refused("key-taken")
-        return self.holders.get(key, (0, b""))[:2]
+        acts, link, *_ = self.holders.get(key, (0, b""))
+        return acts, link
 
 
 def joined(keys: Collection[bytes]) -> dict[str, Any]:

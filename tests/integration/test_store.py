@@ -589,6 +589,47 @@ def test_a_frozen_holder_of_the_turn_is_ended(
     ledger.check()
 
 
+@pytest.mark.parametrize("table", ["certificate", "holder"])
+@pytest.mark.parametrize("place", ["left", "another's"])
+def test_rows_are_written_only_where_their_keys_are(
+    ledger: StoredLedger, monkeypatch: pytest.MonkeyPatch, table: str, place: str
+) -> None:
+    """A row that is not where it was read, as only somebody beside the turn can move it, ends the
+    turn, which finds it when it is begun again; another's row is left alone.
+    """
+    holders = [f"1:{n:064x}" for n in range(2)]
+    issued = [ledger.issued(f"n{n}", holder_pseudonym=holders[n])[0] for n in range(2)]
+    ledger.send(ledger.make(issued))
+    renewed = [ledger.event("renewed", f"n{n}", valid_until="2031-01-01+08:00") for n in range(2)]
+    bound = [ledger.issued(f"m{n}", holder_pseudonym=holders[n])[0] for n in range(2)]
+    batch = [ledger.store.open(ledger.fetched(ledger.make([*renewed, *bound])))]
+    before = [ledger.rows(statement) for statement in ROWS]
+    finish = turn_writing.Pieces.finish
+
+    def elsewhere(pieces: turn_writing.Pieces, turn: Any, view: Any) -> None:
+        if place == "left":
+            ledger.rows(f"UPDATE {table} SET rest = rest RETURNING 1")
+        elif table == "certificate":
+            one, other = view.places
+            view.places[one], view.places[other] = view.places[other], view.places[one]
+        else:
+            one, other = view.holders
+            at = view.holders[one][3], view.holders[other][3]
+            view.holders[one], view.holders[other] = (
+                (*view.holders[key][:3], where)
+                for key, where in zip((one, other), reversed(at), strict=True)
+            )
+        finish(pieces, turn, view)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(turn_writing.Pieces, "finish", elsewhere)
+        with pytest.raises(Conflict, match="vanished"):
+            ledger.store.apply(TOPIC, batch)
+    assert [ledger.rows(statement) for statement in ROWS] == before
+    assert ledger.store.apply(TOPIC, batch).outcomes == {"logged": 1}
+    ledger.check()
+
+
 def test_a_failure_in_the_middle_leaves_nothing(
     ledger: StoredLedger, monkeypatch: pytest.MonkeyPatch
 ) -> None:

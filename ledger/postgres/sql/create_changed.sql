@@ -1,6 +1,7 @@
 -- Makes the session's table for changed certificates.
 CREATE TEMPORARY TABLE IF NOT EXISTS changed (
     map_key uuid NOT NULL,
+    at tid,  -- where its row is, null where that is not known
     state bytea NOT NULL,
     added bytea NOT NULL
 ) ON COMMIT DELETE ROWS
