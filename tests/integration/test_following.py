@@ -15,6 +15,7 @@ from consumers import fsck
 from ledger import identity, statuslist, times
 from ledger.errors import Conflict, ProofError
 from ledger.note import parse_vkey
+from ledger.postgres import following
 from ledger.postgres.connection import connect
 from ledger.postgres.following import Following
 from ledger.postgres.status_places import read_places
@@ -219,6 +220,44 @@ def test_a_restored_ledger_draws_the_same_places(
     while machine.store.follow(machine.clock):  # all at once
         pass
     assert machine.places() == before
+
+
+def test_a_follower_that_is_behind_says_what_held_then(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows say more than what is followed; fsck holds each step against the histories."""
+    event, until = machine.ledger.event, day(machine, 100)
+    lives = {
+        "held": ["suspended", "reinstated", "amended", "revoked"],
+        "renewed": ["renewed", "suspended", "expired"],
+        "amended": ["amended", "amended", "amended", "amended"],
+        "moved": ["transferred-out", "transferred-in", "renewed", "suspended"],
+        "wrong": ["amended", "corrected", "suspended", "reinstated"],
+        "alone": [],
+    }
+    words: dict[str, dict[str, Any]] = {
+        "renewed": {"valid_until": day(machine, 200)},
+        "suspended": {"reason_code": "why"},
+        "revoked": {"revocation_kind": "penalty"},
+        "transferred-out": {"transfer_to": "b"},
+        "corrected": {"corrects": "ab" * 16, "correction": "void", "reason_code": "why"},
+    }
+    ids = {"wrong": "ab" * 16}
+    machine.publish(*(event("issued", n, valid_until=until) for n in lives if n != "wrong"))
+    machine.publish(event("issued", "wrong", valid_until=until))
+    for step in range(4):
+        for name, acts in lives.items():
+            if step < len(acts):
+                kind = acts[step]
+                more = {"event_id": ids[name]} if name in ids and kind == "amended" else {}
+                by = "b" if kind == "transferred-in" or (name == "moved" and step > 1) else "a"
+                machine.publish(event(kind, name, **words.get(kind, {}), **more), department=by)
+    monkeypatch.setattr(following, "ENTRIES_AT_ONCE", 1)
+    while machine.store.follow(machine.clock):
+        machine.check()
+    machine.run()
+    machine.check()
+    assert machine.statuses("amended") == {1: 1, 2: 1, 3: 1, 4: 1, 5: 0}
 
 
 def test_a_full_list_is_followed_by_another(

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from ledger import deciders, lifecycle, staterow
+from ledger import deciders, expiry, lifecycle, staterow, statuslist
 from ledger.deciders import Kept
 from ledger.errors import ProofError
 from ledger.lifecycle import Standing, Transition
@@ -50,6 +50,31 @@ def live(drawn: random.Random) -> list[tuple[list[Act], list[Transition], Standi
 
 def packed(history: list[Transition]) -> bytes:
     return b"".join(staterow.pack_items(n + 7, [n], [t.id])[0] for n, t in enumerate(history))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_first_acts_are_the_history_before_or_nothing(seed: int) -> None:
+    drawn = random.Random(seed)
+    seen: Counter[str] = Counter()
+    for _ in range(300):
+        for _, history, standing, kept in live(drawn):
+            items = packed(history)
+            row = staterow.pack_row(KEY, standing, bytes(32), bytes(16), kept, items)
+            opened = staterow.open_row(KEY, row, items).kept
+            for count in range(1, len(history)):
+                found = deciders.first_acts(opened, count)
+                before = history[:count]
+                if found is None:
+                    assert not {n for n, _ in kept}.issuperset(range(count))
+                    seen["none"] += 1
+                    continue
+                seen[f"{count} of {len(history)}"] += 1
+                assert [t.version for t in found] == [t.version for t in before]
+                assert expiry.find_end(found) == expiry.find_end(before)
+                assert lifecycle.turning_points(found) == lifecycle.turning_points(before)
+                for at in drawn.sample(lifecycle.turning_points(before), 1):
+                    assert statuslist.statuses(found, at) == statuslist.statuses(before, at)
+    assert set(seen) >= {"none", "1 of 2", "1 of 3", "2 of 3", "2 of 4"}
 
 
 def ask(drawn: random.Random, questions: int) -> Counter[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import gzip
+import hmac
 import json
 import random
 import zlib
@@ -40,6 +41,19 @@ NOW = 1_800_000_000
 STATUSES = {0: INVALID, 7: SUSPENDED, 8: UNDECIDED, 4093: SUPERSEDED, 2**20 - 1: INVALID}
 MADE = StatusList(URI, 12_345, NOW, lay_out(STATUSES))
 AS_IETF = {0: 1, 7: 2, 8: 3, 4093: 1, 2**20 - 1: 1}
+
+
+def test_places_are_drawn_by_hmac() -> None:
+    drawn = random.Random(1)
+    for size in (0, 1, 32, 63, 64):
+        secret, key = drawn.randbytes(size), drawn.randbytes(32)
+        version, attempt = drawn.randrange(1, 2**12), drawn.randrange(9)
+        said = key + version.to_bytes(8, "big") + attempt.to_bytes(4, "big")
+        digest = hmac.digest(secret, b"certledger status place v1\n" + said, "sha256")
+        expected = int.from_bytes(digest[:8], "big") % 2**20
+        assert statuslist.draw_place(secret, key, version, attempt) == expected
+    with pytest.raises(ValueError, match="64 bytes"):
+        statuslist.draw_place(bytes(65), bytes(32), 1, 0)
 
 
 def unbase64(text: str) -> bytes:
