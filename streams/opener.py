@@ -67,13 +67,16 @@ class Opener:
             told = (registry.origin, dict(registry.records))
         try:
             _send(self._socket, (told, list(values)))
-            answer = _receive(self._socket)
+            opened = []
+            for _ in values:
+                answer = _receive(self._socket)
+                if answer is None:
+                    raise Unavailable("unreachable", "the process that opens records ended")
+                opened.append(_unpack(answer))
         except OSError as err:
             raise Unavailable("unreachable", f"the process that opens records: {err}") from err
-        if answer is None:
-            raise Unavailable("unreachable", "the process that opens records ended")
         self._told = registry_index
-        return [_unpack(one) for one in answer]
+        return opened
 
     def close(self) -> None:
         """End it."""
@@ -93,11 +96,9 @@ def main(fd: int) -> None:
             told, values = asked
             if told is not None:
                 registry = Registry(*told)
-            answer = [
-                _pack(*open_value(value, registry, fast_events.parse_lines)) for value in values
-            ]
             try:
-                _send(worker, answer)
+                for value in values:  # each by itself: what is opened next finds memory in caches
+                    _send(worker, _pack(*open_value(value, registry, fast_events.parse_lines)))
             except ConnectionError:
                 return
 
