@@ -119,6 +119,12 @@ def open_record(
 
     Never raises on any bytes. The key's validity is judged again in the turn.
     """
+    opened = open_bundle(value, registry)
+    return opened if isinstance(opened, DeadLetter) else Opened(*opened, parse(opened[0]))
+
+
+def open_bundle(value: bytes | None, registry: Registry) -> tuple[Bundle, VerifierKey] | DeadLetter:
+    """A record's bundle, whose root and signature are right, and the key that signed it."""
     bundle = None
     try:
         if value is None:
@@ -128,10 +134,9 @@ def open_record(
                 "or to burst beyond 64 MiB",
             )
         bundle = parse_record(value)
-        key = signing_key(bundle.header, bundle.note, registry)
+        return bundle, signing_key(bundle.header, bundle.note, registry)
     except LedgerError as err:
         return DeadLetter(err.code, err.message, bundle)
-    return Opened(bundle, key, parse(bundle))
 
 
 def signing_key(header: Header, note: Note, registry: Registry) -> VerifierKey:

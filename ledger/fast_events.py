@@ -6,7 +6,7 @@ A line that is anything but plain is left to `event.parse_event`, which decides 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import lru_cache, reduce
 from hashlib import sha256
@@ -22,11 +22,14 @@ from .bundle import Bundle
 from .errors import LedgerError
 from .event import Event
 from .fast_json import dump, load
-from .reliance import is_reliance
+from .reliance import Reliance, is_reliance
 
 _REVOCATIONS = frozenset({None, *events.REVOCATION_KINDS})
 _LENGTHS = [length.to_bytes(2, "big") for length in range(identity.MAX_NUMBER + 1)]
 _TYPES = {"claims": dict[str, str], "commitments": dict[str, str], "salt_key_version": int}
+
+Columns = list[Sequence[Any]]
+"""Events, a sequence for each member of `Event`; none for no event."""
 
 
 class _Odd(Exception):
@@ -77,21 +80,36 @@ printed = msgspec.json.Encoder(order="sorted").encode_lines  # maps and structur
 
 def parse_lines(bundle: Bundle) -> tuple[Line, ...]:
     """As `admission.parse_lines`: what a bundle's lines say."""
+    return join_lines(*parse_columns(bundle))
+
+
+def parse_columns(bundle: Bundle) -> tuple[Columns, dict[int, Reliance | str]]:
+    """As `parse_lines`, the events as columns; what is no event by its position, ascending."""
     lines, hashes = bundle.lines, bundle.line_hashes
-    try:
-        return tuple(read_lines(lines, hashes))
-    except _Odd:
-        pass
+    with suppress(_Odd):
+        return _read_columns(lines, hashes), {}
     found: dict[int, Line] = {}
     of_events = [n for n, line in enumerate(lines) if not is_reliance(line)]
     if len(of_events) < len(lines):
         with suppress(_Odd):
             read = read_lines([lines[n] for n in of_events], [hashes[n] for n in of_events])
             found.update(zip(of_events, read, strict=True))
-    return tuple(
+    every = [
         found[n] if n in found else _parse_line(line, line_hash)
         for n, (line, line_hash) in enumerate(zip(lines, hashes, strict=True))
-    )
+    ]
+    events = [line for line in every if isinstance(line, Event)]
+    others = {n: line for n, line in enumerate(every) if not isinstance(line, Event)}
+    return list(zip(*events, strict=True)), others
+
+
+def join_lines(columns: Columns, others: Mapping[int, Line]) -> tuple[Line, ...]:
+    """The lines of which `parse_columns` made these."""
+    make = tuple.__new__  # what a named tuple's own constructor ends in
+    lines: list[Line] = [make(Event, row) for row in zip(*columns, strict=True)]
+    for position, line in others.items():
+        lines.insert(position, line)
+    return tuple(lines)
 
 
 def _parse_line(line: bytes, line_hash: bytes) -> Line:
@@ -102,7 +120,13 @@ def _parse_line(line: bytes, line_hash: bytes) -> Line:
 
 
 def read_lines(lines: Sequence[bytes], line_hashes: Sequence[bytes]) -> list[Event]:
-    """The events in lines; _Odd when any of them is odd.
+    """The events in lines; _Odd when any of them is odd."""
+    make = tuple.__new__
+    return [make(Event, row) for row in zip(*_read_columns(lines, line_hashes), strict=True)]
+
+
+def _read_columns(lines: Sequence[bytes], line_hashes: Sequence[bytes]) -> Columns:
+    """The events in lines as columns; _Odd when any of them is odd.
 
     What is decoded is printed again and compared with the lines as they came, all at once: no
     printed event holds a newline, so each one stands against its own line.
@@ -115,7 +139,7 @@ def read_lines(lines: Sequence[bytes], line_hashes: Sequence[bytes]) -> list[Eve
         if printed(found) != body or max(map(len, lines)) > events.MAX_LINE:
             raise _Odd
         canonical.check_form(body)
-        return _events(found, line_hashes)
+        return _columns(found, line_hashes)
     except (LedgerError, msgspec.MsgspecError, ValueError, RecursionError) as err:
         raise _Odd from err
 
@@ -128,7 +152,7 @@ def read_events(lines: Sequence[bytes], line_hashes: Sequence[bytes]) -> list[Ev
         return [events.parse_event(*each) for each in zip(lines, line_hashes, strict=True)]
 
 
-def _events(found: list[Any], line_hashes: Sequence[bytes]) -> list[Event]:
+def _columns(found: list[Any], line_hashes: Sequence[bytes]) -> Columns:
     """The events of lines whose members are there and of their types, whose text is in form C.
 
     Column by column: most values stand in many lines and are looked at once.
@@ -179,26 +203,21 @@ def _events(found: list[Any], line_hashes: Sequence[bytes]) -> list[Event]:
         sha256(_prefix(type_code, issuer) + _LENGTHS[len(serial)] + serial).digest()
         for type_code, issuer, serial in zip(types, issuers, map(str.encode, numbers), strict=True)
     ]
-    make = tuple.__new__
     return [
-        make(Event, row)
-        for row in zip(
-            ids,
-            kinds,
-            sources,
-            moments,
-            recorded,
-            types,
-            issuers,
-            numbers,
-            holders,
-            _holder_keys(holders),
-            identifiers,
-            line_hashes,
-            keys,
-            said,
-            strict=True,
-        )
+        ids,
+        kinds,
+        sources,
+        moments,
+        recorded,
+        types,
+        issuers,
+        numbers,
+        holders,
+        _holder_keys(holders),
+        identifiers,
+        line_hashes,
+        keys,
+        said,
     ]
 
 
@@ -261,11 +280,11 @@ def _prefix(type_code: str, issuer: str) -> bytes:
     return identity.certificate_prefix(type_code, issuer)
 
 
-def _holder_keys(pseudonyms: list[str | None]) -> Iterable[bytes | None]:
+def _holder_keys(pseudonyms: list[str | None]) -> list[bytes | None]:
     """The map keys of holders, whose digits are looked at all at once."""
     said = [text.partition(":") for text in pseudonyms if text is not None]
     if not said:
-        return pseudonyms  # type: ignore[return-value]  # None for every event
+        return [None] * len(pseudonyms)
     _check_hexes([digits for _, _, digits in said], 64)
     digests = bytes.fromhex("".join([digits for _, _, digits in said]))
     keys = iter(

@@ -18,24 +18,23 @@ from operator import attrgetter
 from typing import Any
 
 from ledger import fast_events
-from ledger.admission import DeadLetter, Line, Opened
+from ledger.admission import DeadLetter, Opened, open_bundle
 from ledger.bundle import Bundle, Header
 from ledger.errors import Unavailable
 from ledger.event import Event
 from ledger.note import Note, Signature, VerifierKey
-from ledger.postgres.rows import open_value
+from ledger.postgres.rows import pack_lines
 from ledger.registry import Registry
 from ledger.reliance import Reliance
 
 from .memory import collect_seldom, keep_large_blocks
 
-SECONDS = 30.0  # for one batch: a frozen opener must not hold up its partitions for ever
+SECONDS = 30.0  # for one record: a frozen opener must not hold up its partitions for ever
 _LENGTH = 8  # bytes before each message
 _NO_REGISTRY = -1
 _REPEATED = {Event._fields.index(name) for name in ("source", "type_code", "issuer")}
 _header_fields = attrgetter(*Header.__slots__)
 _signature_fields = attrgetter(*Signature.__slots__)
-_make_tuple = tuple.__new__  # what a named tuple's own constructor ends in
 
 Value = tuple[Opened | DeadLetter, Sequence[bytes]]
 """What a record's value says, and its lines as they will be stored."""
@@ -97,8 +96,8 @@ def main(fd: int) -> None:
             if told is not None:
                 registry = Registry(*told)
             try:
-                for value in values:  # each by itself: what is opened next finds memory in caches
-                    _send(worker, _pack(*open_value(value, registry, fast_events.parse_lines)))
+                for value in values:  # one by one: each finds the memory of the one before
+                    _send(worker, _pack(value, registry))
             except ConnectionError:
                 return
 
@@ -127,27 +126,23 @@ def _read(from_: socket.socket, size: int) -> bytearray | None:
     return data
 
 
-def _pack(opened: Opened | DeadLetter, chunks: Sequence[bytes]) -> tuple[Any, ...]:
+def _pack(value: bytes | None, registry: Registry) -> tuple[Any, ...]:
+    """Step 4 for a record's value, as it travels."""
+    opened = open_bundle(value, registry)
     if isinstance(opened, DeadLetter):
-        bundle = None if opened.bundle is None else _pack_bundle(opened.bundle)
-        return opened.code, opened.message, bundle
-    key, lines = opened.key, opened.events
-    odd = {
-        n: line if isinstance(line, str) else tuple(line)
-        for n, line in enumerate(lines)
-        if not isinstance(line, Event)
-    }
-    events = [line for line in lines if isinstance(line, Event)] if odd else lines
-    columns = [
-        tuple(map(sys.intern, column)) if number in _REPEATED else column
-        for number, column in enumerate(zip(*events, strict=True))
-    ]
+        damaged = opened.bundle
+        return opened.code, opened.message, None if damaged is None else _pack_bundle(damaged)
+    bundle, key = opened
+    columns, others = fast_events.parse_columns(bundle)
     return (
-        _pack_bundle(opened.bundle),
+        _pack_bundle(bundle),
         (key.name, key.public),
-        columns,
-        odd,
-        tuple(chunks),
+        [
+            tuple(map(sys.intern, column)) if number in _REPEATED else column
+            for number, column in enumerate(columns)
+        ],
+        {n: line if isinstance(line, str) else tuple(line) for n, line in others.items()},
+        tuple(pack_lines(bundle.lines)),
     )
 
 
@@ -155,13 +150,12 @@ def _unpack(packed: tuple[Any, ...]) -> Value:
     if len(packed) == 3:
         code, message, bundle = packed
         return DeadLetter(code, message, None if bundle is None else _unpack_bundle(*bundle)), ()
-    bundle, key, columns, odd, chunks = packed
-    lines: list[Line] = [_make_tuple(Event, row) for row in zip(*columns, strict=True)]
-    for position, line in odd.items():  # ascending
-        if not isinstance(line, str):
-            line = Reliance(*line)
-        lines.insert(position, line)
-    return Opened(_unpack_bundle(*bundle), VerifierKey(*key), tuple(lines)), chunks
+    bundle, key, columns, others, chunks = packed
+    lines = fast_events.join_lines(
+        columns,
+        {n: line if isinstance(line, str) else Reliance(*line) for n, line in others.items()},
+    )
+    return Opened(_unpack_bundle(*bundle), VerifierKey(*key), lines), chunks
 
 
 def _pack_bundle(bundle: Bundle) -> tuple[Any, ...]:
