@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
+import psycopg2.errors
 from psycopg2.extensions import connection as Connection
 from psycopg2.extensions import cursor as Cursor
 
@@ -45,10 +46,11 @@ from .rows import (
 )
 from .statements import sql
 from .turn_writing import Numbers, Pieces, WaitingCursor
-from .view import Known, LetGo, View, read_known
+from .view import Known, LetGo, NotNew, View, read_known
 
 ATTEMPTS = 4  # before that no longer counts
 MANY = 1024  # events
+LOOKS = 64  # turns that look for certificates to issue, once one was there
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +100,7 @@ class Store:
         self._writer = ThreadPoolExecutor(1, "write")  # has no thread before it has work
         self._signers = Numbers("read_signers", "insert_signer")
         self._kinds = Numbers("read_kinds", "insert_kind")
+        self._looks = 0  # turns to come that look for certificates that they issue
         self.prepare(connection)
         with transaction(connection) as cursor:
             origin = read_origin(cursor)
@@ -176,14 +179,21 @@ class Store:
         over; one above it is Conflict `offset-jump`.
 
         What repeated ids and corrections need of older event lines is read before the turn where
-        it is much: lines never change.
+        it is much: lines never change. Certificates that the batch only issues are taken for new;
+        where one is not, this turn is begun again and the next ones look for them first.
         """
         known: dict[int, Known] = {}
         for left in range(ATTEMPTS, 0, -1):
             try:
-                return self._apply(topic_id, batch, known, left > 1)
+                done = self._apply(topic_id, batch, known, left > 1)
+                self._looks = max(self._looks - 1, 0)
+                return done
             except LetGo as let_go:
                 self._read_ahead(let_go.places, known)
+            except (NotNew, psycopg2.errors.UniqueViolation) as err:
+                if self._looks or left == 1 or not _is_not_new(err):
+                    raise
+                self._looks = LOOKS
         raise AssertionError("the last attempt lets nothing go")
 
     def _read_ahead(self, places: Sequence[int], known: dict[int, Known]) -> None:
@@ -223,13 +233,16 @@ class Store:
                 self.connection.cursor(cursor_factory=WaitingCursor) as reading,
             ):
                 reading.pieces = pieces
-                view = View(reading, registry, bundles, self._blinding_secret, known, may_let_go)
+                secret, new = self._blinding_secret, may_let_go and not self._looks
+                view = View(reading, registry, bundles, secret, known, may_let_go, new)
                 taken = FastTurn(view, next_index, max(clock, ledger_time))
                 outbox = []
                 for fetched, opened in todo:
                     pieces.go_on(taken, view)
                     source = Source(topic_id, fetched.partition, fetched.offset)
                     outbox.append((taken.take(source, opened), fetched))
+                if new:
+                    view.check_new(taken)
                 next_outbox = self._write(cursor, taken, view, outbox, next_outbox, pieces)
             self._move_intake(cursor, topic_id, moves)
             cursor.execute(
@@ -564,6 +577,14 @@ def _move_lanes(cursor: Cursor, lanes: Mapping[tuple[str, int], Lane]) -> None:
         raise Conflict(
             "registry-conflict", f"lanes: {cursor.rowcount} rows moved, {len(lanes)} expected"
         )
+
+
+def _is_not_new(err: Exception) -> bool:
+    """Whether a certificate that was to be issued is there."""
+    return isinstance(err, NotNew) or (
+        isinstance(err, psycopg2.errors.UniqueViolation)
+        and err.diag.constraint_name == "certificate_pkey"
+    )
 
 
 def _add_tallies(cursor: Cursor, turn: Turn, view: View) -> None:

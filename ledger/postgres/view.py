@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import weakref
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, NamedTuple
@@ -9,19 +10,26 @@ from typing import Any, NamedTuple
 from psycopg2.extensions import cursor as Cursor
 
 from .. import admission, identity, lifecycle, staterow
-from ..admission import Certificate, Lane, Opened, Recorded
+from ..admission import Certificate, Lane, Opened, Recorded, Turn
+from ..entry import ADMITTED
 from ..errors import ProofError, Refused, Unavailable
-from ..event import CORRECTED, Event
+from ..event import CORRECTED, ISSUED, Event
 from ..evidence import Step
 from ..lifecycle import REWIND, Transition
 from ..registry import Registry
 from ..reliance import Reliance
 from ..staterow import NO_HOLDER
+from .copying import read_bytes
 from .history_reading import chunk_of, read_events
 from .relying import Reliances
 from .statements import sql
 
 CHUNKS_IN_TURN = 64  # of event lines that are read while others wait
+
+# Rows of binary COPY: the number of fields, then each behind its length.
+_certificate = struct.Struct("!6x32s4x6si")  # key, place; the state behind its length follows
+_holder = struct.Struct("!6x32s4xq4x32s4x6si")  # key, acts, link, place; likewise the recent acts
+_length = struct.Struct("!i")
 
 
 class Known(NamedTuple):
@@ -30,6 +38,10 @@ class Known(NamedTuple):
     line_hash: bytes
     transition: Transition  # but for its version
     holder: bytes | None  # the map key of the one it names
+
+
+class NotNew(Exception):
+    """The turn is let go: a certificate is there that was taken for new."""
 
 
 class LetGo(Exception):
@@ -58,9 +70,11 @@ class View:
         blinding_secret: bytes,
         known: dict[int, Known],
         may_let_go: bool,
+        takes_for_new: bool = False,
     ) -> None:
         """`known`: what was read before of older event lines, by place; the rest is read here, or
-        LetGo raised where that is much.
+        LetGo raised where that is much. `takes_for_new`: certificates that the batch issues, and
+        does no more to, are not looked for; then the turn must hold by `check_new`.
         """
         self.blinding_secret = blinding_secret
         self._cursor = cursor
@@ -79,7 +93,8 @@ class View:
         events = [e for opened in batch for e in opened.events if isinstance(e, Event)]
         acts = [e for opened in batch for e in opened.events if isinstance(e, Reliance)]
         relied = {key for act in acts for key, _, _ in act.certificates}
-        self.certificates = self._read_certificates({e.key for e in events} | relied)
+        self._read = {e.key for e in events if not takes_for_new or e.kind != ISSUED} | relied
+        self.certificates = self._read_certificates(self._read)
         # Weakly: in a cycle, all that the turn knew would stay until the next search for cycles.
         view = weakref.proxy(self)
         self.relying = Reliances(
@@ -109,17 +124,34 @@ class View:
         found: dict[bytes, Certificate] = {}
         if not keys:
             return found
-        self._cursor.execute(sql("read_turn_certificates"), joined(keys))
-        for data, state, history, at in self._cursor.fetchall():
-            key = bytes(data)
-            self.histories[key], self.places[key] = bytes(history), bytes(at)
-            row = staterow.open_row(key, bytes(state), self.histories[key])
+        data, at = read_bytes(self._cursor, sql("read_turn_certificates"), joined(keys)), 0
+        while at < len(data):
+            key, self.places[key], size = _certificate.unpack_from(data, at)
+            begin = at + _certificate.size
+            end = begin + size + 4
+            (size,) = _length.unpack_from(data, end - 4)
+            at = end + size
+            history = self.histories[key] = data[end:at]
+            row = staterow.open_row(key, data[begin : end - 4], history)
             holder = None if row.holder == NO_HOLDER else row.holder
             found[key] = Certificate(row.standing, row.link, holder, {}, row.kept)
         if len(found) < len(keys):  # a head may be that of another's row, asked for or not
             heads = {key[: identity.HEAD] for key in found}
             self._taken |= {key for key in keys - found.keys() if key[: identity.HEAD] in heads}
         return found
+
+    def check_new(self, turn: Turn) -> None:
+        """NotNew where a certificate is there that the turn refused to issue, taking it for new: of
+        those that it issued, the table's primary key says so.
+        """
+        refused = {
+            item.key
+            for b in turn.logged
+            for item, code in zip(b.opened.events, b.codes, strict=True)
+            if code != ADMITTED and isinstance(item, Event)
+        }
+        if self._read_certificates(refused - self._read - turn.certificates.keys()):
+            raise NotNew
 
     def _alike(self, events: Iterable[Event]) -> list[tuple[Event, list[int]]]:
         """The events that may have the id of an older one, and the places of those."""
@@ -200,11 +232,13 @@ class View:
         """Read holders' records by map keys and by heads of others'; the whole keys by head."""
         whole: dict[bytes, bytes] = {}
         asked = keys.union(heads)
-        self._cursor.execute(sql("read_turn_holders"), joined(asked))
-        for data, acts, link, recent, at in self._cursor.fetchall():
-            key = bytes(data)
+        data, at = read_bytes(self._cursor, sql("read_turn_holders"), joined(asked)), 0
+        while at < len(data):
+            key, acts, link, place, size = _holder.unpack_from(data, at)
+            begin = at + _holder.size
+            at = begin + size
             whole[key[: identity.HEAD]] = key
-            self.holders[key] = (acts, bytes(link), bytes(recent), bytes(at))
+            self.holders[key] = (acts, link, data[begin:at], place)
         self._taken |= {key for key in keys if whole.get(key[: identity.HEAD], key) != key}
         self._asked |= {key[: identity.HEAD] for key in asked}
         return whole

@@ -815,11 +815,48 @@ def test_repeats_all_over_the_log(ledger: StoredLedger, monkeypatch: pytest.Monk
 
     monkeypatch.setattr(Store, "_apply", count)
     ledger.send(ledger.make([*lines, conflict]))
-    assert turns == [True, True]
+    assert turns == [True, True, True]  # the first took what it was to issue for new
     assert ledger.counts() == {"admitted": 6, "repeat": 6, "event-id-conflict": 1}
     alike = json.loads(lines[0])["id"][:8] + "0" * 24
     ledger.send(ledger.make([ledger.event("renewed", "n0", event_id=alike)]))
     assert ledger.counts()["admitted"] == 7
+    ledger.check()
+
+
+def test_what_is_only_issued_is_looked_for_once_it_was_there(
+    ledger: StoredLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Certificates to issue are taken for new: the primary key says of those that were issued, a
+    last look of those that were refused, that they are not, and the turn is begun again.
+    """
+    monkeypatch.setattr(store_module, "LOOKS", 2)
+    turns: list[int] = []
+    real = Store._apply
+
+    def count(store: Store, *args: Any) -> Any:
+        turns.append(store._looks)
+        return real(store, *args)
+
+    monkeypatch.setattr(Store, "_apply", count)
+
+    def sent(*lines: bytes) -> list[int]:
+        turns.clear()
+        assert ledger.send(ledger.make(list(lines))) == {"logged": 1}
+        return turns
+
+    first = ledger.issued("n0", "n1")
+    assert sent(*first) == [0]
+    assert sent(*ledger.issued("n2", "n0", "n3")) == [0, 2]  # a row of this key is there
+    assert sent(first[1], *ledger.issued("n4")) == [1]
+    assert sent(first[1]) == [0, 2]
+    assert sent(*ledger.issued("n5")) == [1]
+    unknown = ledger.event("issued", "n5", type_code="OTHER")
+    assert sent(unknown, *ledger.issued("n6")) == [0]  # refused, and new indeed
+    refused = ledger.event("issued", "n5", valid_from="2031-01-01+08:00", valid_until="2030-01-01Z")
+    assert sent(refused) == [0, 2]
+    assert ledger.rows("SELECT count(*) FROM certificate") == [(7,)]
+    counts = {"admitted": 7, "already-issued": 2, "repeat": 2, "unknown-type": 1}
+    assert ledger.counts() == counts
     ledger.check()
 
 

@@ -19,6 +19,7 @@ from ledger.entry import Source, parse_entry
 from ledger.event import CORRECTIONS
 from ledger.note import MemorySigner
 from ledger.postgres import relying
+from ledger.postgres import store as store_module
 from ledger.postgres import view as view_module
 from ledger.reliance import parse_reliance
 from tests import world
@@ -375,6 +376,7 @@ def held(
         monkeypatch.setattr(admission, "MAX_FOLDED", 9)
         monkeypatch.setattr(relying, "MAX_FOLDED", 9)
         monkeypatch.setattr(view_module, "CHUNKS_IN_TURN", 1)
+        monkeypatch.setattr(store_module, "LOOKS", 1)
     made = Held(module_database_url)
     yield made
     made.close()

@@ -1,5 +1,5 @@
 -- Reads holders' records for a turn, each with the place of its row, by the first 16 bytes of map keys, all joined (primary key).
-SELECT uuid_send(map_key) || uuid_send(rest), acts, link, recent, tidsend(ctid)
+SELECT uuid_send(map_key) || uuid_send(rest), acts, link, tidsend(ctid), recent
 FROM holder
 WHERE map_key = ANY (ARRAY(
     SELECT encode(substring(%(heads)s::bytea FROM at FOR 16), 'hex')::uuid
