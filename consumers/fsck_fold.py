@@ -1095,8 +1095,8 @@ def _holder_head(kept: _Kept) -> bytes:
 
 
 def _states(kept: _Kept, items: bytes) -> Iterator[bytes]:
-    """What a row may say; those that earlier versions wrote lack what decides, for ever, or leave
-    nothing out.
+    """What a row may say; those that earlier versions wrote lack what decides, for ever (all of
+    them, or where more than three acts did), or leave nothing out.
     """
     said = (kept.standing, kept.link, _holder_head(kept))
     deciders = staterow.unpack_kept(kept.deciders, kept.standing, items)

@@ -15,7 +15,7 @@ from . import lifecycle, times
 from .event import AMENDED, CORRECTED, ISSUED, OPEN, REVOKED, SUSPENDED, TRANSFERRED_IN, UNKNOWN
 from .lifecycle import STATE_ACTS, VERSION_ACTS, Finding, Standing, Transition
 
-MOST = 3  # acts; where more decide, the history is read
+MOST = 6  # acts; where more decide, the history is read
 
 Kept = tuple[tuple[int, Transition], ...]
 """(ordinal in the history, transition), ascending; empty where the history has to be read."""

@@ -102,7 +102,7 @@ def ask(drawn: random.Random, questions: int) -> Counter[str]:
                     found = replace(found, deciding=expected.deciding)
                     assert found == expected, (history, at, version)
                     seen[expected.reason] += 1
-                    seen[f"{len(kept)} of {min(len(history), 4)}"] += 1
+                    seen[f"{len(kept)} of {min(len(history), deciders.MOST + 1)}"] += 1
     return seen
 
 
@@ -113,6 +113,7 @@ def test_kept_acts_answer_as_the_history_does(seed: int) -> None:
         *("in-force", "not-yet-valid", "expired", "suspended", "transferred", "superseded"),
         *("revoked-annulled", "revoked-penalty", "start-unknown", "end-unknown"),
         *("no-such-version", "by the history", "1 of 1", "2 of 2", "2 of 3", "3 of 3", "3 of 4"),
+        *("4 of 5", "5 of 5", "5 of 6"),
     }
     assert set(seen) >= reasons, seen
 
@@ -142,6 +143,23 @@ def test_rows_that_leave_nothing_out_say_the_same(at: int) -> None:
             assert staterow.issued_days(KEY, short, items) == staterow.issued_days(
                 KEY, whole, items
             )
+
+
+def test_rows_that_kept_three_acts_at_most_keep_the_same_or_none_for_ever(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As versions before wrote them: whoever checks knows only today's and those that keep none."""
+    drawn, seen = random.Random(7), Counter[tuple[int, int]]()
+    for _ in range(300):
+        former: Kept = ()
+        since = drawn.randrange(22)  # the first act that today's version takes
+        for n, (_, history, _, kept) in enumerate(live(drawn)):
+            with monkeypatch.context() as patch:
+                patch.setattr(deciders, "MOST", 3 if n < since else deciders.MOST)
+                former = deciders.follow(former, n, history[n])
+            assert former in (kept, ())
+            seen[len(former), len(kept)] += 1
+    assert {(0, 4), (3, 3), (4, 4)} <= set(seen), seen
 
 
 def test_a_changed_bit_or_another_row_is_no_answer() -> None:
