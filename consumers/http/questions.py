@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from hashlib import sha256
 from typing import Any, Generic, TypeVar
 from urllib.parse import parse_qsl
@@ -33,13 +34,18 @@ from .trusting import TrustFile
 NAMES = ("number", "identifier", "type", "issuer", "at", "known_at")
 MAX_TOGETHER = 64  # questions answered in one transaction
 MOST_EVIDENCE = 16  # files made in one transaction
+LONGEST_WAIT = 0.02  # seconds, for others to ask again
 JSON = "application/json"
 T = TypeVar("T")
 FRESH = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
 
 class Together(Generic[T]):
-    """Works on questions that wait at the same time together, `most` at a time."""
+    """Works on questions that wait at the same time together, `most` at a time.
+
+    Who just got an answer often asks again: after some were answered, as many are waited for, but
+    no longer than those took. Whoever asks alone waits for nobody.
+    """
 
     def __init__(
         self, work: Callable[[list[Asked]], Awaitable[list[T | LedgerError]]], most: int
@@ -48,19 +54,31 @@ class Together(Generic[T]):
         self._most = most
         self._waiting: list[tuple[Asked, asyncio.Future[T]]] = []
         self._task: asyncio.Task[None] | None = None
+        self._expected = 0  # questions, until `_until`
+        self._until = 0.0  # by the loop's clock
+        self._enough = asyncio.Event()
 
     async def ask(self, asked: Asked) -> T:
         """What the work gives for a question; LedgerError where it gives that."""
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._waiting.append((asked, future))
+        if len(self._waiting) >= self._expected:
+            self._enough.set()
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._answer_waiting())
         return await future
 
     async def _answer_waiting(self) -> None:
+        loop = asyncio.get_running_loop()
         while self._waiting:
+            if len(self._waiting) < self._expected and loop.time() < self._until:
+                self._enough.clear()
+                with suppress(TimeoutError):
+                    async with asyncio.timeout_at(self._until):
+                        await self._enough.wait()
             taken = self._waiting[: self._most]
             del self._waiting[: self._most]
+            begin = loop.time()
             try:
                 answers = await self._work([asked for asked, _ in taken])
             except Exception as err:  # it is every asker's
@@ -68,6 +86,10 @@ class Together(Generic[T]):
                     if not future.done():
                         future.set_exception(err)
                 continue
+            end = loop.time()
+            together = len(taken) + len(self._waiting)
+            self._expected = min(max(together, self._expected // 2), self._most)
+            self._until = end + min(end - begin, LONGEST_WAIT)
             for (_, future), answer in zip(taken, answers, strict=True):
                 if future.done():
                     continue
