@@ -31,12 +31,12 @@ ACTS_SIZE = 8 * ACTS  # bytes
 
 # Rows of binary COPY: the number of fields, then each field behind its length.
 _new_row = struct.Struct("!hi16si16siii4si").pack  # state, the history's length and it follow
-_changed_row = struct.Struct("!hi16si").pack  # likewise
-_changed_there = struct.Struct("!hi16si6si").pack  # where the row is; likewise
+_changed_row = struct.Struct("!hi16siii").pack  # likewise
+_changed_there = struct.Struct("!hi16si6siii").pack  # where the row is; likewise
 _length = struct.Struct("!i").pack
 _new_holder = struct.Struct("!hi16si16siqi32si").pack  # the recent acts follow
-_moved_holder = struct.Struct("!hi16siqi32si").pack  # likewise
-_moved_there = struct.Struct("!hi16si6siqi32si").pack  # where the row is; likewise
+_moved_holder = struct.Struct("!hi16siiiqi32si").pack  # likewise
+_moved_there = struct.Struct("!hi16si6siiiqi32si").pack  # where the row is; likewise
 _act_row = struct.Struct("!hi16siqi").pack  # the acts follow
 _act = struct.Struct(">Q").pack
 
@@ -116,7 +116,7 @@ class Pieces:
         self._executor = executor
         self._under_way: Future[None] | None = None
         self._entries = self._logged = 0  # handed over
-        self._filled: set[str] = set()  # the session's tables that hold rows
+        self._piece = 0  # how many were begun to be written
         # What rows hold after the pieces so far: histories, and recent acts of holders
         self._histories: dict[bytes, bytes] = {}
         self._recent: dict[bytes, bytes] = {}
@@ -167,6 +167,7 @@ class Pieces:
         )
 
     def _write(self, piece: _Piece, view: View) -> None:
+        self._piece += 1
         self._copy_entries(piece)
         if piece.certificates:
             self._copy_certificates(piece, view)
@@ -228,9 +229,10 @@ class Pieces:
                 key, certificate.standing, certificate.link, holder, certificate.kept, history
             )
             if again:
-                changed += (_changed_row(3, 16, head, len(state)), state, _length(len(more)), more)
+                row = _changed_row(4, 16, head, 4, self._piece, len(state))
+                changed += (row, state, _length(len(more)), more)
             elif before:
-                row = _changed_there(4, 16, head, 6, view.places[key], len(state))
+                row = _changed_there(5, 16, head, 6, view.places[key], 4, self._piece, len(state))
                 there += (row, state, _length(len(more)), more)
             else:
                 kind = kinds.number(self._cursor, item.type_code, item.issuer)
@@ -239,11 +241,10 @@ class Pieces:
                 new += (row, state, _length(len(more)), more)
         cursor = self._cursor
         copy_packed(cursor, "certificate", "map_key, rest, kind, number_hash, state, history", new)
-        clear = sql("clear_changed")
-        columns, update = "map_key, at, state, added", sql("update_changed_there")
-        met = self._update("changed", columns, there, clear, update)
-        columns, update = "map_key, state, added", sql("update_changed")
-        met += self._update("changed", columns, changed, clear, update)
+        columns, update = "map_key, at, piece, state, added", sql("update_changed_there")
+        met = self._update("changed", columns, there, update)
+        columns, update = "map_key, piece, state, added", sql("update_changed")
+        met += self._update("changed", columns, changed, update)
         if met * 4 != len(there) + len(changed):
             raise Conflict("registry-conflict", "a current state vanished under the turn")
 
@@ -271,30 +272,28 @@ class Pieces:
                 data = recent[key] = data[whole * ACTS_SIZE :]
             size = len(data)
             if key not in fresh:
-                moved += (_moved_holder(4, 16, key[:16], 8, acts, 32, link, size), data)
+                row = _moved_holder(5, 16, key[:16], 4, self._piece, 8, acts, 32, link, size)
+                moved += (row, data)
             elif key in view.holders:
                 at = view.holders[key][3]
-                there += (_moved_there(5, 16, key[:16], 6, at, 8, acts, 32, link, size), data)
+                row = _moved_there(6, 16, key[:16], 6, at, 4, self._piece, 8, acts, 32, link, size)
+                there += (row, data)
             else:
                 new += (_new_holder(5, 16, key[:16], 16, key[16:], 8, acts, 32, link, size), data)
         cursor = self._cursor
         copy_packed(cursor, "holder_act", "map_key, ordinal, acts", older)
         copy_packed(cursor, "holder", "map_key, rest, acts, link, recent", new)
-        clear = sql("clear_bound")
-        columns, update = "map_key, at, acts, link, recent", sql("update_bound_there")
-        met = self._update("bound", columns, there, clear, update)
-        columns, update = "map_key, acts, link, recent", sql("update_bound")
-        met += self._update("bound", columns, moved, clear, update)
+        columns, update = "map_key, at, piece, acts, link, recent", sql("update_bound_there")
+        met = self._update("bound", columns, there, update)
+        columns, update = "map_key, piece, acts, link, recent", sql("update_bound")
+        met += self._update("bound", columns, moved, update)
         if met * 2 != len(there) + len(moved):
             raise Conflict("registry-conflict", "a holder's record vanished under the turn")
 
-    def _update(self, table: str, columns: str, rows: list[bytes], clear: str, update: str) -> int:
-        """Update what is stored from a table of the session, filled anew; how many rows it met."""
+    def _update(self, table: str, columns: str, rows: list[bytes], update: str) -> int:
+        """Update what is stored from a table of the session; how many rows it met."""
         if not rows:
             return 0
-        if table in self._filled:
-            self._cursor.execute(clear)
-        self._filled.add(table)
         copy_packed(self._cursor, table, columns, rows)
-        self._cursor.execute(update)
+        self._cursor.execute(update, {"piece": self._piece})
         return self._cursor.rowcount

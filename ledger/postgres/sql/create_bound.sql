@@ -2,6 +2,7 @@
 CREATE TEMPORARY TABLE IF NOT EXISTS bound (
     map_key uuid NOT NULL,
     at tid,  -- where its row is, null where that is not known
+    piece integer NOT NULL,  -- of the turn
     acts bigint NOT NULL,
     link bytea NOT NULL,
     recent bytea NOT NULL

@@ -2,4 +2,4 @@
 UPDATE holder
 SET acts = bound.acts, link = bound.link, recent = bound.recent
 FROM bound
-WHERE holder.ctid = bound.at AND holder.map_key = bound.map_key
+WHERE holder.ctid = bound.at AND holder.map_key = bound.map_key AND bound.piece = %(piece)s

@@ -2,4 +2,4 @@
 UPDATE certificate
 SET state = changed.state, history = certificate.history || changed.added
 FROM changed
-WHERE certificate.ctid = changed.at AND certificate.map_key = changed.map_key
+WHERE certificate.ctid = changed.at AND certificate.map_key = changed.map_key AND changed.piece = %(piece)s

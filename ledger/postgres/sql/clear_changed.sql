@@ -1,2 +1,0 @@
--- Empties the session's table of changed certificates for a turn's next piece.
-DELETE FROM changed
