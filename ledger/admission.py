@@ -565,6 +565,9 @@ class Turn:
                 before.event_ids,
             )
             same = event_ids.get(item.id)
+            if same is None and known is not None:  # the view may have learned of it since
+                found = self.view.certificate(key)
+                same = None if found is None else found.event_ids.get(item.id)
             if same is not None:
                 raise Refused("repeat" if same == item.line_hash else "event-id-conflict")
         if identity.lane_of(key, self._lanes) != header.lane:

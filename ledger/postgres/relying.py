@@ -24,29 +24,32 @@ class Reliances:
 
     def __init__(
         self,
-        cursor: Cursor,
         registry: Registry,
-        batch: Sequence[Opened],
         certificates: Mapping[bytes, Certificate],
         steps: Callable[[bytes], Sequence[evidence.Step]],
     ) -> None:
         """`certificates` are the current ones that the batch names, `steps` their histories."""
-        self._cursor = cursor
         self._certificates, self._history = certificates, steps
         self._registry = registry
-        items = [e for opened in batch for e in opened.events if isinstance(e, Reliance)]
-        changed = {
-            event.key
-            for opened in batch
-            for event in opened.events
-            if isinstance(event, Event) and event.kind != ISSUED and event.key in certificates
-        }
-        self._relied = self._read_relied(changed)
+        self._relied: set[bytes] = set()
         self._cases: dict[bytes, Case] = {}
         self._times: dict[int, int] = {}
+
+    def read(self, cursor: Cursor, bundles: Sequence[Opened]) -> None:
+        """Read what some bundles of the batch need, whose certificates were read: all that act on
+        reliances at once, as what is read of a case rests on what is said of it.
+        """
+        items = [e for opened in bundles for e in opened.events if isinstance(e, Reliance)]
+        changed = {
+            event.key
+            for opened in bundles
+            for event in opened.events
+            if isinstance(event, Event) and event.kind != ISSUED and event.key in self._certificates
+        }
+        self._relied |= self._read_relied(cursor, changed)
         if items:
-            self._cases = self._read_cases(sorted({item.key for item in items}), batch)
-            self._times = self._read_times(sorted({item.tree_size - 1 for item in items}))
+            self._cases = self._read_cases(cursor, sorted({item.key for item in items}), bundles)
+            self._times = self._read_times(cursor, sorted({item.tree_size - 1 for item in items}))
 
     def case(self, key: bytes) -> Case | None:
         return self._cases.get(key)
@@ -64,31 +67,34 @@ class Reliances:
     def status_time(self, index: int) -> int | None:
         return self._times.get(index)
 
-    def _rows(self, name: str, keys: Iterable[bytes]) -> list[tuple[Any, ...]]:
+    def _rows(self, cursor: Cursor, name: str, keys: Iterable[bytes]) -> list[tuple[Any, ...]]:
         listed = list(keys)
         if not listed:
             return []
         # one value, which the statement cuts: literals by the thousand are slow to parse
-        self._cursor.execute(sql(name), {"keys": b"".join(listed), "count": len(listed)})
+        cursor.execute(sql(name), {"keys": b"".join(listed), "count": len(listed)})
         return [
             tuple(bytes(v) if isinstance(v, memoryview) else v for v in row)
-            for row in self._cursor.fetchall()
+            for row in cursor.fetchall()
         ]
 
-    def _read_relied(self, changed: set[bytes]) -> set[bytes]:
-        return {key for (key,) in self._rows("read_relied_certificates", changed)}
+    def _read_relied(self, cursor: Cursor, changed: set[bytes]) -> set[bytes]:
+        return {key for (key,) in self._rows(cursor, "read_relied_certificates", changed)}
 
-    def _read_cases(self, keys: list[bytes], batch: Sequence[Opened]) -> dict[bytes, Case]:
+    def _read_cases(
+        self, cursor: Cursor, keys: list[bytes], batch: Sequence[Opened]
+    ) -> dict[bytes, Case]:
         """How reliances stand; of what they hold only what the batch names, or ends."""
         found = {
-            key: Case(acts, is_ended) for key, acts, is_ended in self._rows("read_reliances", keys)
+            key: Case(acts, is_ended)
+            for key, acts, is_ended in self._rows(cursor, "read_reliances", keys)
         }
-        for key, event_id, line_hash in self._rows("read_reliance_ids", found):
+        for key, event_id, line_hash in self._rows(cursor, "read_reliance_ids", found):
             found[key].event_ids[event_id.hex()] = line_hash
         ending, named = self._concerned(found, batch)
         for key, certificate, event_id, *rest in [
-            *self._rows("read_open_holds", ending),
-            *self._rows("read_named_holds", named),
+            *self._rows(cursor, "read_open_holds", ending),
+            *self._rows(cursor, "read_named_holds", named),
         ]:
             found[key].holds[certificate] = Hold(event_id.hex(), *rest)
         return found
@@ -132,9 +138,9 @@ class Reliances:
                             found.add(key)
         return found
 
-    def _read_times(self, indexes: list[int]) -> dict[int, int]:
-        self._cursor.execute(sql("read_status_times"), {"indexes": indexes})
-        return dict(self._cursor.fetchall())
+    def _read_times(self, cursor: Cursor, indexes: list[int]) -> dict[int, int]:
+        cursor.execute(sql("read_status_times"), {"indexes": indexes})
+        return dict(cursor.fetchall())
 
 
 def write_reliances(cursor: Cursor, done: Relying) -> None:

@@ -96,12 +96,13 @@ class Restoring:
             _, moves = store._accept(cursor, topic_id, [Checked(fetched, opened, registry_index)])
             bundles = [opened] if isinstance(opened, Opened) else []
             view = View(cursor, registry, bundles, store._blinding_secret, {}, may_let_go=False)
+            pieces = Pieces(cursor, store._signers, store._kinds, {})
+            pieces.read(view, bundles)
             taken = Turn(view, next_index, now)
             done = taken.take(step.source, opened)
             wanted = [] if step.index is None else [(step.index, step.entry)]
             if taken.entries != wanted or (step.row is None and done.outcome != admission.LOGGED):
                 raise _differs(step, f"it is {done.outcome} {done.code or ''}")
-            pieces = Pieces(cursor, store._signers, store._kinds, {})
             accounted = [(_as_said(step, done), fetched)]
             next_outbox = store._write(cursor, taken, view, accounted, next_outbox, pieces)
             store._move_intake(cursor, topic_id, moves)

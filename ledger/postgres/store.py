@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from hashlib import sha256
+from itertools import zip_longest
 from typing import Any
 
 import psycopg2.errors
@@ -27,10 +28,12 @@ from ..admission import (
 from ..dead_letter import Rehearsed
 from ..entry import ADMITTED, Source, format_genesis, format_registry
 from ..errors import Conflict, Refused, Unavailable
+from ..event import CORRECTED
 from ..fast_turn import FastTurn
 from ..loss import LostIntake, LostLog, LostRecords, parse_loss
 from ..receipt import format_notice
 from ..registry import Registry, apply_note, format_record, genesis_records
+from ..reliance import ENDED, RELIED
 from ..topics import lane_key
 from .connection import transaction, turn
 from .copying import bigint, copy, integer
@@ -48,9 +51,11 @@ from .statements import sql
 from .turn_writing import Numbers, Pieces, WaitingCursor
 from .view import Known, LetGo, NotNew, View, read_known
 
-ATTEMPTS = 4  # before that no longer counts
+ATTEMPTS = 5  # before that no longer counts
 MANY = 1024  # events
 LOOKS = 64  # turns that look for certificates to issue, once one was there
+_MORE = {CORRECTED, RELIED, ENDED}  # kinds of lines that ask for more than rows
+PART = 1000  # events, at least, whose rows are read while the part before is judged
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +77,9 @@ class Checked:
     opened: Opened | DeadLetter | Skipped | Lost
     registry_index: int
     chunks: Sequence[bytes] = ()
+
+
+_Todo = tuple[Fetched, Opened | DeadLetter | Skipped | Lost]
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +193,7 @@ class Store:
         known: dict[int, Known] = {}
         for left in range(ATTEMPTS, 0, -1):
             try:
-                done = self._apply(topic_id, batch, known, left > 1)
+                done = self._apply(topic_id, batch, known, left)
                 self._looks = max(self._looks - 1, 0)
                 return done
             except LetGo as let_go:
@@ -202,7 +210,7 @@ class Store:
                 known.update(read_known(cursor, places[begin : begin + 1024]))
 
     def _apply(
-        self, topic_id: str, batch: Sequence[Checked], known: dict[int, Known], may_let_go: bool
+        self, topic_id: str, batch: Sequence[Checked], known: dict[int, Known], left: int
     ) -> Applied:
         self.begin_numbers()
         with turn(self.connection) as (cursor, row):
@@ -222,7 +230,7 @@ class Store:
                 )
                 for c in accepted
             ]
-            bundles = [o for _, o in todo if isinstance(o, Opened)]
+            bundles = _bundles(todo)
             chunks = {
                 c.opened.bundle.note_hash: c.chunks
                 for c in accepted
@@ -233,14 +241,20 @@ class Store:
                 self.connection.cursor(cursor_factory=WaitingCursor) as reading,
             ):
                 reading.pieces = pieces
-                secret, new = self._blinding_secret, may_let_go and not self._looks
-                view = View(reading, registry, bundles, secret, known, may_let_go, new)
+                secret, new = self._blinding_secret, left > 1 and not self._looks
+                view = View(reading, registry, bundles, secret, known, left > 1, new)
                 taken = FastTurn(view, next_index, max(clock, ledger_time))
                 outbox = []
-                for fetched, opened in todo:
-                    pieces.go_on(taken, view)
-                    source = Source(topic_id, fetched.partition, fetched.offset)
-                    outbox.append((taken.take(source, opened), fetched))
+                parts = _parts(todo) if left == ATTEMPTS else [todo]
+                pieces.read(view, _bundles(parts[0]))
+                for part, following in zip_longest(parts, parts[1:]):
+                    pieces.wait_for_rows()
+                    if following:
+                        pieces.read(view, _bundles(following))
+                    for fetched, opened in part:
+                        pieces.go_on(taken, view)
+                        source = Source(topic_id, fetched.partition, fetched.offset)
+                        outbox.append((taken.take(source, opened), fetched))
                 if new:
                     view.check_new(taken)
                 next_outbox = self._write(cursor, taken, view, outbox, next_outbox, pieces)
@@ -283,6 +297,7 @@ class Store:
             opened = [admission.open_record(value, registry, self._parse) for value in values]
             bundles = [each for each in opened if isinstance(each, Opened)]
             view = View(cursor, registry, bundles, self._blinding_secret, {}, False)
+            view.read(cursor, bundles)
             taken = Turn(view, next_index, max(clock, ledger_time))
             found = []
             for offset, each in enumerate(opened):
@@ -639,6 +654,28 @@ def _insert_equivocation(cursor: Cursor, done: Accounted) -> None:
                 "log_index": done.index,
             },
         )
+
+
+def _bundles(todo: Sequence[_Todo]) -> list[Opened]:
+    return [opened for _, opened in todo if isinstance(opened, Opened)]
+
+
+def _parts(todo: Sequence[_Todo]) -> list[Sequence[_Todo]]:
+    """A batch in parts of PART events, each read when the one before is judged; in one where lines
+    ask for more than rows (corrections, reliances).
+    """
+    parts: list[list[_Todo]] = [[]]
+    events = 0
+    for one in todo:
+        if events >= PART:
+            parts.append([])
+            events = 0
+        parts[-1].append(one)
+        if isinstance(one[1], Opened):
+            if not _MORE.isdisjoint([line[1] for line in one[1].events]):
+                return [todo]
+            events += len(one[1].events)
+    return list(parts)
 
 
 def _check_one(cursor: Cursor, what: str) -> None:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from psycopg2.extensions import cursor as Cursor
 
 from .. import staterow
-from ..admission import Certificate, LoggedBundle, Turn
+from ..admission import Certificate, LoggedBundle, Opened, Turn
 from ..errors import Conflict
 from ..event import Event
 from ..staterow import NO_HOLDER
@@ -98,8 +98,9 @@ class _Piece(NamedTuple):
 
 
 class Pieces:
-    """Writes a turn piece by piece. No other statement may run on the turn's connection between
-    `go_on` and the end of the block, or `wait`.
+    """Writes a turn piece by piece, and reads rows for its next part, beside the rules. No other
+    statement may run on the turn's connection between `go_on` or `read` and the end of the block,
+    or `wait`.
     """
 
     def __init__(
@@ -115,6 +116,7 @@ class Pieces:
         self._signers, self._kinds, self._chunks = signers, kinds, chunks
         self._executor = executor
         self._under_way: Future[None] | None = None
+        self._rows: Future[None] | None = None
         self._entries = self._logged = 0  # handed over
         self._piece = 0  # how many were begun to be written
         # What rows hold after the pieces so far: histories, and recent acts of holders
@@ -131,16 +133,30 @@ class Pieces:
         trace: TracebackType | None,
     ) -> None:
         """Nothing is on its way any more, so that the transaction can end."""
-        if self._under_way is not None:
-            error = self._under_way.exception()
+        for future in (self._rows, self._under_way):
+            error = None if future is None else future.exception()
             if kind is None and error is not None:
                 raise error
 
     def wait(self) -> None:
         """Wait for what is on its way, and raise what became of it."""
+        self.wait_for_rows()
         if self._under_way is not None:
             self._under_way.result()
             self._under_way = None
+
+    def read(self, view: View, bundles: Sequence[Opened]) -> None:
+        """Send for the rows that some bundles need."""
+        if self._executor is None:
+            view.read(self._cursor, bundles)
+        else:
+            self._rows = self._executor.submit(view.read, self._cursor, bundles)
+
+    def wait_for_rows(self) -> None:
+        """Wait until what was sent for is read, and raise what became of it."""
+        if self._rows is not None:
+            self._rows.result()
+            self._rows = None
 
     def go_on(self, turn: Turn, view: View) -> None:
         """Send the next piece on its way, if there is one and the last one is written."""

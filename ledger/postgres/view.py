@@ -60,7 +60,7 @@ def read_known(cursor: Cursor, places: Iterable[int]) -> dict[int, Known]:
 
 
 class View:
-    """`admission.View` over the open transaction, with what the batch needs read at once."""
+    """`admission.View` over the open transaction, with what bundles need read before their turn."""
 
     def __init__(
         self,
@@ -72,9 +72,10 @@ class View:
         may_let_go: bool,
         takes_for_new: bool = False,
     ) -> None:
-        """`known`: what was read before of older event lines, by place; the rest is read here, or
-        LetGo raised where that is much. `takes_for_new`: certificates that the batch issues, and
-        does no more to, are not looked for; then the turn must hold by `check_new`.
+        """`known`: what was read before of older event lines, by place; the rest is read when
+        bundles are, or LetGo raised where that is much. `takes_for_new`: certificates that the
+        batch issues, and does no more to, are not looked for; then the turn must hold by
+        `check_new`.
         """
         self.blinding_secret = blinding_secret
         self._cursor = cursor
@@ -83,32 +84,46 @@ class View:
         self._batch, self._may_let_go = batch, may_let_go
         self._chunks = 0  # read in this turn
         self._lanes = self._read_lanes(batch)
+        self.certificates: dict[bytes, Certificate] = {}  # by map key, as the turn found them
         self.histories: dict[bytes, bytes] = {}  # as rows have them
         self.places: dict[bytes, bytes] = {}  # of certificates' rows, until they change
         self._steps: dict[bytes, list[Step]] = {}  # of those that were asked for
         self._taken: set[bytes] = set()  # map keys whose head is another's
         # acts, link, recent acts, and the row's place until it changes
         self.holders: dict[bytes, tuple[int, bytes, bytes, bytes]] = {}
+        self._whole: dict[bytes, bytes] = {}  # their map keys by head
         self._asked: set[bytes] = set()  # heads of the holders' map keys that were looked for
         events = [e for opened in batch for e in opened.events if isinstance(e, Event)]
         acts = [e for opened in batch for e in opened.events if isinstance(e, Reliance)]
         relied = {key for act in acts for key, _, _ in act.certificates}
-        self._read = {e.key for e in events if not takes_for_new or e.kind != ISSUED} | relied
-        self.certificates = self._read_certificates(self._read)
+        looked_for = {e.key for e in events if not takes_for_new or e.kind != ISSUED} | relied
+        self._looked_for, self._left = looked_for, set(looked_for)  # certificates; not yet read
+        self._binds = any(e.holder_key is not None or e.said[5] == REWIND for e in events)
         # Weakly: in a cycle, all that the turn knew would stay until the next search for cycles.
         view = weakref.proxy(self)
-        self.relying = Reliances(
-            cursor, registry, batch, self.certificates, lambda key: list(view.steps(key))
-        )
+        self.relying = Reliances(registry, self.certificates, lambda key: list(view.steps(key)))
+
+    def read(self, cursor: Cursor, bundles: Sequence[Opened]) -> None:
+        """Read what some bundles of the batch need, before the rules judge any of them. Rows are
+        read once in a turn, which may have changed them since.
+        """
+        events = [e for opened in bundles for e in opened.events if isinstance(e, Event)]
+        acts = [e for opened in bundles for e in opened.events if isinstance(e, Reliance)]
+        relied = {key for act in acts for key, _, _ in act.certificates}
+        keys = self._left.intersection([e.key for e in events]) | (self._left & relied)
+        self._left -= keys
+        found = self._read_certificates(cursor, keys)
+        self.certificates.update(found)
+        self.relying.read(cursor, bundles)
         alike = self._alike(events)
-        places = {place for _, found in alike for place in found}
+        places = {place for _, repeated in alike for place in repeated}
         if any(map(self._folds, events)):
-            places |= self._folded(batch)
+            places |= self._folded(bundles)
         if acts:
-            places |= self._relied(batch)
-        self._read_lines(places, list)
-        for event, found in alike:
-            for place in found:
+            places |= self._relied(bundles)
+        self._read_lines(cursor, places, list)
+        for event, repeated in alike:
+            for place in repeated:
                 said = self._known[place]
                 ids = self.certificates[event.key].event_ids
                 ids[said.transition.id] = said.line_hash
@@ -117,26 +132,31 @@ class View:
         for key in rewound:  # whoever held the certificate may hold it again
             known_of = map(self._known.get, staterow.places(self.histories[key]))
             holders |= {one.holder for one in known_of if one and one.holder}
-        if holders or rewound:
-            self._read_holders(holders)
+        if self._binds:
+            self._read_holders(cursor, holders, found.values())
 
-    def _read_certificates(self, keys: set[bytes]) -> dict[bytes, Certificate]:
+    def _read_certificates(self, cursor: Cursor, keys: set[bytes]) -> dict[bytes, Certificate]:
+        """Read certificates; of those that have their row by a head, the ones with these keys."""
         found: dict[bytes, Certificate] = {}
         if not keys:
             return found
-        data, at = read_bytes(self._cursor, sql("read_turn_certificates"), joined(keys)), 0
+        heads: set[bytes] = set()
+        data, at = read_bytes(cursor, sql("read_turn_certificates"), joined(keys)), 0
         while at < len(data):
-            key, self.places[key], size = _certificate.unpack_from(data, at)
+            key, place, size = _certificate.unpack_from(data, at)
             begin = at + _certificate.size
             end = begin + size + 4
             (size,) = _length.unpack_from(data, end - 4)
             at = end + size
-            history = self.histories[key] = data[end:at]
+            heads.add(key[: identity.HEAD])
+            if key not in keys:
+                continue
+            history = data[end:at]
+            self.histories[key], self.places[key] = history, place
             row = staterow.open_row(key, data[begin : end - 4], history)
             holder = None if row.holder == NO_HOLDER else row.holder
             found[key] = Certificate(row.standing, row.link, holder, {}, row.kept)
         if len(found) < len(keys):  # a head may be that of another's row, asked for or not
-            heads = {key[: identity.HEAD] for key in found}
             self._taken |= {key for key in keys - found.keys() if key[: identity.HEAD] in heads}
         return found
 
@@ -150,7 +170,8 @@ class View:
             for item, code in zip(b.opened.events, b.codes, strict=True)
             if code != ADMITTED and isinstance(item, Event)
         }
-        if self._read_certificates(refused - self._read - turn.certificates.keys()):
+        refused -= self._looked_for | turn.certificates.keys()
+        if self._read_certificates(self._cursor, refused) or not refused.isdisjoint(self._taken):
             raise NotNew
 
     def _alike(self, events: Iterable[Event]) -> list[tuple[Event, list[int]]]:
@@ -188,14 +209,14 @@ class View:
         return {p for key in keys for p in staterow.places(self.histories[key])}
 
     def _read_lines(
-        self, places: Iterable[int], ahead: Callable[[list[int]], Sequence[int]]
+        self, cursor: Cursor, places: Iterable[int], ahead: Callable[[list[int]], Sequence[int]]
     ) -> None:
         """Read what is not known; LetGo with what `ahead` makes of it, where it is much."""
         missing = [place for place in places if place not in self._known]
         self._chunks += len({chunk_of(place) for place in missing})
         if missing and self._may_let_go and self._chunks > CHUNKS_IN_TURN:
             raise LetGo(ahead(missing))
-        self._known.update(read_known(self._cursor, missing))
+        self._known.update(read_known(cursor, missing))
 
     def _from(self, key: bytes) -> list[int]:
         """The unknown places of the histories that lines may ask for from this certificate's on, as
@@ -218,30 +239,35 @@ class View:
                 break
         return found
 
-    def _read_holders(self, keys: set[bytes]) -> None:
-        """Read holders' records by their whole map keys, and who holds the batch's certificates."""
-        before = {c.holder for c in self.certificates.values() if c.holder is not None}
-        whole = self._read_records(keys, before)
-        for certificate in self.certificates.values():
+    def _read_holders(
+        self, cursor: Cursor, keys: set[bytes], certificates: Collection[Certificate]
+    ) -> None:
+        """Read holders' records by their whole map keys, and who holds these certificates."""
+        before = {c.holder for c in certificates if c.holder is not None}
+        self._read_records(cursor, keys, before)
+        for certificate in certificates:
             if certificate.holder is not None:
-                if certificate.holder not in whole:
+                if certificate.holder not in self._whole:
                     raise ProofError("stored-bytes-damaged", "a holder's record is missing")
-                certificate.holder = whole[certificate.holder]
+                certificate.holder = self._whole[certificate.holder]
 
-    def _read_records(self, keys: set[bytes], heads: Collection[bytes] = ()) -> dict[bytes, bytes]:
-        """Read holders' records by map keys and by heads of others'; the whole keys by head."""
-        whole: dict[bytes, bytes] = {}
-        asked = keys.union(heads)
-        data, at = read_bytes(self._cursor, sql("read_turn_holders"), joined(asked)), 0
+    def _read_records(
+        self, cursor: Cursor, keys: set[bytes], heads: Collection[bytes] = ()
+    ) -> None:
+        """Read holders' records by map keys and by heads of others'."""
+        sought = {key[: identity.HEAD] for key in keys}.union(heads) - self._asked
+        data, at = b"", 0
+        if sought:
+            data = read_bytes(cursor, sql("read_turn_holders"), joined(sought))
         while at < len(data):
             key, acts, link, place, size = _holder.unpack_from(data, at)
             begin = at + _holder.size
             at = begin + size
-            whole[key[: identity.HEAD]] = key
+            self._whole[key[: identity.HEAD]] = key
             self.holders[key] = (acts, link, data[begin:at], place)
+        self._asked |= sought
+        whole = self._whole
         self._taken |= {key for key in keys if whole.get(key[: identity.HEAD], key) != key}
-        self._asked |= {key[: identity.HEAD] for key in asked}
-        return whole
 
     def _read_lanes(self, batch: Sequence[Opened]) -> dict[tuple[str, int], Lane]:
         headers = [opened.bundle.header for opened in batch]
@@ -304,7 +330,7 @@ class View:
         if data is None:
             return []
         places = staterow.places(data)
-        self._read_lines(places, lambda _: self._from(key))
+        self._read_lines(self._cursor, places, lambda _: self._from(key))
         history = staterow.steps([(place, *self._known[place][:2]) for place in places])
         if staterow.link_over(key, history) != self.certificates[key].link:
             raise ProofError("stored-bytes-damaged", f"the history of certificate {key.hex()}")
@@ -313,7 +339,7 @@ class View:
 
     def holder(self, key: bytes) -> tuple[int, bytes]:
         if key[: identity.HEAD] not in self._asked:  # of a history that was not read ahead
-            self._read_records({key})
+            self._read_records(self._cursor, {key})
         if key in self._taken:
             raise Refused("key-taken")
         acts, link, *_ = self.holders.get(key, (0, b""))

@@ -806,16 +806,17 @@ def test_repeats_all_over_the_log(ledger: StoredLedger, monkeypatch: pytest.Monk
     for line in lines:
         ledger.send(ledger.make([line]))
     conflict = ledger.event("renewed", "n5", event_id=json.loads(lines[5])["id"])
-    turns: list[bool] = []
+    turns: list[int] = []
     real = Store._apply
 
-    def count(store: Store, topic: str, batch: Any, known: Any, may_let_go: bool) -> Any:
-        turns.append(may_let_go)
-        return real(store, topic, batch, known, may_let_go)
+    def count(store: Store, topic: str, batch: Any, known: Any, left: int) -> Any:
+        turns.append(left)
+        return real(store, topic, batch, known, left)
 
     monkeypatch.setattr(Store, "_apply", count)
     ledger.send(ledger.make([*lines, conflict]))
-    assert turns == [True, True, True]  # the first took what it was to issue for new
+    # the first took what it was to issue for new
+    assert turns == [store_module.ATTEMPTS - n for n in range(3)]
     assert ledger.counts() == {"admitted": 6, "repeat": 6, "event-id-conflict": 1}
     alike = json.loads(lines[0])["id"][:8] + "0" * 24
     ledger.send(ledger.make([ledger.event("renewed", "n0", event_id=alike)]))
