@@ -1106,6 +1106,51 @@ def test_a_turn_in_pieces(
     ledger.check()
 
 
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_turn_reads_in_parts(
+    ledger: StoredLedger, monkeypatch: pytest.MonkeyPatch, fails: bool
+) -> None:
+    """Each part's rows are there before it is judged, while pieces of those before are written; a
+    part that can't be read leaves nothing of the turn.
+    """
+    monkeypatch.setattr(store_module, "PART", 20)
+    monkeypatch.setattr(turn_writing, "PIECE", 1)
+    first = [
+        ledger.make(ledger.issued(f"a{n}", f"b{n}", holder_pseudonym=f"1:{n % 3:064x}"))
+        for n in range(30)
+    ]
+    assert ledger.send(*first) == {"logged": 30}
+    said = [
+        [ledger.event("renewed", f"{'ab'[n % 2]}{n // 2}", valid_until="2030-01-01+08:00")]
+        for n in range(60)
+    ]
+    said += [[ledger.event("revoked", f"a{n}", revocation_kind="penalty")] for n in range(30)]
+    batch = [ledger.store.open(ledger.fetched(ledger.make(lines))) for lines in said]
+    before = [ledger.rows(statement) for statement in ROWS]
+    parts: list[int] = []
+    read = view_module.View.read
+
+    def count(view: view_module.View, cursor: Any, bundles: Any) -> None:
+        parts.append(len(bundles))
+        if is_broken and len(parts) == 3:
+            raise Conflict("registry-conflict", "here")
+        read(view, cursor, bundles)
+
+    monkeypatch.setattr(view_module.View, "read", count)
+    is_broken = fails
+    if fails:
+        with pytest.raises(Conflict, match="here"):
+            ledger.store.apply(TOPIC, batch)
+        assert [ledger.rows(statement) for statement in ROWS] == before
+        is_broken = False
+        parts.clear()
+    assert ledger.store.apply(TOPIC, batch).outcomes["logged"] == 90
+    assert parts == [20, 20, 20, 20, 10]
+    assert ledger.counts() == {"admitted": 150}
+    ledger.checkpoint()
+    ledger.check()
+
+
 def test_a_turn_whose_piece_fails_leaves_nothing(
     ledger: StoredLedger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
