@@ -243,8 +243,8 @@ def test_a_follower_that_is_behind_says_what_held_then(
         "corrected": {"corrects": "ab" * 16, "correction": "void", "reason_code": "why"},
     }
     ids = {"wrong": "ab" * 16}
-    machine.publish(*(event("issued", n, valid_until=until) for n in lives if n != "wrong"))
-    machine.publish(event("issued", "wrong", valid_until=until))
+    days = {"valid_from": day(machine, -9), "valid_until": until}
+    machine.publish(*(event("issued", name, **days) for name in lives))
     for step in range(4):
         for name, acts in lives.items():
             if step < len(acts):
