@@ -25,7 +25,7 @@ from ledger.postgres.migrate import check_schema
 from ledger.postgres.pool import Pool
 from ledger.postgres.rows import read_origin
 from ledger.postgres.sequencing import Head, Sequencing, read_head, tile_reader
-from ledger.sequencing import Cadence
+from ledger.sequencing import Cadence, round_seconds
 
 from .ending import exit_with_reason, stop_on_signals
 from .logwriter import LogWriter
@@ -37,7 +37,6 @@ from .witnesses import Witnesses
 
 log = get_log(__name__)
 
-INTERVAL_SECONDS = 0.2
 MIN_WAIT_SECONDS = 0.01
 LEAD_WAIT_SECONDS = 1.0
 LEAD_IDLE_SECONDS = 15  # a frozen sequencer loses the lead, and its connection with it
@@ -213,11 +212,14 @@ def run(settings: Settings, stop: threading.Event, step: Step = no_step) -> None
     try:
         sequencer.start()
         log.info("started")
+        before = time.monotonic()
         while not stop.is_set():
-            begun = time.monotonic()
+            begun, read = time.monotonic(), store.lines_read
             sequencer.round()
             # On an interval, never per entry: witnesses and readers have to keep up.
-            witnesses.wait(max(begun + INTERVAL_SECONDS - time.monotonic(), MIN_WAIT_SECONDS))
+            seconds = round_seconds(store.lines_read - read, begun - before)
+            witnesses.wait(max(begun + seconds - time.monotonic(), MIN_WAIT_SECONDS))
+            before = begun
             sequencer.publish_due()
     finally:
         witnesses.close()

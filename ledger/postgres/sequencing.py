@@ -68,6 +68,7 @@ class Sequencing:
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
+        self.lines_read = 0  # event lines that were read back so far
         self._silence: tuple[int, int | None] = (-1, None)  # as of a size: when a lane's begins
 
     def lead(self) -> bool:
@@ -188,6 +189,7 @@ class Sequencing:
                 check_lines(index, stored, lines.get(index, []))
                 if maps is not None:
                     maps.take(index, entry, changed)
+                self.lines_read += len(lines.get(index, []))
                 yield merkle.leaf_hash(entry)
 
     def tile(self, level: int, index: int) -> bytes:

@@ -92,7 +92,6 @@ class Places:
         self._secret = secret
         self._lists: dict[int, _List] = {}
         self.filled = 0  # the list that is being filled, 0 before there is any
-        self._filling = _List()
         self._changes: dict[int, list[bytes]] = {}
 
     @classmethod
@@ -127,9 +126,9 @@ class Places:
         which from now on is that version's.
         """
         drawn = []
-        one = self._filling
+        one = self._lists.get(self.filled)
         for key, version, place in wanted:
-            if not self.filled or one.count >= LIST_CAPACITY:
+            if one is None or one.count >= LIST_CAPACITY:
                 if self.filled + 1 >= _LISTS:
                     raise ValueError("no room for another status list")
                 one = self._open(self.filled + 1)
@@ -145,8 +144,7 @@ class Places:
         found = self._lists.get(number)
         if found is None:
             found = self._lists[number] = _List()
-            if number > self.filled:
-                self.filled, self._filling = number, found
+            self.filled = max(self.filled, number)
         return found
 
     def find(self, key: bytes, version: int, places: Sequence[int]) -> tuple[int, int]:

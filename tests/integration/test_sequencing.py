@@ -122,8 +122,10 @@ def check_tree(ledger: StoredLedger) -> None:
 def test_the_first_round_publishes_all_that_is_there(ledger: StoredLedger) -> None:
     ledger.send(ledger.make(ledger.issued("n1", "n2")))
     topic = Topic()
-    head = sequencer(ledger, topic).round()
+    rounds = sequencer(ledger, topic)
+    head = rounds.round()
     assert head is not None
+    assert rounds._store.lines_read == 2
     entries = [canonical.loads(r[0]) for r in ledger.rows("SELECT data FROM entry ORDER BY 1")]
     last = canonical.loads(
         ledger.rows("SELECT data FROM entry ORDER BY log_index DESC LIMIT 1")[0][0]

@@ -8,7 +8,7 @@ import pytest
 from ledger import canonical, merkle, statusmap
 from ledger.entry import format_status, map_heads, parse_entry
 from ledger.errors import Malformed, ProofError
-from ledger.sequencing import Cadence
+from ledger.sequencing import Cadence, round_seconds
 from ledger.statusmap import CERTIFICATES, HOLDERS, MapHead
 from tests import slow_map
 
@@ -324,3 +324,12 @@ def test_maps_take_a_25th_of_a_processor_or_come_every_8_seconds(
     assert cadence.is_due(seconds)
     if seconds:
         assert not cadence.is_due(seconds * 0.99)
+
+
+@pytest.mark.parametrize(
+    ("lines", "seconds", "until_next"),
+    [(0, 0.0, 0.2), (0, 0.2, 0.2), (1_000, 0.2, 0.2), (1_700, 0.2, 0.5), (9_000, 0.5, 0.5),
+     (3_000, 0.5, 0.2), (50_000, 7.0, 0.2)],
+)  # fmt: skip
+def test_rounds_are_rarer_under_load(lines: int, seconds: float, until_next: float) -> None:
+    assert round_seconds(lines, seconds) == until_next
