@@ -30,6 +30,8 @@ from .question import Question
 from .registry import PSEUDONYMS, REGISTRY_ROLE, doubts_of, key_active, tree_place
 from .statusmap import CERTIFICATES, HOLDERS, Membership
 
+MOST_PATHS = 1024  # of entries, that are remembered under one checkpoint, some 2 kB each
+
 
 class Source(Protocol):
     """The ledger as of one published checkpoint; nothing at or above `size` is seen."""
@@ -108,6 +110,7 @@ class Records:
     recovering: frozenset[str]  # departments for which a key's recovery is announced
     registered: dict[str, Registered] = field(default_factory=dict)
     ends: tuple[Beginning, Shown] | None = None  # entry 0 and the status entry
+    paths: dict[int, tuple[bytes, ...]] = field(default_factory=dict)  # of some bundles' entries
     _values: dict[str, dict[str, Any]] = field(default_factory=dict)
     _shown: dict[str, Shown] = field(default_factory=dict)
 
@@ -194,7 +197,8 @@ def prove(source: Source, certificate: CertificateId, question: Question) -> Evi
         events=tuple(_show_event(source, steps[n], n) for n in shown),
         genesis=genesis,
         entries=tuple(
-            show_entry(source, index) for index in sorted({steps[n].index for n in shown})
+            _show_bundle(source, records, index)
+            for index in sorted({steps[n].index for n in shown})
         ),
         bucket=source.membership(CERTIFICATES, certificate.key),
         registry_size=len(records.leaves),
@@ -292,6 +296,18 @@ def show_entry(source: Source | HolderSource, index: int) -> Shown:
     """A log entry with its inclusion proof under the checkpoint."""
     path = merkle.prove_inclusion(index, source.size, source.subtree)
     return Shown(index, source.entry(index), tuple(path))
+
+
+def _show_bundle(source: Source, records: Records, index: int) -> Shown:
+    """The same of a bundle's entry: many events are of one bundle."""
+    path = records.paths.get(index)
+    if path is not None:
+        return Shown(index, source.entry(index), path)
+    shown = show_entry(source, index)
+    if len(records.paths) >= MOST_PATHS:
+        records.paths.clear()
+    records.paths[index] = shown.path
+    return shown
 
 
 def show_beginning(source: Source) -> Beginning:

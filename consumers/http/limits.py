@@ -26,6 +26,9 @@ class Limits:
             return
 
         async def send_in_time(message: Message) -> None:
+            if message["type"] == "http.response.start":  # the server sends it with the first piece
+                await send(message)
+                return
             body = message.get("body", b"")
             if len(body) <= PIECE:
                 async with asyncio.timeout(self._send_seconds):

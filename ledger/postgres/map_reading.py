@@ -11,6 +11,7 @@ import struct
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from psycopg2.extensions import cursor as Cursor
 
@@ -28,8 +29,7 @@ _PAIR = struct.Struct("32s32s")
 _ACTS = struct.Struct(">Q")
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(NamedTuple):
     """What a table holds of one map key."""
 
     key: bytes

@@ -16,7 +16,7 @@ import pytest
 
 from consumers import commands, offline
 from consumers.verifier import load_trust
-from ledger import canonical, identity, times
+from ledger import canonical, identity, proving, times
 from ledger.checking import check
 from ledger.errors import Malformed, ProofError
 from ledger.evidence import Evidence
@@ -399,13 +399,14 @@ def test_readers_during_writes_always_answer(ledger: StoredLedger) -> None:
 
 
 def test_what_is_kept_in_the_process_hides_no_damage_and_follows_the_log(
-    ledger: StoredLedger,
+    ledger: StoredLedger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Evidence of many questions to one pool, as a server makes it: the log grows by whole tiles,
     and lines are damaged after their bundle's tree is known.
     """
     trust = load_trust(ledger.trust_file)
     pool = Pool(ledger.url, "test")
+    monkeypatch.setattr(proving, "MOST_PATHS", 3)
 
     def verdict(number: str) -> str:
         def make(view: View) -> Evidence:
