@@ -85,7 +85,6 @@ class Receipts:
             **client_settings(bootstrap),
             enable_auto_commit=False,
             auto_offset_reset="earliest",
-            fetch_max_wait_ms=100,
             max_partition_fetch_bytes=2 * 1024 * 1024,
         )
         partitions = self._consumer.partitions_for_topic(topics.RECEIPTS)

@@ -172,7 +172,6 @@ class Link(Closing):
             enable_auto_commit=False,
             auto_offset_reset="earliest",
             isolation_level="read_committed",
-            fetch_max_wait_ms=100,
             max_partition_fetch_bytes=MAX_REQUEST,
             reconnect_backoff_max_ms=2_000,
             bootstrap_timeout_ms=_BLOCK_SECONDS * 1000,

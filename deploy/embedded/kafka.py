@@ -297,6 +297,10 @@ def _write_settings(folder: Path, port: int, controller_port: int) -> Path:
         "auto.create.topics.enable": "false",
         "message.max.bytes": str(MESSAGE_BYTES),
         "replica.fetch.max.bytes": str(MESSAGE_BYTES),
+        # Threads that wait for requests, each of which looks around three times a second.
+        "num.io.threads": "2",
+        # No record says twice a second that the one controller is there.
+        "metadata.max.idle.interval.ms": "0",
         # One node: every internal topic has one replica, and few partitions to recover.
         "offsets.topic.replication.factor": "1",
         "offsets.topic.num.partitions": "4",
