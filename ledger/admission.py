@@ -264,16 +264,6 @@ class View(Protocol):
         ...
 
 
-class Admitted(NamedTuple):
-    """One admitted event as it is stored: its place, its certificate, its transition."""
-
-    key: bytes
-    ordinal: int  # number of the transition in the certificate's history, from 0
-    position: int
-    event: Event
-    transition: bytes
-
-
 class HolderAct(NamedTuple):
     """A certificate bound to a holder or unbound from one, as it is stored."""
 
@@ -292,7 +282,6 @@ class LoggedBundle:
     entry: bytes
     opened: Opened
     codes: tuple[str, ...]
-    admitted: tuple[Admitted, ...]
     acts: tuple[HolderAct, ...]
     certificates: tuple[tuple[bytes, bytes], ...]  # ascending (map key, record hash)
     holders: tuple[tuple[bytes, bytes], ...]
@@ -459,15 +448,14 @@ class Turn:
         self._lanes = self.registry.lanes(header.department)
         self._key_id = opened.key.key_id
         self._scopes = {}
-        admitted: list[Admitted] = []
+        admitted: list[bytes] = []  # map keys of the certificates
         acts: list[HolderAct] = []
         if refusal is None:
             codes = self._judge(opened, index, admitted, acts)
         else:
             codes = [refusal] * len(opened.events)
-        certificates = tuple(
-            (key, self._record_hash(key)) for key in sorted({a.key for a in admitted})
-        )
+        keys = sorted(set(admitted))
+        certificates = tuple(zip(keys, self._record_hashes(keys), strict=True))
         holder_deltas = tuple(
             (key, lifecycle.holder_record_hash(*self.holders[key]))
             for key in sorted({act.holder for act in acts})
@@ -490,7 +478,6 @@ class Turn:
                 entry,
                 opened,
                 tuple(codes),
-                tuple(admitted),
                 tuple(acts),
                 certificates,
                 holder_deltas,
@@ -512,9 +499,9 @@ class Turn:
         return Accounted(source, LOGGED, None, None, index, opened.bundle)
 
     def _judge(
-        self, opened: Opened, index: int, admitted: list[Admitted], acts: list[HolderAct]
+        self, opened: Opened, index: int, admitted: list[bytes], acts: list[HolderAct]
     ) -> list[str]:
-        """The code of each line, one after the other; what is admitted goes to the lists."""
+        """The code of each line, one after the other; what is done goes to the lists."""
         return [
             self._judge_line(opened, index, position, item, admitted, acts)
             for position, item in enumerate(opened.events)
@@ -526,7 +513,7 @@ class Turn:
         index: int,
         position: int,
         item: Line,
-        admitted: list[Admitted],
+        admitted: list[bytes],
         acts: list[HolderAct],
     ) -> str:
         if isinstance(item, str):
@@ -535,23 +522,31 @@ class Turn:
             if isinstance(item, Reliance):
                 self._rely(opened, index, position, item)
             else:
-                admitted.append(self._admit(opened, index, position, item, acts))
+                self._admit(opened, index, position, item, acts)
+                admitted.append(item.key)
         except LedgerError as err:
             return err.code
         return ADMITTED
 
-    def _record_hash(self, key: bytes) -> bytes:
-        certificate = self.certificates[key][1]
-        record = lifecycle.format_record(certificate.standing, certificate.link)
-        return lifecycle.record_hash(record)
+    def _known(self, key: bytes) -> tuple[Event, Certificate] | None:
+        """A certificate as this turn left it, with its last event; None where it left it alone."""
+        return self.certificates.get(key)
+
+    def _record_hashes(self, keys: Sequence[bytes]) -> list[bytes]:
+        """The hashes of certificates' records as this turn left them."""
+        known = [self.certificates[key][1] for key in keys]
+        return [
+            lifecycle.record_hash(lifecycle.format_record(each.standing, each.link))
+            for each in known
+        ]
 
     def _admit(
         self, opened: Opened, index: int, position: int, item: Event, acts: list[HolderAct]
-    ) -> Admitted:
+    ) -> None:
         """Record one event or raise with the code of its refusal, leaving nothing behind."""
         header, key = opened.bundle.header, item.key
         department = header.department
-        known = self.certificates.get(key)
+        known = self._known(key)
         before = self.view.certificate(key) if known is None else known[1]
         if before is None:
             if self._heads.get(key[: identity.HEAD], key) != key:
@@ -620,7 +615,6 @@ class Turn:
         self.certificates[key] = (item, Certificate(after, link, holder, event_ids, kept))
         if kind != events.ISSUED:
             self.relying.changed(key, index, position, transition)
-        return _make_tuple(Admitted, (key, count, position, item, data))
 
     def _check_confirms(self, key: bytes, t: Transition) -> None:
         """None when `t` confirms a doubtful event: of an earlier turn, as this one's keys are not
@@ -648,7 +642,7 @@ class Turn:
 
     def _count_read(self, key: bytes) -> None:
         """Count the history of a certificate that a reliance names, this turn's events included."""
-        known = self.certificates.get(key)
+        known = self._known(key)
         self._count_folded(
             self.view.relying.count(key) if known is None else known[1].standing.count
         )

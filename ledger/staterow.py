@@ -13,7 +13,7 @@ follows from its line. Only bytes that pack again to themselves are taken.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from datetime import date
 from functools import lru_cache
 from hashlib import sha256
@@ -95,15 +95,11 @@ def placed(number: int) -> tuple[int, int]:
     return number >> POSITION_BITS, number & (1 << POSITION_BITS) - 1
 
 
-def pack_items(index: int, positions: Sequence[int], ids: Sequence[str]) -> list[bytes]:
-    """What histories keep of the transitions that an entry's events at these positions led to."""
-    begins = bytes.fromhex("".join([event_id[:8] for event_id in ids]))
-    first = index << POSITION_BITS
-    pack = _item.pack
-    return [
-        pack(first | position, begins[at : at + 4])
-        for position, at in zip(positions, range(0, len(begins), 4), strict=True)
-    ]
+def pack_item(index: int, position: int, event: bytes) -> bytes:
+    """What a history keeps of the transition that an entry's event at this position led to; `event`
+    is its id, as bytes, or begins it.
+    """
+    return _item.pack(index << POSITION_BITS | position, event[:4])
 
 
 def places(history: bytes) -> list[int]:
@@ -189,29 +185,35 @@ def pack_row(
     """The state of the certificate `key` as a row keeps it beside `history`; `holder` is the first
     16 bytes of the holder's map key.
     """
-    if standing[-1] == 1 and kept:  # most: the words around link, holder, second and id repeat
-        since = standing[6]
-        words = _only_words(standing[:6], since[:10] + since[19:], standing[7:])
-        if words is not None:
-            before, after = words
-            second = (_MINUTE_NUMBERS[since[10:17]] * 60 + int(since[17:19])).to_bytes(4, "big")
-            rest = bytes.fromhex(kept[0][1].id[8:])
-            data = b"".join((last_link, holder, before, second, after, rest))
-            return data + crc32(key + data + history).to_bytes(_SEAL, "big")
     data = _pack(standing, last_link, holder, _SEALED | _ONLY) + pack_kept(kept, standing)
     return data + _seal(key, data, history)
 
 
-@lru_cache(maxsize=8192)
-def _only_words(
-    head: tuple[str | int | None, ...], day: str, rest: tuple[str | int | None, ...]
-) -> tuple[bytes, bytes] | None:
-    """What the row of an only event has before and after the second of its time, where what that
-    implies is left out; None where it is not, or the time has a fraction.
+def pack_issued(
+    key: bytes, last_link: bytes, holder: bytes, words: Words, since: str, event: bytes, item: bytes
+) -> bytes:
+    """The same of a certificate that was issued and no more, from its words, the time and the id of
+    the event, and what its history has of it.
+    """
+    before, after = words
+    second = _MINUTE_NUMBERS[since[10:17]] * 60 + int(since[17:19])
+    data = b"".join((last_link, holder, before, second.to_bytes(4, "big"), after, event[4:]))
+    return data + crc32(item, crc32(data, crc32(key))).to_bytes(_SEAL, "big")
+
+
+Words = tuple[bytes, bytes]
+"""What the row of an only event has before and after the second of its time."""
+
+
+@lru_cache(maxsize=8192)  # registers repeat their days
+def issued_words(first: str | None, last: str | None, by: str, day: str) -> Words | None:
+    """Of a certificate that `by` issued, the time's `day` being with its offset; None where what
+    this implies is not left out, or the time has a fraction.
     """
     if day[10] == ".":
         return None
-    standing = _make_tuple(Standing, (*head, f"{day[:10]}T00:00:00{day[10:]}", *rest))
+    since = f"{day[:10]}T00:00:00{day[10:]}"
+    standing = Standing(VALID, 1, 1, by, first, last, since, count=1)
     data = _pack(standing, bytes(32), NO_HOLDER, _SEALED | _ONLY)
     return (data[_FLAGS : _only.size - 4], data[_only.size :]) if data[_FLAGS] & _ONLY else None
 

@@ -20,7 +20,7 @@ from ledger.registry import Registry, lane_record, leaves
 from ledger.statusmap import MapHead, Membership
 from ledger.trust import Trust, TrustedKey
 from tests import world
-from tests.memory_view import MemoryView
+from tests.memory_view import MemoryView, admitted
 
 TOPIC = "A" * 22
 KINDS = (statusmap.CERTIFICATES, statusmap.HOLDERS)
@@ -137,14 +137,12 @@ class LedgerBuilder:
                 self.acts.setdefault(act.holder, []).append(
                     Act(bundle.index, act.position, act.certificate, act.bound)
                 )
-            for admitted in bundle.admitted:
-                event = admitted.event
+            for position, event in admitted(bundle):
                 certificate = CertificateId(event.type_code, event.issuer, event.number)
                 self.certificates[event.key] = certificate
-                transition = self.view.histories[admitted.key][admitted.ordinal]
-                self.histories.setdefault(admitted.key, []).append(
-                    Step(bundle.index, admitted.position, admitted.event.line_hash, transition)
-                )
+                history = self.histories.setdefault(event.key, [])
+                transition = self.view.histories[event.key][len(history)]
+                history.append(Step(bundle.index, position, event.line_hash, transition))
         return done
 
     def event(self, kind: str, number: str, **members: Any) -> bytes:

@@ -34,7 +34,7 @@ from ledger.entry import (
     outcome_count,
     parse_entry,
 )
-from ledger.event import CORRECTED, parse_event
+from ledger.event import CORRECTED, Event, parse_event
 from ledger.fast_turn import FastTurn
 from ledger.lifecycle import Standing, Transition, parse_transition
 from ledger.note import parse_note
@@ -48,15 +48,32 @@ class TwinTurn(FastTurn):
 
     def __init__(self, view: MemoryView, next_index: int, now: int) -> None:
         super().__init__(view, next_index, now)
-        self._twin = Turn(view, next_index, now)
+        self.long = Turn(view, next_index, now)
 
     def take(self, source: Source, record: Opened | DeadLetter | Skipped) -> Accounted:
-        assert self._twin.take(source, record) == super().take(source, record)
-        ours, theirs = (
-            {**vars(turn), "relying": vars(turn.relying)} for turn in (self, self._twin)
-        )
+        assert self.long.take(source, record) == super().take(source, record)
+        ours, theirs = ({**vars(turn), "relying": vars(turn.relying)} for turn in (self, self.long))
+        assert not self.issued.keys() & self.certificates.keys()
+        for key, issued in self.issued.items():
+            certificate, transition = issued.open()
+            for name, one in (
+                ("certificates", (issued.event, certificate)),
+                ("_transitions", [transition]),
+                ("_named", [issued.event.holder_key]),
+            ):
+                ours[name] = {**ours[name], key: one}
         assert theirs.items() <= ours.items()
         return self.accounted[-1]
+
+
+def admitted(bundle: LoggedBundle) -> list[tuple[int, Event]]:
+    """The events that were admitted, by position."""
+    said = zip(bundle.opened.events, bundle.codes, strict=True)
+    return [
+        (position, item)
+        for position, (item, code) in enumerate(said)
+        if code == ADMITTED and isinstance(item, Event)
+    ]
 
 
 class MemoryView:
@@ -104,7 +121,7 @@ class MemoryView:
         self.next_index += 1
         return merkle.leaf_hash(entry)
 
-    def turn(self, now: int) -> Turn:
+    def turn(self, now: int) -> TwinTurn:
         return TwinTurn(self, self.next_index, now)
 
     def commit(self, turn: Turn) -> None:
@@ -122,14 +139,15 @@ class MemoryView:
                 assert done.bundle is not None
                 header = done.bundle.header
                 self._equivocations.add((header.department, header.lane, done.bundle.note_hash))
+        turn = turn.long if isinstance(turn, TwinTurn) else turn
         for bundle in turn.logged:
-            for admitted in bundle.admitted:
-                history = self.histories.setdefault(admitted.key, [])
-                assert admitted.ordinal == len(history)
-                history.append(parse_transition(canonical.parse(admitted.transition, 65536)))
-                self.named_holders.setdefault(admitted.key, []).append(admitted.event.holder_key)
-                place = (bundle.index, admitted.position)
-                self.places.setdefault(admitted.key, []).append(place)
+            for position, event in admitted(bundle):
+                self.places.setdefault(event.key, []).append((bundle.index, position))
+                self.named_holders.setdefault(event.key, []).append(event.holder_key)
+        for key, transitions in turn._transitions.items():
+            printed = [canonical.parse(t.format(), 65536) for t in transitions]
+            self.histories.setdefault(key, []).extend(map(parse_transition, printed))
+            assert len(self.histories[key]) == len(self.places[key])
         for key, (_, certificate) in turn.certificates.items():
             self.certificates[key] = certificate
         self.holders.update(turn.holders)

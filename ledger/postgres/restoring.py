@@ -13,9 +13,10 @@ from psycopg2.extensions import connection as Connection
 
 from .. import admission, merkle, times
 from .. import registry as registries
-from ..admission import Accounted, Lost, Opened, Skipped, Turn
+from ..admission import Accounted, Lost, Opened, Skipped
 from ..entry import ADMITTED, REGISTRY, code_at, format_registry, format_status, map_heads
 from ..errors import CODES, ProofError
+from ..fast_turn import FastTurn
 from ..replaying import Step
 from .connection import transaction, turn
 from .rows import read_registry, registry_leaves_records, write_registry_snapshot
@@ -98,7 +99,7 @@ class Restoring:
             view = View(cursor, registry, bundles, store._blinding_secret, {}, may_let_go=False)
             pieces = Pieces(cursor, store._signers, store._kinds, {})
             pieces.read(view, bundles)
-            taken = Turn(view, next_index, now)
+            taken = FastTurn(view, next_index, now)
             done = taken.take(step.source, opened)
             wanted = [] if step.index is None else [(step.index, step.entry)]
             if taken.entries != wanted or (step.row is None and done.outcome != admission.LOGGED):

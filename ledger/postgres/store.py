@@ -370,7 +370,7 @@ class Store:
     def _write(
         self,
         cursor: Cursor,
-        taken: Turn,
+        taken: FastTurn,
         view: View,
         accounted: Sequence[tuple[Accounted, Fetched]],
         next_outbox: int,
@@ -602,9 +602,10 @@ def _is_not_new(err: Exception) -> bool:
     )
 
 
-def _add_tallies(cursor: Cursor, turn: Turn, view: View) -> None:
+def _add_tallies(cursor: Cursor, turn: FastTurn, view: View) -> None:
     counts = Counter(code for bundle in turn.logged for code in bundle.codes)
-    counts["certificates"] = len(turn.certificates.keys() - view.certificates.keys())
+    new = turn.certificates.keys() - view.certificates.keys()
+    counts["certificates"] = len(new) + len(turn.issued)
     for name, count in sorted(counts.items()):
         if count:
             cursor.execute(sql("add_tally"), {"name": name, "count": count})

@@ -15,15 +15,17 @@ from typing import Any, NamedTuple
 from psycopg2.extensions import cursor as Cursor
 
 from .. import staterow
-from ..admission import Certificate, LoggedBundle, Opened, Turn
+from ..admission import Certificate, LoggedBundle, Opened
 from ..errors import Conflict
 from ..event import Event
+from ..fast_turn import Act, FastTurn, Issued
 from ..staterow import NO_HOLDER
 from .copying import bigint, copy, copy_packed, integer
 from .rows import pack_lines
 from .statements import sql
 from .view import View
 
+_ITEM_LENGTH = struct.pack("!i", staterow.ITEM)
 PIECE = 512  # events, at least
 
 ACTS = 64  # of a holder in one row of older ones
@@ -93,7 +95,9 @@ class _Piece(NamedTuple):
 
     entries: Sequence[tuple[int, bytes]]
     logged: Sequence[LoggedBundle]
-    certificates: Mapping[bytes, tuple[Event, Certificate]]
+    issued: Mapping[bytes, Issued]
+    acts: list[Act]  # on other certificates
+    certificates: dict[bytes, tuple[Event, Certificate]]  # and what these are now
     holders: Mapping[bytes, tuple[int, bytes]]
 
 
@@ -158,7 +162,7 @@ class Pieces:
             self._rows.result()
             self._rows = None
 
-    def go_on(self, turn: Turn, view: View) -> None:
+    def go_on(self, turn: FastTurn, view: View) -> None:
         """Send the next piece on its way, if there is one and the last one is written."""
         if self._executor is None or (self._under_way and not self._under_way.done()):
             return
@@ -166,26 +170,29 @@ class Pieces:
             self.wait()
             self._under_way = self._executor.submit(self._write, self._next(turn), view)
 
-    def finish(self, turn: Turn, view: View) -> None:
+    def finish(self, turn: FastTurn, view: View) -> None:
         """Write what is left."""
         self.wait()
         self._write(self._next(turn), view)
 
-    def _next(self, turn: Turn) -> _Piece:
+    def _next(self, turn: FastTurn) -> _Piece:
         """As the rules left it by now: they go on while this is written."""
         entries, logged = turn.entries[self._entries :], turn.logged[self._logged :]
         self._entries, self._logged = len(turn.entries), len(turn.logged)
+        issued, acts = turn.unwritten()
         return _Piece(
             entries,
             logged,
-            {key: turn.certificates[key] for b in logged for key, _ in b.certificates},
+            issued,
+            acts,
+            {key: turn.certificates[key] for key, *_ in acts},
             {key: turn.holders[key] for b in logged for key, _ in b.holders},
         )
 
     def _write(self, piece: _Piece, view: View) -> None:
         self._piece += 1
         self._copy_entries(piece)
-        if piece.certificates:
+        if piece.certificates or piece.issued:
             self._copy_certificates(piece, view)
         if piece.holders:
             self._copy_holders(piece, view)
@@ -223,22 +230,19 @@ class Pieces:
         )
 
     def _copy_certificates(self, piece: _Piece, view: View) -> None:
+        new = self._pack_issued(piece)
         added: dict[bytes, bytes] = {}
-        for b in piece.logged:
-            if b.admitted:
-                keys, _, positions, events, _ = zip(*b.admitted, strict=True)
-                items = staterow.pack_items(b.index, positions, [event[0] for event in events])
-                for key, packed in zip(keys, items, strict=True):
-                    added[key] = added[key] + packed if key in added else packed
-        histories, known, kinds = self._histories, view.histories, self._kinds
+        for key, index, position, event_id in piece.acts:
+            packed = staterow.pack_item(index, position, bytes.fromhex(event_id[:8]))
+            added[key] = added[key] + packed if key in added else packed
+        histories, kinds = self._histories, self._kinds
         pack_row, number_digest, no_holder = staterow.pack_row, staterow.number_digest, NO_HOLDER
-        new: list[bytes] = []
         there: list[bytes] = []  # changed ones whose rows are where they were read
         changed: list[bytes] = []  # those that this turn changed before
         for key, (item, certificate) in piece.certificates.items():
             head, more, whole = key[:16], added[key], certificate.holder
             again = key in histories
-            before = histories[key] if again else known.get(key, b"")
+            before = histories[key] if again else view.histories.get(key, b"")
             history = histories[key] = before + more
             holder = no_holder if whole is None else whole[:16]
             state = pack_row(
@@ -263,6 +267,31 @@ class Pieces:
         met += self._update("changed", columns, changed, update)
         if met * 4 != len(there) + len(changed):
             raise Conflict("registry-conflict", "a current state vanished under the turn")
+
+    def _pack_issued(self, piece: _Piece) -> list[bytes]:
+        """The rows of certificates that were issued plainly; those whose rows are not go to the
+        others.
+        """
+        histories, kinds, cursor = self._histories, self._kinds, self._cursor
+        ids = bytes.fromhex("".join([each.event.id for each in piece.issued.values()]))
+        rows: list[bytes] = []
+        for at, (key, each) in enumerate(piece.issued.items()):
+            event, link, plain, _, index, position = each
+            _, _, _, since, _, type_code, issuer, number, _, whole, *_ = event
+            words = staterow.issued_words(*plain.days, issuer, since[:10] + since[19:])
+            if words is None:
+                piece.certificates[key] = (event, each.open()[0])
+                piece.acts.append((key, index, position, event.id))
+                continue
+            event_id = ids[16 * at : 16 * at + 16]
+            item = histories[key] = staterow.pack_item(index, position, event_id)
+            holder = NO_HOLDER if whole is None else whole[:16]
+            state = staterow.pack_issued(key, link, holder, words, since, event_id, item)
+            kind = kinds.number(cursor, type_code, issuer)
+            digest = staterow.number_digest(number)
+            row = _new_row(6, 16, key[:16], 16, key[16:], 4, kind, 4, digest, len(state))
+            rows += (row, state, _ITEM_LENGTH, item)
+        return rows
 
     def _copy_holders(self, piece: _Piece, view: View) -> None:
         recent = self._recent

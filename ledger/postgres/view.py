@@ -10,11 +10,12 @@ from typing import Any, NamedTuple
 from psycopg2.extensions import cursor as Cursor
 
 from .. import admission, identity, lifecycle, staterow
-from ..admission import Certificate, Lane, Opened, Recorded, Turn
+from ..admission import Certificate, Lane, Opened, Recorded
 from ..entry import ADMITTED
 from ..errors import ProofError, Refused, Unavailable
 from ..event import CORRECTED, ISSUED, Event
 from ..evidence import Step
+from ..fast_turn import FastTurn
 from ..lifecycle import REWIND, Transition
 from ..registry import Registry
 from ..reliance import Reliance
@@ -160,7 +161,7 @@ class View:
             self._taken |= {key for key in keys - found.keys() if key[: identity.HEAD] in heads}
         return found
 
-    def check_new(self, turn: Turn) -> None:
+    def check_new(self, turn: FastTurn) -> None:
         """NotNew where a certificate is there that the turn refused to issue, taking it for new: of
         those that it issued, the table's primary key says so.
         """
@@ -170,7 +171,7 @@ class View:
             for item, code in zip(b.opened.events, b.codes, strict=True)
             if code != ADMITTED and isinstance(item, Event)
         }
-        refused -= self._looked_for | turn.certificates.keys()
+        refused -= self._looked_for | turn.certificates.keys() | turn.issued.keys()
         if self._read_certificates(self._cursor, refused) or not refused.isdisjoint(self._taken):
             raise NotNew
 

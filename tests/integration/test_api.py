@@ -37,7 +37,7 @@ from ledger.note import Signature, format_note
 from ledger.postgres.connection import connect
 from ledger.postgres.reader import Reader
 from ledger.receipt import parse_receipt
-from ledger.staterow import ITEM, number_hash, pack_items, pack_state, unpack_state
+from ledger.staterow import ITEM, number_hash, pack_item, pack_state, unpack_state
 from ledger.trust import parse_trust
 from tests import page_ledger, world
 from tests.http_serving import Answer, Served, serving
@@ -210,7 +210,7 @@ def test_who_asks_beside_a_damaged_certificate_is_answered(
     )
     ((key, state, history),) = rows
     unsealed, count = pack_state(*unpack_state(state)), len(history) // ITEM
-    nowhere = b"".join(pack_items(0, range(count), ["0" * 32] * count))
+    nowhere = b"".join(pack_item(0, position, bytes(4)) for position in range(count))
     change = "UPDATE certificate SET state = %s, history = %s WHERE map_key = %s"
     with serving(ledger.url, CERTLEDGER_TRUST=str(trust)) as running:
         damage(ledger.url, change, unsealed, nowhere, key)

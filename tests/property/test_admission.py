@@ -173,7 +173,7 @@ class AdmissionMachine(RuleBasedStateMachine):
     def _kind(self, data: st.DataObject, issuer: str, number: str) -> tuple[str, list[str]]:
         """An event kind, mostly one that is possible now, and the certificate's event ids."""
         key = identity.certificate_key(TYPE, issuer, number)
-        ours = self.turn.certificates.get(key)
+        ours = self.turn.long.certificates.get(key)
         certificate = ours[1] if ours else self.view.certificate(key)
         state = certificate.standing.state if certificate else lifecycle.NONE
         possible = [kind for before, kind in lifecycle.TABLE if before == state]

@@ -49,7 +49,9 @@ def live(drawn: random.Random) -> list[tuple[list[Act], list[Transition], Standi
 
 
 def packed(history: list[Transition]) -> bytes:
-    return b"".join(staterow.pack_items(n + 7, [n], [t.id])[0] for n, t in enumerate(history))
+    return b"".join(
+        staterow.pack_item(n + 7, n, bytes.fromhex(t.id)) for n, t in enumerate(history)
+    )
 
 
 @pytest.mark.parametrize("seed", range(3))

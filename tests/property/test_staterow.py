@@ -141,11 +141,11 @@ def test_plain_words_are_what_the_row_says(
     if says_nothing:
         only = only._replace(**NOTHING)
     issued = Transition(ISSUED, event_id, by, "", since, 1, *days, *[None] * 5)
-    (history,) = staterow.pack_items(7, [8], [event_id])
+    history = staterow.pack_item(7, 8, event)
     kept = ((0, issued),)
     state = staterow.pack_row(key, only, link, bytes(16), kept, history)
     whole = staterow.pack_whole_row(key, only, link, bytes(16), kept, history)
-    unkept = staterow.pack_row(key, only, link, bytes(16), (), history)  # goes the long way
+    unkept = staterow.pack_row(key, only, link, bytes(16), (), history)
     assert state[:-4] == unkept[:-4] + bytes.fromhex(event_id[8:])
     record = format_record(only, link)
     assert staterow.row_record(key, state, history) == record
@@ -155,6 +155,11 @@ def test_plain_words_are_what_the_row_says(
     is_short = all(day in (None, UNKNOWN, OPEN) or str(day)[10:] == offset for day in days)
     is_plain = only[7:12] == (None,) * 5 and "." not in since and UNKNOWN not in days
     assert (found is not None) == (is_plain and is_short and days[0] not in (None, OPEN)), only
+    around = staterow.issued_words(*days, by, since[:10] + since[19:])
+    assert (around is not None) == (is_short and "." not in since)
+    if around is not None and only[7:12] == (None,) * 5:
+        issued_row = (key, link, bytes(16), around, since, event, history)
+        assert staterow.pack_issued(*issued_row) == state
     if found is not None:
         words, *rest = found
         assert rest == [by.encode(), since, event_id]
@@ -180,7 +185,7 @@ def _flip(data: bytes, flip: int) -> bytes:
 )
 def test_histories(items: list[tuple[int, int, int]], size: int) -> None:
     items.sort()
-    history = b"".join(staterow.pack_items(i, [p], [f"{n:08x}" + "0" * 24])[0] for i, p, n in items)
+    history = b"".join(staterow.pack_item(i, p, n.to_bytes(4, "big")) for i, p, n in items)
     found = [staterow.placed(place) for place in staterow.places(history)]
     assert found == [item[:2] for item in items]
     below = [index for index, _, _ in items if index < size]

@@ -514,7 +514,8 @@ def test_entries_do_not_tell_whose_certificates_they_changed() -> None:
     world.publish("a", make_event("issued", "another"))
     key = identity.holder_key(holder)
     first = world.view.logged[0]
-    link = lifecycle.holder_link(key, True, first.admitted[0].key, first.index, 0)
+    certificate = first.acts[0].certificate
+    link = lifecycle.holder_link(key, True, certificate, first.index, 0)
     guess = delta_root([(key, lifecycle.holder_record_hash(1, link))])
     assert guess == delta_root(first.holders)
     said = [parse_entry(logged.entry)["holders"] for logged in world.view.logged]

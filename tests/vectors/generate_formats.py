@@ -81,7 +81,7 @@ from ledger.statusmap import (
 )
 from ledger.trust import format_trust, parse_trust
 from tests.ledger_builder import LedgerBuilder
-from tests.memory_view import MemoryView, check_log
+from tests.memory_view import MemoryView, admitted, check_log
 from tests.world import (
     CHECKPOINT,
     OPERATOR,
@@ -408,13 +408,15 @@ def _bundle(out: dict[str, str], view: MemoryView, entries: list[bytes]) -> Logg
 
 
 def _history(out: dict[str, str], view: MemoryView, logged: LoggedBundle) -> None:
-    key = logged.admitted[0].key
+    events = admitted(logged)
+    key = events[0][1].key
     certificate = view.certificates[key]
     link, rows = key, {"link 0 (the map key)": key.hex()}
-    for number, admitted in enumerate(logged.admitted, 1):
-        place = (logged.index, admitted.position)
-        link = lifecycle.link(link, *place, admitted.event.line_hash, admitted.transition)
-        rows[f"transition {number}"] = admitted.transition.decode()
+    history = zip(events, view.histories[key], strict=True)
+    for number, ((position, event), transition) in enumerate(history, 1):
+        data = transition.format()
+        link = lifecycle.link(link, logged.index, position, event.line_hash, data)
+        rows[f"transition {number}"] = data.decode()
         rows[f"link {number}"] = link.hex()
     assert link == certificate.link
     record = certificate.standing.record(link)
