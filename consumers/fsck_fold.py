@@ -607,14 +607,17 @@ class Fold:
 
     def _keep(self, turn: Turn, logged: LoggedBundle) -> None:
         events: dict[bytes, bytes] = {}
-        for a in logged.admitted:
+        transitions = {key: iter(each) for key, each in turn.transitions.items()}
+        for position, event in logged.admitted():
+            key = event.key
             if self._keep_transition is not None:
-                self._keep_transition(a.key, logged.index, a.position, a.transition)
-            events[a.key] = (
-                events.get(a.key, b"")
-                + bytes.fromhex(a.event.id)
-                + a.event.line_hash
-                + staterow.place(logged.index, a.position).to_bytes(8, "big")
+                data = lifecycle.format_transition(next(transitions[key]))
+                self._keep_transition(key, logged.index, position, data)
+            events[key] = (
+                events.get(key, b"")
+                + bytes.fromhex(event.id)
+                + event.line_hash
+                + staterow.place(logged.index, position).to_bytes(8, "big")
             )
         for key, record in logged.certificates:
             item, after = turn.certificates[key]

@@ -286,6 +286,11 @@ class LoggedBundle:
     certificates: tuple[tuple[bytes, bytes], ...]  # ascending (map key, record hash)
     holders: tuple[tuple[bytes, bytes], ...]
 
+    def admitted(self) -> list[tuple[int, Event]]:
+        """The events that were admitted, with their positions."""
+        said = enumerate(zip(self.opened.events, self.codes, strict=True))
+        return [(n, e) for n, (e, code) in said if code == ADMITTED and isinstance(e, Event)]
+
 
 @dataclass(frozen=True, slots=True)
 class Accounted:
@@ -331,7 +336,7 @@ class Turn:
         self._lanes = 0  # of the department whose bundle is taken
         self._key_id = ""  # of the key that signed it
         self._scopes: dict[tuple[str, str], str | None] = {}  # granted in it, by type and act
-        self._transitions: dict[bytes, list[Transition]] = {}  # of this turn, by certificate
+        self.transitions: dict[bytes, list[Transition]] = {}  # of this turn, by certificate
         self._named: dict[bytes, list[bytes | None]] = {}  # holders that these name
 
     def take(self, source: Source, record: Opened | DeadLetter | Skipped | Lost) -> Accounted:
@@ -575,7 +580,7 @@ class Turn:
             if before is None:
                 raise Refused("not-issued")
             self._count_folded(count)
-            history = [*self.view.history(key), *self._transitions.get(key, ())]
+            history = [*self.view.history(key), *self.transitions.get(key, ())]
             lifecycle.check_room(history, transition)
         if kind == events.CORRECTED:
             owner = lifecycle.corrector(history, transition, standing.responsible)
@@ -596,9 +601,9 @@ class Turn:
         link = lifecycle.link(last, index, position, item.line_hash, data)
         if known is None:  # the view's must not learn of a turn that may be thrown away
             event_ids = {**event_ids}
-            self._transitions[key] = [transition]
+            self.transitions[key] = [transition]
         else:
-            self._transitions[key].append(transition)
+            self.transitions[key].append(transition)
         event_ids[item.id] = item.line_hash
         self._named.setdefault(key, []).append(item.holder_key)
         after_holder = item.holder_key or holder
@@ -621,7 +626,7 @@ class Turn:
         doubted.
         """
         before = [(index, each) for index, _, each in self.view.relying.steps(key)]
-        now = [(self.next_index, each) for each in self._transitions.get(key, ())]
+        now = [(self.next_index, each) for each in self.transitions.get(key, ())]
         doubt.check_confirms([*before, *now], t, self.registry.doubts)
 
     def _rely(self, opened: Opened, index: int, position: int, item: Reliance) -> None:

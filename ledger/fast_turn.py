@@ -47,7 +47,7 @@ class FastTurn(Turn):
         if issued is not None:
             certificate, transition = issued.open()
             self.certificates[key] = (issued.event, certificate)
-            self._transitions[key] = [transition]
+            self.transitions[key] = [transition]
             self._named[key] = [certificate.holder]
             if self._unwritten.pop(key, None) is not None:
                 self._acts.append((key, issued.log_index, issued.position, issued.event.id))

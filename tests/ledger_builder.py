@@ -20,7 +20,7 @@ from ledger.registry import Registry, lane_record, leaves
 from ledger.statusmap import MapHead, Membership
 from ledger.trust import Trust, TrustedKey
 from tests import world
-from tests.memory_view import MemoryView, admitted
+from tests.memory_view import MemoryView
 
 TOPIC = "A" * 22
 KINDS = (statusmap.CERTIFICATES, statusmap.HOLDERS)
@@ -137,7 +137,7 @@ class LedgerBuilder:
                 self.acts.setdefault(act.holder, []).append(
                     Act(bundle.index, act.position, act.certificate, act.bound)
                 )
-            for position, event in admitted(bundle):
+            for position, event in bundle.admitted():
                 certificate = CertificateId(event.type_code, event.issuer, event.number)
                 self.certificates[event.key] = certificate
                 history = self.histories.setdefault(event.key, [])

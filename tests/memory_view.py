@@ -34,7 +34,7 @@ from ledger.entry import (
     outcome_count,
     parse_entry,
 )
-from ledger.event import CORRECTED, Event, parse_event
+from ledger.event import CORRECTED, parse_event
 from ledger.fast_turn import FastTurn
 from ledger.lifecycle import Standing, Transition, parse_transition
 from ledger.note import parse_note
@@ -58,22 +58,12 @@ class TwinTurn(FastTurn):
             certificate, transition = issued.open()
             for name, one in (
                 ("certificates", (issued.event, certificate)),
-                ("_transitions", [transition]),
+                ("transitions", [transition]),
                 ("_named", [issued.event.holder_key]),
             ):
                 ours[name] = {**ours[name], key: one}
         assert theirs.items() <= ours.items()
         return self.accounted[-1]
-
-
-def admitted(bundle: LoggedBundle) -> list[tuple[int, Event]]:
-    """The events that were admitted, by position."""
-    said = zip(bundle.opened.events, bundle.codes, strict=True)
-    return [
-        (position, item)
-        for position, (item, code) in enumerate(said)
-        if code == ADMITTED and isinstance(item, Event)
-    ]
 
 
 class MemoryView:
@@ -141,10 +131,10 @@ class MemoryView:
                 self._equivocations.add((header.department, header.lane, done.bundle.note_hash))
         turn = turn.long if isinstance(turn, TwinTurn) else turn
         for bundle in turn.logged:
-            for position, event in admitted(bundle):
+            for position, event in bundle.admitted():
                 self.places.setdefault(event.key, []).append((bundle.index, position))
                 self.named_holders.setdefault(event.key, []).append(event.holder_key)
-        for key, transitions in turn._transitions.items():
+        for key, transitions in turn.transitions.items():
             printed = [canonical.parse(t.format(), 65536) for t in transitions]
             self.histories.setdefault(key, []).extend(map(parse_transition, printed))
             assert len(self.histories[key]) == len(self.places[key])

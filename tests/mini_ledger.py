@@ -20,7 +20,7 @@ from ledger.kafka_address import client_settings
 from ledger.note import MemorySigner, sign
 from ledger.receipt import format_lane, format_notice, format_receipt
 from ledger.registry import DEPARTMENT_MEMBERS
-from tests.memory_view import MemoryView, admitted
+from tests.memory_view import MemoryView
 from tests.world import CHECKPOINT, OPERATOR, ORIGIN, Book
 
 _TOPIC_ID = "A" * 22
@@ -76,7 +76,7 @@ class MiniLedger:
 
     def admitted(self) -> int:
         """How many events are in the log as admitted."""
-        return sum(len(admitted(bundle)) for bundle in self.view.logged)
+        return sum(len(bundle.admitted()) for bundle in self.view.logged)
 
     def codes(self) -> list[str]:
         """The codes of all logged events, in order."""

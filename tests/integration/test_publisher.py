@@ -35,7 +35,7 @@ from producers.link import Link
 from producers.publisher import Publisher
 from producers.relying import CASES, ReliedOn
 from producers.spool import Spool
-from tests.memory_view import admitted, check_log
+from tests.memory_view import check_log
 from tests.mini_ledger import MiniLedger
 from tests.producing import TestEnvironment, department_with_type, enrol_all
 from tests.running_stack import wait_until
@@ -395,7 +395,7 @@ def test_a_take_over_fences_the_old_producer(place: Place) -> None:
     moved.rename(spool)
     with place.publisher(take_over=True) as p:
         assert p.wait(60)
-    numbers = {event.number for b in place.ledger.view.logged for _, event in admitted(b)}
+    numbers = {event.number for b in place.ledger.view.logged for _, event in b.admitted()}
     assert {f"late {n}" for n in range(8)} & numbers
     assert "equivocation" not in {done.outcome for done in place.ledger.outcomes}
 

@@ -81,7 +81,7 @@ from ledger.statusmap import (
 )
 from ledger.trust import format_trust, parse_trust
 from tests.ledger_builder import LedgerBuilder
-from tests.memory_view import MemoryView, admitted, check_log
+from tests.memory_view import MemoryView, check_log
 from tests.world import (
     CHECKPOINT,
     OPERATOR,
@@ -408,7 +408,7 @@ def _bundle(out: dict[str, str], view: MemoryView, entries: list[bytes]) -> Logg
 
 
 def _history(out: dict[str, str], view: MemoryView, logged: LoggedBundle) -> None:
-    events = admitted(logged)
+    events = logged.admitted()
     key = events[0][1].key
     certificate = view.certificates[key]
     link, rows = key, {"link 0 (the map key)": key.hex()}
