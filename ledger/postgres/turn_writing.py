@@ -12,6 +12,7 @@ from itertools import chain
 from types import TracebackType
 from typing import Any, NamedTuple
 
+from psycopg2.errors import InFailedSqlTransaction
 from psycopg2.extensions import cursor as Cursor
 
 from .. import staterow
@@ -159,8 +160,10 @@ class Pieces:
     def wait_for_rows(self) -> None:
         """Wait until what was sent for is read, and raise what became of it."""
         if self._rows is not None:
-            self._rows.result()
-            self._rows = None
+            rows, self._rows = self._rows, None
+            if isinstance(rows.exception(), InFailedSqlTransaction):
+                self.wait()  # the piece before it, which says why
+            rows.result()
 
     def go_on(self, turn: FastTurn, view: View) -> None:
         """Send the next piece on its way, if there is one and the last one is written."""

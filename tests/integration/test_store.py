@@ -1056,6 +1056,22 @@ ROWS = (
 )
 
 
+def test_a_piece_that_fails_says_why_to_whoever_reads_after_it(
+    ledger: StoredLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A row that was taken for new is there: the rows read meanwhile only say that all is lost."""
+    monkeypatch.setattr(store_module, "PART", 1)
+    monkeypatch.setattr(turn_writing, "PIECE", 1)
+    assert ledger.send(ledger.make(ledger.issued("n0"))) == {"logged": 1}
+    numbers = ["n0", *(f"m{n}" for n in range(6))]
+    lines = [
+        ledger.issued(number, holder_pseudonym=f"1:{n:064x}") for n, number in enumerate(numbers)
+    ]
+    assert ledger.send(*map(ledger.make, lines)) == {"logged": 7}
+    assert ledger.counts()["admitted"] == 7
+    ledger.check()
+
+
 def bundles_of_one_turn(ledger: StoredLedger) -> list[bytes]:
     """Certificates issued, changed, corrected and bound again and again, in forty bundles, two of
     them logged before: the rules read while pieces are written.
