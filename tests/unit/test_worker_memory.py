@@ -47,3 +47,33 @@ def test_a_large_block_is_mapped_by_itself(call: str, expected: str) -> None:
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     )
     assert done.stdout == f"{expected}\n"
+
+
+_TRIMMED = """
+import resource
+from streams.memory import keep_large_blocks, trim
+
+def resident():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * resource.getpagesize() / 1e6
+
+keep_large_blocks()
+kept = []
+large = []
+for _ in range(200):
+    large.append(bytearray(b"x") * 1_000_000)
+    kept.append(bytes(5000))  # lies between them, so that no end of the heap is free
+before = resident()
+large.clear()
+freed = resident()
+trim()
+print(before - freed < 20, freed - resident() > 150)
+"""
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="another C library")
+def test_what_a_busy_time_took_is_given_back() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _TRIMMED], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "True True\n"
