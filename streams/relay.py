@@ -63,6 +63,8 @@ class Relay:
         Recalls wait for no checkpoint, and between the other kinds they come first: an office may
         be deciding.
         """
+        if not self._store.is_relay_due(RECALLS, RECEIPTS, OUTBOX, EXPIRY):
+            return False  # most often: it looks ten times a second
         sent = self._send_recalls()
         published = self._store.published()
         if published is None:

@@ -359,6 +359,13 @@ class Sequencing:
             raise ProofError("stored-bytes-damaged", f"notices of ends from {begin} on are missing")
         return [(bytes(key), bytes(notice)) for _, key, notice in rows]
 
+    def is_relay_due(self, recalls: str, receipts: str, outbox: str, ends: str) -> bool:
+        """Whether any of the relays with these names may have something to send."""
+        names = {"recalls": recalls, "receipts": receipts, "outbox": outbox, "ends": ends}
+        with transaction(self.connection) as cursor:
+            cursor.execute(sql("is_relay_due"), names)
+            return bool(_one(cursor)[0])
+
     def relay_position(self, name: str) -> int:
         """How far a relay has come, 0 at first."""
         with transaction(self.connection) as cursor:

@@ -482,3 +482,38 @@ def test_who_waits_for_a_checkpoint_is_woken_by_it(ledger: StoredLedger) -> None
     assert time.monotonic() - begun < 30
     waiting.close()
     ledger.check()
+
+
+def test_a_relay_is_due_for_each_kind_alone(ledger: StoredLedger) -> None:
+    rounds, names = sequencer(ledger), ("recalls", "receipts", "outbox", "ends")
+    store = rounds._store
+    assert not store.is_relay_due(*names)
+
+    def news(relay: str) -> None:
+        """Due until this relay stands behind what came."""
+        assert store.is_relay_due(*names)
+        tables = {"recalls": "recall", "outbox": "outbox", "ends": "expiry_notice"}
+        size = rounds._store.published()
+        if relay in tables:
+            ((end,),) = ledger.rows(f"SELECT max(number) + 1 FROM {tables[relay]}")
+        else:
+            assert size is not None
+            end = size[0]
+        store.move_relay(relay, end - 1)
+        assert store.is_relay_due(*names)
+        store.move_relay(relay, end)
+        assert not store.is_relay_due(*names)
+
+    assert rounds.round() is not None
+    news("receipts")
+    ledger.send(b"a dead letter")
+    news("outbox")
+    ledger.rows(
+        "INSERT INTO expiry_notice VALUES (0, %s, 1, 30, ''), (1, %s, 1, 7, '') RETURNING 1",
+        bytes(32), bytes(32),
+    )  # fmt: skip
+    news("ends")
+    ledger.rows(
+        "INSERT INTO recall VALUES (0, 1, 0, %s, 1, 0, NULL, 'revoked') RETURNING 1", bytes(32)
+    )
+    news("recalls")
