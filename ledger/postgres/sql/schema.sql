@@ -76,10 +76,10 @@ CREATE TABLE certificate (
     state bytea NOT NULL,
     history bytea NOT NULL CHECK (length(history) > 0 AND length(history) % 12 = 0)
 ) WITH (
-    fillfactor = 90,
     autovacuum_vacuum_scale_factor = 1,
     autovacuum_vacuum_insert_scale_factor = 1,
-    autovacuum_analyze_scale_factor = 1
+    autovacuum_analyze_scale_factor = 1,
+    fillfactor = 92
 );
 CREATE INDEX certificate_number ON certificate (number_hash);
 
