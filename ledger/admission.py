@@ -529,7 +529,7 @@ class Turn:
             else:
                 self._admit(opened, index, position, item, acts)
                 admitted.append(item.key)
-        except LedgerError as err:
+        except (Malformed, Refused) as err:  # anything else is no fault of the line's
             return err.code
         return ADMITTED
 

@@ -53,7 +53,7 @@ from .view import Known, LetGo, NotNew, View, read_known
 
 ATTEMPTS = 5  # before that no longer counts
 MANY = 1024  # events
-LOOKS = 64  # turns that look for certificates to issue, once one was there
+WARY = 64  # turns that take nothing for granted, once one had to be begun again
 _MORE = {CORRECTED, RELIED, ENDED}  # kinds of lines that ask for more than rows
 PART = 1000  # events, at least, whose rows are read while the part before is judged
 
@@ -108,7 +108,8 @@ class Store:
         self._writer = ThreadPoolExecutor(1, "write")  # has no thread before it has work
         self._signers = Numbers("read_signers", "insert_signer")
         self._kinds = Numbers("read_kinds", "insert_kind")
-        self._looks = 0  # turns to come that look for certificates that they issue
+        # turns to come that read all they need first, and look for certificates that they issue
+        self._wary = 0
         self.prepare(connection)
         with transaction(connection) as cursor:
             origin = read_origin(cursor)
@@ -187,21 +188,22 @@ class Store:
         over; one above it is Conflict `offset-jump`.
 
         What repeated ids and corrections need of older event lines is read before the turn where
-        it is much: lines never change. Certificates that the batch only issues are taken for new;
-        where one is not, this turn is begun again and the next ones look for them first.
+        it is much: lines never change. Certificates that the batch only issues are taken for new.
+        Where one is not, or lines are to be read, this turn is begun again, and it and the next
+        ones look at everything before they judge.
         """
         known: dict[int, Known] = {}
         for left in range(ATTEMPTS, 0, -1):
             try:
                 done = self._apply(topic_id, batch, known, left)
-                self._looks = max(self._looks - 1, 0)
+                self._wary = max(self._wary - 1, 0)
                 return done
             except LetGo as let_go:
                 self._read_ahead(let_go.places, known)
             except (NotNew, psycopg2.errors.UniqueViolation) as err:
-                if self._looks or left == 1 or not _is_not_new(err):
+                if self._wary or not _is_not_new(err):
                     raise
-                self._looks = LOOKS
+            self._wary = WARY
         raise AssertionError("the last attempt lets nothing go")
 
     def _read_ahead(self, places: Sequence[int], known: dict[int, Known]) -> None:
@@ -241,11 +243,11 @@ class Store:
                 self.connection.cursor(cursor_factory=WaitingCursor) as reading,
             ):
                 reading.pieces = pieces
-                secret, new = self._blinding_secret, left > 1 and not self._looks
+                secret, new = self._blinding_secret, not self._wary
                 view = View(reading, registry, bundles, secret, known, left > 1, new)
                 taken = FastTurn(view, next_index, max(clock, ledger_time))
                 outbox = []
-                parts = _parts(todo) if left == ATTEMPTS else [todo]
+                parts = [todo] if self._wary else _parts(todo)
                 pieces.read(view, _bundles(parts[0]))
                 for part, following in zip_longest(parts, parts[1:]):
                     pieces.wait_for_rows()
@@ -662,13 +664,13 @@ def _bundles(todo: Sequence[_Todo]) -> list[Opened]:
 
 
 def _parts(todo: Sequence[_Todo]) -> list[Sequence[_Todo]]:
-    """A batch in parts of PART events, each read when the one before is judged; in one where lines
-    ask for more than rows (corrections, reliances).
+    """A batch in parts of PART events, then twice as many, each read when the one before is judged;
+    in one where lines ask for more than rows (corrections, reliances).
     """
     parts: list[list[_Todo]] = [[]]
     events = 0
     for one in todo:
-        if events >= PART:
+        if events >= PART << len(parts) - 1:
             parts.append([])
             events = 0
         parts[-1].append(one)

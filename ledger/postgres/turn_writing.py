@@ -146,6 +146,9 @@ class Pieces:
     def wait(self) -> None:
         """Wait for what is on its way, and raise what became of it."""
         self.wait_for_rows()
+        self._wait_for_piece()
+
+    def _wait_for_piece(self) -> None:
         if self._under_way is not None:
             self._under_way.result()
             self._under_way = None
@@ -158,12 +161,12 @@ class Pieces:
             self._rows = self._executor.submit(view.read, self._cursor, bundles)
 
     def wait_for_rows(self) -> None:
-        """Wait until what was sent for is read, and raise what became of it."""
+        """Wait until what was sent for is read, and raise what became of it, now and later."""
         if self._rows is not None:
-            rows, self._rows = self._rows, None
-            if isinstance(rows.exception(), InFailedSqlTransaction):
-                self.wait()  # the piece before it, which says why
-            rows.result()
+            if isinstance(self._rows.exception(), InFailedSqlTransaction):
+                self._wait_for_piece()  # the one before it, which says why
+            self._rows.result()
+            self._rows = None
 
     def go_on(self, turn: FastTurn, view: View) -> None:
         """Send the next piece on its way, if there is one and the last one is written."""

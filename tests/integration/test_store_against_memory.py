@@ -379,7 +379,7 @@ def held(
         monkeypatch.setattr(admission, "MAX_FOLDED", 9)
         monkeypatch.setattr(relying, "MAX_FOLDED", 9)
         monkeypatch.setattr(view_module, "CHUNKS_IN_TURN", 1)
-        monkeypatch.setattr(store_module, "LOOKS", 1)
+        monkeypatch.setattr(store_module, "WARY", 1)
         monkeypatch.setattr(store_module, "PART", 1)
         monkeypatch.setattr(turn_writing, "PIECE", 1)
     made = Held(module_database_url)
