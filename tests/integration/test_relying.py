@@ -80,9 +80,9 @@ def test_a_turn_reads_what_is_named_and_not_all_that_a_case_holds(
     read = 0
     real = Reliances._rows
 
-    def count(self: Reliances, name: str, keys: Any) -> Any:
+    def count(self: Reliances, cursor: Any, name: str, keys: Any) -> Any:
         nonlocal read
-        rows = real(self, name, keys)
+        rows = real(self, cursor, name, keys)
         read += len(rows) if "holds" in name else 0
         return rows
 
