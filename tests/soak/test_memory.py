@@ -209,7 +209,7 @@ class Watch:
                     self._say(f"{self._load.events:,} events; MB: {', '.join(sizes)}")
 
     def _ask(self) -> None:
-        draw = random.Random(1)
+        draw, is_open = random.Random(1), False
         asking = http.client.HTTPConnection(urlsplit(self._url()).netloc, timeout=60)
         for turn in count():
             if self._ended.wait(0.05):
@@ -226,6 +226,9 @@ class Watch:
                 self._asked += 1
             answer = asking.getresponse()
             said = answer.read()
+            if answer.status == 503 and not is_open:  # no checkpoint is published yet
+                continue
+            is_open = True
             # the history of what is not in the ledger yet is not found
             assert answer.status in (200, 404), (answer.status, said[:300])
         asking.close()
