@@ -94,9 +94,7 @@ class View:
         self.holders: dict[bytes, tuple[int, bytes, bytes, bytes]] = {}
         self._whole: dict[bytes, bytes] = {}  # their map keys by head
         self._asked: set[bytes] = set()  # heads of the holders' map keys that were looked for
-        events = [e for opened in batch for e in opened.events if isinstance(e, Event)]
-        acts = [e for opened in batch for e in opened.events if isinstance(e, Reliance)]
-        relied = {key for act in acts for key, _, _ in act.certificates}
+        events, relied = _named(batch)
         looked_for = {e.key for e in events if not takes_for_new or e.kind != ISSUED} | relied
         self._looked_for, self._left = looked_for, set(looked_for)  # certificates; not yet read
         self._binds = any(e.holder_key is not None or e.said[5] == REWIND for e in events)
@@ -108,10 +106,8 @@ class View:
         """Read what some bundles of the batch need, before the rules judge any of them. Rows are
         read once in a turn, which may have changed them since.
         """
-        events = [e for opened in bundles for e in opened.events if isinstance(e, Event)]
-        acts = [e for opened in bundles for e in opened.events if isinstance(e, Reliance)]
-        relied = {key for act in acts for key, _, _ in act.certificates}
-        keys = self._left.intersection([e.key for e in events]) | (self._left & relied)
+        events, relied = _named(bundles)
+        keys = self._left & ({e.key for e in events} | relied)
         self._left -= keys
         found = self._read_certificates(cursor, keys)
         self.certificates.update(found)
@@ -120,7 +116,7 @@ class View:
         places = {place for _, repeated in alike for place in repeated}
         if any(map(self._folds, events)):
             places |= self._folded(bundles)
-        if acts:
+        if relied:
             places |= self._relied(bundles)
         self._read_lines(cursor, places, list)
         for event, repeated in alike:
@@ -345,6 +341,14 @@ class View:
             raise Refused("key-taken")
         acts, link, *_ = self.holders.get(key, (0, b""))
         return acts, link
+
+
+def _named(bundles: Sequence[Opened]) -> tuple[list[Event], set[bytes]]:
+    """The events in bundles, and the map keys of certificates that their reliances name."""
+    items = [item for opened in bundles for item in opened.events]
+    acts = [item for item in items if isinstance(item, Reliance)]
+    relied = {key for act in acts for key, _, _ in act.certificates}
+    return [item for item in items if isinstance(item, Event)], relied
 
 
 def joined(keys: Collection[bytes]) -> dict[str, Any]:
