@@ -23,13 +23,13 @@ from ledger.postgres.migrate import check_schema
 
 from .ending import exit_with_reason, stop_on_signals
 from .memory import collect_seldom, map_large_blocks
+from .priority import stand_back
 from .sequencer import LEAD_WAIT_SECONDS
 from .settings import Settings
 
 log = get_log(__name__)
 
 INTERVAL_SECONDS = 0.5
-NICENESS = 10
 IDLE_SECONDS = 120  # a frozen follower loses the lead, and its connection with it
 REST = 3.0  # after work, as many times as long as the work took
 LIST_SECONDS = 10  # a list that changed is signed anew at most so often
@@ -104,7 +104,7 @@ def run(settings: Settings, stop: threading.Event, clock: Clock = system_clock) 
 
 def main(clock: Clock = system_clock) -> None:
     """Run until a signal comes; exit 70 with the reason on anything else."""
-    os.nice(NICENESS)
+    stand_back()
     set_up("follower", os.environ.get(FORMAT_VARIABLE))
     stop = stop_on_signals()
     map_large_blocks()

@@ -28,6 +28,7 @@ from ledger.registry import Registry
 from ledger.reliance import Reliance
 
 from .memory import collect_seldom, keep_large_blocks
+from .priority import stand_back
 
 SECONDS = 30.0  # for one record: a frozen opener must not hold up its partitions for ever
 _LENGTH = 8  # bytes before each message
@@ -87,6 +88,7 @@ def main(fd: int) -> None:
     """Open what the worker sends until it is gone, whatever signals its group gets."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
+    stand_back()
     keep_large_blocks()
     collect_seldom()
     registry = Registry("")
