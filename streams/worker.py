@@ -14,7 +14,7 @@ from .app import build_app, die
 from .memory import collect_seldom, keep_large_blocks
 from .settings import Settings, SettingsError
 
-SWITCH_SECONDS = 0.001
+SWITCH_SECONDS = 0.0002
 
 
 def main() -> None:
@@ -30,7 +30,8 @@ def main() -> None:
     except Exception as err:
         die(err)
     collect_seldom()
-    # Each answer of PostgreSQL's waits for the interpreter while other threads compute.
+    # What a turn sends to PostgreSQL waits for the interpreter before each statement and after it,
+    # while the rules compute.
     sys.setswitchinterval(SWITCH_SECONDS)
     threading.Thread(target=app.ledger.watch, name="watch", daemon=True).start()
     worker = faust.Worker(app, quiet=True, redirect_stdouts=False, override_logging=False)

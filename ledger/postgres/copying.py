@@ -18,6 +18,11 @@ integer = struct.Struct("!i").pack
 
 def copy(cursor: Cursor, table: str, columns: str, rows: Iterable[Sequence[bytes | None]]) -> None:
     """COPY `rows` into a table; `bigint` and `integer` encode numbers, text is UTF-8 bytes."""
+    copy_packed(cursor, table, columns, pack_rows(rows))
+
+
+def pack_rows(rows: Iterable[Sequence[bytes | None]]) -> list[bytes]:
+    """Rows for `copy_packed`."""
     parts: list[bytes] = []
     add = parts.append
     for row in rows:
@@ -28,7 +33,7 @@ def copy(cursor: Cursor, table: str, columns: str, rows: Iterable[Sequence[bytes
             else:
                 add(_length(len(field)))
                 add(field)
-    copy_packed(cursor, table, columns, parts)
+    return parts
 
 
 def copy_packed(cursor: Cursor, table: str, columns: str, parts: list[bytes]) -> None:

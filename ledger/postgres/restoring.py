@@ -23,7 +23,7 @@ from .rows import read_registry, registry_leaves_records, write_registry_snapsho
 from .sequencing import LogTopic
 from .statements import sql
 from .store import Checked, Fetched, Store
-from .turn_writing import Pieces
+from .turn_writing import Beside, Pieces
 from .view import View
 
 
@@ -97,8 +97,8 @@ class Restoring:
             _, moves = store._accept(cursor, topic_id, [Checked(fetched, opened, registry_index)])
             bundles = [opened] if isinstance(opened, Opened) else []
             view = View(cursor, registry, bundles, store._blinding_secret, {}, may_let_go=False)
-            pieces = Pieces(cursor, store._signers, store._kinds, {})
-            pieces.read(view, bundles)
+            pieces = Pieces(cursor, cursor, Beside(), store._signers, store._kinds, {})
+            view.read(cursor, bundles)
             taken = FastTurn(view, next_index, now)
             done = taken.take(step.source, opened)
             wanted = [] if step.index is None else [(step.index, step.entry)]

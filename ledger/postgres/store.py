@@ -48,7 +48,7 @@ from .rows import (
     read_registry,
 )
 from .statements import sql
-from .turn_writing import Numbers, Pieces, WaitingCursor
+from .turn_writing import Beside, Numbers, Pieces, WaitingCursor
 from .view import Known, LetGo, NotNew, View, read_known
 
 ATTEMPTS = 5  # before that no longer counts
@@ -105,7 +105,9 @@ class Store:
     ) -> None:
         self.connection = connection
         self._parse = parse
-        self._writer = ThreadPoolExecutor(1, "write")  # has no thread before it has work
+        # They have no threads before they have work.
+        self._writer = ThreadPoolExecutor(1, "write")
+        self._cleaner = ThreadPoolExecutor(1, "clean")
         self._signers = Numbers("read_signers", "insert_signer")
         self._kinds = Numbers("read_kinds", "insert_kind")
         # turns to come that read all they need first, and look for certificates that they issue
@@ -239,20 +241,21 @@ class Store:
                 if isinstance(c.opened, Opened)
             }
             with (
-                Pieces(cursor, self._signers, self._kinds, chunks, self._writer) as pieces,
                 self.connection.cursor(cursor_factory=WaitingCursor) as reading,
+                Beside(self._writer, sum(len(b.events) for b in bundles)) as beside,
             ):
-                reading.pieces = pieces
+                reading.beside = beside
                 secret, new = self._blinding_secret, not self._wary
                 view = View(reading, registry, bundles, secret, known, left > 1, new)
+                pieces = Pieces(cursor, reading, beside, self._signers, self._kinds, chunks)
                 taken = FastTurn(view, next_index, max(clock, ledger_time))
                 outbox = []
                 parts = [todo] if self._wary else _parts(todo)
-                pieces.read(view, _bundles(parts[0]))
+                rows = beside.do(view.read, cursor, _bundles(parts[0]))
                 for part, following in zip_longest(parts, parts[1:]):
-                    pieces.wait_for_rows()
+                    beside.wait(rows)
                     if following:
-                        pieces.read(view, _bundles(following))
+                        rows = beside.do(view.read, cursor, _bundles(following))
                     for fetched, opened in part:
                         pieces.go_on(taken, view)
                         source = Source(topic_id, fetched.partition, fetched.offset)
@@ -281,7 +284,7 @@ class Store:
         refused = sum(len(b.codes) for b in taken.logged) - admitted
         done = Applied(outcomes, admitted, refused, taken.next_index)
         if admitted >= MANY:  # freeing so many objects takes milliseconds, for which none wait
-            self._writer.submit([view, taken, pieces, reading, todo, bundles, outbox].clear)
+            self._cleaner.submit([view, taken, pieces, reading, todo, bundles, outbox].clear)
         return done
 
     def rehearse(self, values: Sequence[bytes | None]) -> tuple[list[Rehearsed], int]:

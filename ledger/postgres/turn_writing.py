@@ -6,22 +6,22 @@ the rules judge the next bundles, all in the turn's one transaction.
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping, Sequence
-from concurrent.futures import Executor, Future
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Executor, Future, wait
 from itertools import chain
 from types import TracebackType
 from typing import Any, NamedTuple
 
-from psycopg2.errors import InFailedSqlTransaction
 from psycopg2.extensions import cursor as Cursor
 
 from .. import staterow
-from ..admission import Certificate, LoggedBundle, Opened
+from ..admission import Certificate, LoggedBundle
 from ..errors import Conflict
 from ..event import Event
 from ..fast_turn import Act, FastTurn, Issued
 from ..staterow import NO_HOLDER
-from .copying import bigint, copy, copy_packed, integer
+from .copying import bigint, copy_packed, integer, pack_rows
 from .rows import pack_lines
 from .statements import sql
 from .view import View
@@ -77,17 +77,70 @@ class Numbers:
         return number
 
 
-class WaitingCursor(Cursor):
-    """What the rules read through: each statement waits for what is on its way."""
+class Beside:
+    """Statements of a turn that run beside its rules, one after the other on its one connection, in
+    a thread of its own; at once where there is none, or the turn is too small to gain by it. No
+    other may run between `do` and `wait`.
+    """
 
-    pieces: Pieces
+    def __init__(self, executor: Executor | None = None, events: int = 0) -> None:
+        self._executor = executor if events > PIECE else None
+        self._under_way: deque[Future[None]] = deque()
+
+    @property
+    def is_apart(self) -> bool:
+        """Whether they run in that thread."""
+        return self._executor is not None
+
+    def do(self, work: Callable[..., None], *arguments: Any) -> Future[None] | None:
+        """Have some statements run."""
+        if self._executor is None:
+            work(*arguments)
+            return None
+        future = self._executor.submit(work, *arguments)
+        self._under_way.append(future)
+        return future
+
+    def wait(self, last: Future[None] | None = None) -> None:
+        """Wait for them all, or until `last` is done, and raise what became of the first that
+        failed.
+        """
+        while self._under_way:
+            future = self._under_way.popleft()
+            future.result()
+            if future is last:
+                return
+
+    def __enter__(self) -> Beside:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        err: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Nothing is on its way any more, so that the transaction can end."""
+        try:
+            if kind is None:
+                self.wait()
+        finally:
+            for future in self._under_way:
+                future.cancel()
+            wait(self._under_way)
+
+
+class WaitingCursor(Cursor):
+    """Each of its statements waits for what runs beside."""
+
+    beside: Beside
 
     def execute(self, query: Any, parameters: Any = None) -> None:
-        self.pieces.wait()
+        self.beside.wait()
         super().execute(query, parameters)
 
     def copy_expert(self, sql: Any, file: Any, size: int = 8192) -> None:
-        self.pieces.wait()
+        self.beside.wait()
         super().copy_expert(sql, file, size)
 
 
@@ -103,83 +156,40 @@ class _Piece(NamedTuple):
 
 
 class Pieces:
-    """Writes a turn piece by piece, and reads rows for its next part, beside the rules. No other
-    statement may run on the turn's connection between `go_on` or `read` and the end of the block,
-    or `wait`.
-    """
+    """Packs what a turn writes piece by piece, and has it written beside the rules."""
 
     def __init__(
         self,
         cursor: Cursor,
+        reading: Cursor,
+        beside: Beside,
         signers: Numbers,
         kinds: Numbers,
         chunks: Mapping[bytes, Sequence[bytes]],
-        executor: Executor | None = None,
     ) -> None:
-        """`chunks`: the lines of bundles as they are stored, by the hash of the note."""
-        self._cursor = cursor
+        """`cursor` writes, `reading` is the rules'; `chunks`: the lines of bundles as they are
+        stored, by the hash of the note.
+        """
+        self._cursor, self._reading, self._beside = cursor, reading, beside
         self._signers, self._kinds, self._chunks = signers, kinds, chunks
-        self._executor = executor
-        self._under_way: Future[None] | None = None
-        self._rows: Future[None] | None = None
         self._entries = self._logged = 0  # handed over
-        self._piece = 0  # how many were begun to be written
+        self._piece = 0  # how many were begun
         # What rows hold after the pieces so far: histories, and recent acts of holders
         self._histories: dict[bytes, bytes] = {}
         self._recent: dict[bytes, bytes] = {}
 
-    def __enter__(self) -> Pieces:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        err: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Nothing is on its way any more, so that the transaction can end."""
-        for future in (self._rows, self._under_way):
-            error = None if future is None else future.exception()
-            if kind is None and error is not None:
-                raise error
-
-    def wait(self) -> None:
-        """Wait for what is on its way, and raise what became of it."""
-        self.wait_for_rows()
-        self._wait_for_piece()
-
-    def _wait_for_piece(self) -> None:
-        if self._under_way is not None:
-            self._under_way.result()
-            self._under_way = None
-
-    def read(self, view: View, bundles: Sequence[Opened]) -> None:
-        """Send for the rows that some bundles need."""
-        if self._executor is None:
-            view.read(self._cursor, bundles)
-        else:
-            self._rows = self._executor.submit(view.read, self._cursor, bundles)
-
-    def wait_for_rows(self) -> None:
-        """Wait until what was sent for is read, and raise what became of it, now and later."""
-        if self._rows is not None:
-            if isinstance(self._rows.exception(), InFailedSqlTransaction):
-                self._wait_for_piece()  # the one before it, which says why
-            self._rows.result()
-            self._rows = None
-
     def go_on(self, turn: FastTurn, view: View) -> None:
-        """Send the next piece on its way, if there is one and the last one is written."""
-        if self._executor is None or (self._under_way and not self._under_way.done()):
-            return
-        if sum(len(b.codes) for b in turn.logged[self._logged :]) >= PIECE:
-            self.wait()
-            self._under_way = self._executor.submit(self._write, self._next(turn), view)
+        """Write the next piece, if there is one and it can be written meanwhile."""
+        if (
+            self._beside.is_apart
+            and sum(len(b.codes) for b in turn.logged[self._logged :]) >= PIECE
+        ):
+            self._write(self._next(turn), view)
 
     def finish(self, turn: FastTurn, view: View) -> None:
-        """Write what is left."""
-        self.wait()
+        """Write what is left, and wait until all is written."""
         self._write(self._next(turn), view)
+        self._beside.wait()
 
     def _next(self, turn: FastTurn) -> _Piece:
         """As the rules left it by now: they go on while this is written."""
@@ -204,8 +214,7 @@ class Pieces:
             self._copy_holders(piece, view)
 
     def _copy_entries(self, piece: _Piece) -> None:
-        copy(
-            self._cursor,
+        self._copy(
             "entry",
             "log_index, data",
             ((bigint(index), entry) for index, entry in piece.entries),
@@ -214,15 +223,14 @@ class Pieces:
         for b in piece.logged:
             bundle = b.opened.bundle
             department, key_id = bundle.header.department, b.opened.key.key_id
-            signer = integer(self._signers.number(self._cursor, department, key_id))
+            signer = integer(self._signers.number(self._reading, department, key_id))
             chunks = self._chunks.get(bundle.note_hash) or pack_lines(bundle.lines)
             rows += [
                 (bigint(b.index), integer(number), chunk, signer)
                 for number, chunk in enumerate(chunks)
             ]
-        copy(self._cursor, "lines", "log_index, chunk, data, signer", rows)
-        copy(
-            self._cursor,
+        self._copy("lines", "log_index, chunk, data, signer", rows)
+        self._copy(
             "delta",
             "log_index, certificates, holders",
             (
@@ -261,24 +269,23 @@ class Pieces:
                 row = _changed_there(5, 16, head, 6, view.places[key], 4, self._piece, len(state))
                 there += (row, state, _length(len(more)), more)
             else:
-                kind = kinds.number(self._cursor, item.type_code, item.issuer)
+                kind = kinds.number(self._reading, item.type_code, item.issuer)
                 number = number_digest(item.number)
                 row = _new_row(6, 16, head, 16, key[16:], 4, kind, 4, number, len(state))
                 new += (row, state, _length(len(more)), more)
-        cursor = self._cursor
-        copy_packed(cursor, "certificate", "map_key, rest, kind, number_hash, state, history", new)
+        columns = "map_key, rest, kind, number_hash, state, history"
+        self._copy_packed("certificate", columns, new)
+        lost = "a current state vanished under the turn"
         columns, update = "map_key, at, piece, state, added", sql("update_changed_there")
-        met = self._update("changed", columns, there, update)
+        self._update("changed", columns, there, update, len(there) // 4, lost)
         columns, update = "map_key, piece, state, added", sql("update_changed")
-        met += self._update("changed", columns, changed, update)
-        if met * 4 != len(there) + len(changed):
-            raise Conflict("registry-conflict", "a current state vanished under the turn")
+        self._update("changed", columns, changed, update, len(changed) // 4, lost)
 
     def _pack_issued(self, piece: _Piece) -> list[bytes]:
         """The rows of certificates that were issued plainly; those whose rows are not go to the
         others.
         """
-        histories, kinds, cursor = self._histories, self._kinds, self._cursor
+        histories, kinds, cursor = self._histories, self._kinds, self._reading
         ids = bytes.fromhex("".join([each.event.id for each in piece.issued.values()]))
         rows: list[bytes] = []
         for at, (key, each) in enumerate(piece.issued.items()):
@@ -331,20 +338,30 @@ class Pieces:
                 there += (row, data)
             else:
                 new += (_new_holder(5, 16, key[:16], 16, key[16:], 8, acts, 32, link, size), data)
-        cursor = self._cursor
-        copy_packed(cursor, "holder_act", "map_key, ordinal, acts", older)
-        copy_packed(cursor, "holder", "map_key, rest, acts, link, recent", new)
+        self._copy_packed("holder_act", "map_key, ordinal, acts", older)
+        self._copy_packed("holder", "map_key, rest, acts, link, recent", new)
+        lost = "a holder's record vanished under the turn"
         columns, update = "map_key, at, piece, acts, link, recent", sql("update_bound_there")
-        met = self._update("bound", columns, there, update)
+        self._update("bound", columns, there, update, len(there) // 2, lost)
         columns, update = "map_key, piece, acts, link, recent", sql("update_bound")
-        met += self._update("bound", columns, moved, update)
-        if met * 2 != len(there) + len(moved):
-            raise Conflict("registry-conflict", "a holder's record vanished under the turn")
+        self._update("bound", columns, moved, update, len(moved) // 2, lost)
 
-    def _update(self, table: str, columns: str, rows: list[bytes], update: str) -> int:
-        """Update what is stored from a table of the session; how many rows it met."""
-        if not rows:
-            return 0
-        copy_packed(self._cursor, table, columns, rows)
-        self._cursor.execute(update, {"piece": self._piece})
-        return self._cursor.rowcount
+    def _copy(self, table: str, columns: str, rows: Iterable[Sequence[bytes | None]]) -> None:
+        self._copy_packed(table, columns, pack_rows(rows))
+
+    def _copy_packed(self, table: str, columns: str, parts: list[bytes]) -> None:
+        if parts:
+            self._beside.do(copy_packed, self._cursor, table, columns, parts)
+
+    def _update(
+        self, table: str, columns: str, parts: list[bytes], update: str, rows: int, lost: str
+    ) -> None:
+        """Update what is stored from a table of the session."""
+        if rows:
+            self._copy_packed(table, columns, parts)
+            self._beside.do(self._update_from, update, self._piece, rows, lost)
+
+    def _update_from(self, update: str, piece: int, rows: int, lost: str) -> None:
+        self._cursor.execute(update, {"piece": piece})
+        if self._cursor.rowcount != rows:
+            raise Conflict("registry-conflict", lost)

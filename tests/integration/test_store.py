@@ -1174,6 +1174,7 @@ def test_damage_in_the_next_part_is_no_fault_of_a_line(
     """A rule that reads in the turn waits for the next part's rows: that these can't be read ends
     the turn, and becomes nobody's code.
     """
+    monkeypatch.setattr(turn_writing, "PIECE", 1)
     monkeypatch.setattr(store_module, "PART", 1)
     monkeypatch.setattr(lifecycle, "MAX_HISTORY", 2)
     ledger.send(ledger.make(ledger.issued("n0")))
@@ -1197,6 +1198,7 @@ def test_after_lines_had_to_be_read_turns_read_first(
 ) -> None:
     """Nobody has each turn judge twice what came before his lines."""
     monkeypatch.setattr(view_module, "CHUNKS_IN_TURN", 2)
+    monkeypatch.setattr(turn_writing, "PIECE", 1)
     monkeypatch.setattr(store_module, "PART", 1)
     ledger.send(ledger.make(ledger.issued(*(f"n{n}" for n in range(6)))))
     said = [ledger.event("renewed", f"n{n}") for n in range(6)]
@@ -1217,24 +1219,28 @@ def test_after_lines_had_to_be_read_turns_read_first(
     ledger.check()
 
 
+@pytest.mark.parametrize("where", ["packing", "writing"])
 def test_a_turn_whose_piece_fails_leaves_nothing(
-    ledger: StoredLedger, monkeypatch: pytest.MonkeyPatch
+    ledger: StoredLedger, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
+    """And says why: not what became of the statements that came after in the same transaction."""
     monkeypatch.setattr(turn_writing, "PIECE", 1)
     records = bundles_of_one_turn(ledger)
     batch = [ledger.store.open(ledger.fetched(record)) for record in records]
     before = [ledger.rows(statement) for statement in ROWS]
-    copied = turn_writing.Pieces._copy_holders
-    calls = iter(range(100))
+    copied, calls = turn_writing.Pieces._copy_holders, iter(range(100))
 
     def fail(pieces: turn_writing.Pieces, piece: Any, view: Any) -> None:
         copied(pieces, piece, view)
         if next(calls) == 1:
-            raise Conflict("registry-conflict", "here")
+            if where == "packing":
+                raise Conflict("registry-conflict", "here")
+            pieces._copy_packed("nowhere", "map_key", [b"row"])
 
-    monkeypatch.setattr(turn_writing.Pieces, "_copy_holders", fail)
-    with pytest.raises(Conflict, match="here"):
-        ledger.store.apply(TOPIC, batch)
+    with monkeypatch.context() as patch:
+        patch.setattr(turn_writing.Pieces, "_copy_holders", fail)
+        with pytest.raises((Conflict, psycopg2.errors.UndefinedTable), match="here"):
+            ledger.store.apply(TOPIC, batch)
     assert [ledger.rows(statement) for statement in ROWS] == before
     assert ledger.store.apply(TOPIC, batch).outcomes["logged"] == 38
     ledger.check()
