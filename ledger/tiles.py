@@ -19,10 +19,12 @@ TileReader = Callable[[int, int], bytes]
 
 
 class Folded(Protocol):
-    """Where folded tiles are kept by (level, index); it may forget."""
+    """Where folded tiles are kept by (level, index), each level's hashes joined, 17 kB a tile (one
+    by one they take 42); it may forget.
+    """
 
-    def get(self, place: tuple[int, int], /) -> list[list[bytes]] | None: ...
-    def __setitem__(self, place: tuple[int, int], rows: list[list[bytes]], /) -> None: ...
+    def get(self, place: tuple[int, int], /) -> list[bytes] | None: ...
+    def __setitem__(self, place: tuple[int, int], rows: list[bytes], /) -> None: ...
 
 
 def subtree_reader(read: TileReader, folded: Folded | None = None) -> merkle.Subtree:
@@ -39,10 +41,11 @@ def subtree_reader(read: TileReader, folded: Folded | None = None) -> merkle.Sub
         for rows in (folded.get((tile_level, tile_index)), None):
             if rows is None:
                 data = read(tile_level, tile_index)
-                rows = merkle.levels([data[i : i + 32] for i in range(0, len(data), 32)])
+                leaves = [data[i : i + 32] for i in range(0, len(data), 32)]
+                rows = list(map(b"".join, merkle.levels(leaves)))
                 folded[tile_level, tile_index] = rows
-            if inner < len(rows) and position < len(rows[inner]):
-                return rows[inner][position]
+            if inner < len(rows) and position * 32 < len(rows[inner]):
+                return rows[inner][position * 32 : position * 32 + 32]
         raise _too_short(tile_level, tile_index)
 
     return subtree

@@ -19,7 +19,6 @@ from ..event import TYPE_PREFIX, TYPE_SUFFIX, Event
 from ..evidence import CertificateId, Step
 from ..identity import HEAD
 from ..lifecycle import Transition
-from ..linetree import GROUP
 from .copying import read_rows
 from .rows import CHUNK, unpack_some
 from .statements import sql
@@ -27,7 +26,7 @@ from .statements import sql
 _AT_ONCE = 128  # chunks
 
 Chunks = dict[tuple[int, int], list[bytes]]
-"""The lines of chunks by (log index, chunk), from the first to the end of some group of lines."""
+"""The lines of whole chunks by (log index, chunk)."""
 
 
 class _Type(msgspec.Struct, gc=False):
@@ -101,7 +100,7 @@ def _read_lines(
             which = int.from_bytes(index, "big"), int.from_bytes(chunk, "big")
             by, key = department.decode(), key_id.hex()
             at = {place: staterow.placed(place)[1] % CHUNK for place in wanted.pop(which)}
-            positions = at.values() if keep is None else range(_group_end(max(at.values())))
+            positions = at.values() if keep is None else range(CHUNK)
             lines = _unpack(which[0], data, positions)
             if keep is not None and len(lines) > len(keep.get(which, ())):
                 keep[which] = list(lines.values())
@@ -152,10 +151,6 @@ def sample_certificates(cursor: Cursor, limit: int) -> list[CertificateId]:
     """Some certificates, in no meaningful order."""
     cursor.execute(sql("sample_certificates"), {"limit": limit})
     return list(read_identities(cursor, [bytes(key) for (key,) in cursor.fetchall()]).values())
-
-
-def _group_end(position: int) -> int:
-    return (position // GROUP + 1) * GROUP
 
 
 def _unpack(index: int, data: bytes, positions: Collection[int]) -> dict[int, bytes]:

@@ -10,10 +10,12 @@ from typing import Generic, TypeVar
 from ..linetree import LineTree
 from ..proving import Records
 from ..statusmap import Group
+from .rows import CHUNK
 
 ENTRIES, LONGEST_ENTRY = 2048, 8 * 1024  # bytes
-TILES = 512  # folded tiles, some 40 kB each, of the log and of both maps
+TILES = 512  # folded tiles, some 17 kB each, of the log and of both maps
 BUNDLES = 32 * 1024 * 1024  # bytes, some 4 kB for 1,000 lines
+SHORT_BUNDLES = 2 * 1024 * 1024  # bytes, for those that are folded again out of one chunk
 GROUPS = 16 * 1024 * 1024  # bytes, some 4 kB a group of buckets
 
 K = TypeVar("K")
@@ -53,8 +55,25 @@ class KeptMap:
     """Of a status map under one status entry."""
 
     def __init__(self) -> None:
-        self.tiles: Recent[tuple[int, int], list[list[bytes]]] = Recent(TILES)
+        self.tiles: Recent[tuple[int, int], list[bytes]] = Recent(TILES)
         self.groups: Recent[bytes, Group] = Recent(GROUPS, Group.weight)  # by first map key
+
+
+class KeptTrees:
+    """The trees over bundles' lines by log index: many of long bundles, few of short ones, as which
+    a busy ledger may have a hundred thousand in an hour.
+    """
+
+    def __init__(self) -> None:
+        self._long: Recent[int, LineTree] = Recent(BUNDLES, LineTree.weight)
+        self._short: Recent[int, LineTree] = Recent(SHORT_BUNDLES, LineTree.weight)
+
+    def get(self, index: int) -> LineTree | None:
+        """What is kept of the bundle at a log index."""
+        return self._long.get(index) or self._short.get(index)
+
+    def __setitem__(self, index: int, tree: LineTree) -> None:
+        (self._short if tree.size <= CHUNK else self._long)[index] = tree
 
 
 class Kept:
@@ -65,9 +84,9 @@ class Kept:
         self.kinds: dict[int, tuple[str, str]] = {}  # (type, issuer) by number
         self.records: tuple[int, Records] | None = None  # index of the status entry, registry
         self.entries: Recent[int, bytes] = Recent(ENTRIES)
-        self.tiles: Recent[tuple[int, int], list[list[bytes]]] = Recent(TILES)
+        self.tiles: Recent[tuple[int, int], list[bytes]] = Recent(TILES)
         self.maps: dict[tuple[bytes, int], KeptMap] = {}  # by kind and index of the status entry
-        self.bundles: Recent[int, LineTree] = Recent(BUNDLES, LineTree.weight)
+        self.bundles = KeptTrees()
 
     def map_at(self, kind: bytes, index: int) -> KeptMap:
         """What is kept of a map as of the status entry at `index`; that of others goes."""

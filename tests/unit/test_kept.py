@@ -2,7 +2,32 @@
 
 from __future__ import annotations
 
-from ledger.postgres.kept import Recent
+import gc
+import tracemalloc
+from collections.abc import Callable
+from hashlib import sha256
+from typing import Any
+
+import pytest
+
+from ledger import merkle, tiles
+from ledger.linetree import LineTree, line_tree
+from ledger.postgres.kept import SHORT_BUNDLES, KeptTrees, Recent
+from ledger.postgres.rows import CHUNK
+
+HASHES = [sha256(b"%d" % n).digest() for n in range(1000)]
+
+
+def taken(kept: Any, items: int, make: Callable[[int], Any]) -> int:
+    """Bytes that are there for items kept by numbers above all small ones."""
+    gc.collect()
+    tracemalloc.start()
+    try:
+        for n in range(items):
+            kept[1_000_000 + n] = make(n)
+        return tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
 
 
 def test_what_was_used_last_is_kept_within_its_weight() -> None:
@@ -18,3 +43,39 @@ def test_what_was_used_last_is_kept_within_its_weight() -> None:
     assert [kept.get(n) is None for n in range(6)] == [True, False, True, False, False, False]
     kept[6] = bytes(11)  # too heavy alone
     assert all(kept.get(n) is None for n in range(7))
+
+
+@pytest.mark.parametrize("lines", [1, 16, 100, 1000])
+def test_trees_weigh_what_they_take(lines: int) -> None:
+    kept: Recent[int, LineTree] = Recent(10**9, LineTree.weight)
+    weight = line_tree(HASHES[:lines]).weight()
+    found = taken(kept, 100, lambda _: line_tree(HASHES[:lines])) / 100
+    assert weight * 0.6 < found < weight * 1.1
+
+
+def test_trees_of_short_bundles_have_little_room() -> None:
+    kept = KeptTrees()
+    long, short = line_tree(HASHES), line_tree(HASHES[:CHUNK])
+    kept[1] = long
+    count = SHORT_BUNDLES // short.weight() + 2
+    assert taken(kept, count, lambda _: line_tree(HASHES[:CHUNK])) < SHORT_BUNDLES * 1.1
+    assert kept.get(1) is long
+    assert kept.get(1_000_000) is None
+    assert kept.get(1_000_000 + count - 1) == short
+
+
+def test_folded_tiles_take_little_more_than_their_hashes() -> None:
+    leaves = HASHES[: tiles.WIDTH]
+    data, rows = b"".join(leaves), merkle.levels(leaves)
+    folded: dict[tuple[int, int], list[bytes]] = {}
+    subtree = tiles.subtree_reader(lambda level, index: data, folded)
+    gc.collect()
+    tracemalloc.start()
+    try:
+        for index in range(64):
+            subtree(0, index << tiles.HEIGHT)
+        assert tracemalloc.get_traced_memory()[0] / 64 < 1.1 * 32 * sum(map(len, rows))
+    finally:
+        tracemalloc.stop()
+    for level, row in enumerate(rows[: tiles.HEIGHT]):
+        assert [subtree(level, n) for n in range(len(row))] == row
