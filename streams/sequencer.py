@@ -30,7 +30,6 @@ from ledger.sequencing import Cadence, round_seconds
 from .ending import exit_with_reason, stop_on_signals
 from .logwriter import LogWriter
 from .memory import collect_seldom
-from .priority import stand_back
 from .settings import Settings
 from .signer import RemoteRing
 from .signing import CheckpointSigner, KeyRing
@@ -258,7 +257,6 @@ def make_witnesses(policy: Policy, postgres: str) -> Witnesses:
 
 def main(step: Step = no_step) -> None:
     """Run until a signal comes; exit 70 with the reason on anything else."""
-    stand_back()
     set_up("sequencer", os.environ.get(FORMAT_VARIABLE))
     stop = stop_on_signals()
     collect_seldom()
