@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from pathlib import Path
@@ -18,7 +19,8 @@ def stand_back() -> None:
     autogroup feature"): where a program leads a session of its own, as the supervisor starts it,
     its niceness alone would say nothing.
     """
-    os.nice(NICENESS)
+    with contextlib.suppress(OSError):  # where that is forbidden
+        os.nice(NICENESS)
     if os.getsid(0) != os.getpid():
         return  # the session is not this program's to speak for
     for _ in range(_ATTEMPTS):

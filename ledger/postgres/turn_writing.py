@@ -86,30 +86,29 @@ class Beside:
     def __init__(self, executor: Executor | None = None, events: int = 0) -> None:
         self._executor = executor if events > PIECE else None
         self._under_way: deque[Future[None]] = deque()
+        self._done = 0
 
     @property
     def is_apart(self) -> bool:
         """Whether they run in that thread."""
         return self._executor is not None
 
-    def do(self, work: Callable[..., None], *arguments: Any) -> Future[None] | None:
-        """Have some statements run."""
+    def do(self, work: Callable[..., None], *arguments: Any) -> int:
+        """Have some statements run; the number to wait for."""
         if self._executor is None:
             work(*arguments)
-            return None
-        future = self._executor.submit(work, *arguments)
-        self._under_way.append(future)
-        return future
+        else:
+            self._under_way.append(self._executor.submit(work, *arguments))
+        return self._done + len(self._under_way)
 
-    def wait(self, last: Future[None] | None = None) -> None:
-        """Wait for them all, or until `last` is done, and raise what became of the first that
-        failed.
+    def wait(self, number: int | None = None) -> None:
+        """Wait for them all, or up to a number, and raise what became of the first that failed, as
+        often as this is asked.
         """
-        while self._under_way:
-            future = self._under_way.popleft()
-            future.result()
-            if future is last:
-                return
+        while self._under_way and (number is None or self._done < number):
+            self._under_way[0].result()
+            self._under_way.popleft()
+            self._done += 1
 
     def __enter__(self) -> Beside:
         return self
@@ -128,6 +127,7 @@ class Beside:
             for future in self._under_way:
                 future.cancel()
             wait(self._under_way)
+            self._under_way.clear()  # what failed knows all that the turn knew
 
 
 class WaitingCursor(Cursor):

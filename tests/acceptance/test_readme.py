@@ -37,8 +37,7 @@ def commands(text: str) -> list[str]:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Iterator[Path]:
-    (tmp_path / ".venv").mkdir()
-    (tmp_path / ".venv" / "bin").symlink_to(Path(sys.executable).parent)
+    (tmp_path / ".venv").symlink_to(sys.prefix)
     yield tmp_path
     run("down --data town", tmp_path)
     postgres.remove(tmp_path / "town")

@@ -49,8 +49,7 @@ with Publisher(load_publisher_config(data, "transport"), kafka) as publisher:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A folder with a running stack in `town`: a department, a type, one certificate."""
     folder = tmp_path_factory.mktemp("runbooks")
-    (folder / ".venv").mkdir()
-    (folder / ".venv" / "bin").symlink_to(Path(sys.executable).parent)
+    (folder / ".venv").symlink_to(sys.prefix)
     (folder / "publish.py").write_text(PUBLISH)
     tool = ".venv/bin/certledger"
     try:

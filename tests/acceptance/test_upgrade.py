@@ -14,8 +14,8 @@ import re
 import shutil
 import subprocess
 import sys
-import tarfile
 import time
+import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -81,12 +81,14 @@ def codes(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 
 def checked_out(commit: str, code: Path) -> Path:
     """A version's code, from this repository's history."""
-    done = subprocess.run(["git", "archive", commit], cwd=ROOT, capture_output=True, check=False)
+    done = subprocess.run(
+        ["git", "archive", "--format=zip", commit], cwd=ROOT, capture_output=True, check=False
+    )
     if done.returncode != 0:
         why = done.stderr.decode(errors="replace").strip()
         pytest.skip(f"this copy has no history with {commit[:12]}, a previous version: {why}")
-    with tarfile.open(fileobj=io.BytesIO(done.stdout)) as archive:
-        archive.extractall(code, filter="data")
+    with zipfile.ZipFile(io.BytesIO(done.stdout)) as archive:
+        archive.extractall(code)
     return code
 
 
