@@ -3,12 +3,13 @@
 VENV := .venv
 BIN := $(VENV)/bin
 ROOMS = $(wildcard ledger streams producers consumers deploy)
-# The first Python that is new enough.
-FIND_PYTHON = for p in $(PYTHON) python3 python3.13 python3.12 python3.11 python; do \
+# The first Python that is new enough. The system's own comes before others: distributions build
+# theirs with profile-guided optimisation (DECISIONS.md, Speed).
+FIND_PYTHON = for p in $(PYTHON) /usr/bin/python3 python3 python3.13 python3.12 python3.11 python; do \
 	if $$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; \
 	then echo $$p; exit 0; fi; done; \
 	echo 'certledger needs Python 3.11 or newer with venv and pip; none was found' \
-	'(looked for python3, python3.11 to python3.13, python). Name one: make PYTHON=/path/to/python3' >&2; exit 1
+	'(looked for /usr/bin/python3, python3, python3.11 to python3.13, python). Name one: make PYTHON=/path/to/python3' >&2; exit 1
 PIP = $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 export ONLY JSON
