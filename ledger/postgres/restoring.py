@@ -97,7 +97,7 @@ class Restoring:
             _, moves = store._accept(cursor, topic_id, [Checked(fetched, opened, registry_index)])
             bundles = [opened] if isinstance(opened, Opened) else []
             view = View(cursor, registry, bundles, store._blinding_secret, {}, may_let_go=False)
-            pieces = Pieces(cursor, cursor, Beside(), store._signers, store._kinds, {})
+            pieces = Pieces(cursor, Beside(), store._signers, store._kinds, {})
             view.read(cursor, bundles)
             taken = FastTurn(view, next_index, now)
             done = taken.take(step.source, opened)

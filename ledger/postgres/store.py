@@ -247,7 +247,7 @@ class Store:
                 reading.beside = beside
                 secret, new = self._blinding_secret, not self._wary
                 view = View(reading, registry, bundles, secret, known, left > 1, new)
-                pieces = Pieces(cursor, reading, beside, self._signers, self._kinds, chunks)
+                pieces = Pieces(cursor, beside, self._signers, self._kinds, chunks)
                 taken = FastTurn(view, next_index, max(clock, ledger_time))
                 outbox = []
                 parts = [todo] if self._wary else _parts(todo)

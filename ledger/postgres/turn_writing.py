@@ -63,11 +63,14 @@ class Numbers:
         self._known |= self._fresh
         self._fresh = {}
 
-    def number(self, cursor: Cursor, first: str, second: str) -> int:
+    def number(self, cursor: Cursor, beside: Beside, first: str, second: str) -> int:
         """The number of a pair, given now if it has none."""
         pair = (first, second)
         number = self._known.get(pair) or self._fresh.get(pair)
-        if number is None and not self._fresh:  # another writer may have given it
+        if number is not None:
+            return number
+        beside.wait()
+        if not self._fresh:  # another writer may have given it
             cursor.execute(sql(self._read))
             self._known = {(one, other): each for one, other, each in cursor.fetchall()}
             number = self._known.get(pair)
@@ -161,16 +164,13 @@ class Pieces:
     def __init__(
         self,
         cursor: Cursor,
-        reading: Cursor,
         beside: Beside,
         signers: Numbers,
         kinds: Numbers,
         chunks: Mapping[bytes, Sequence[bytes]],
     ) -> None:
-        """`cursor` writes, `reading` is the rules'; `chunks`: the lines of bundles as they are
-        stored, by the hash of the note.
-        """
-        self._cursor, self._reading, self._beside = cursor, reading, beside
+        """`chunks`: the lines of bundles as they are stored, by the hash of the note."""
+        self._cursor, self._beside = cursor, beside
         self._signers, self._kinds, self._chunks = signers, kinds, chunks
         self._entries = self._logged = 0  # handed over
         self._piece = 0  # how many were begun
@@ -223,7 +223,7 @@ class Pieces:
         for b in piece.logged:
             bundle = b.opened.bundle
             department, key_id = bundle.header.department, b.opened.key.key_id
-            signer = integer(self._signers.number(self._reading, department, key_id))
+            signer = integer(self._signers.number(self._cursor, self._beside, department, key_id))
             chunks = self._chunks.get(bundle.note_hash) or pack_lines(bundle.lines)
             rows += [
                 (bigint(b.index), integer(number), chunk, signer)
@@ -269,7 +269,7 @@ class Pieces:
                 row = _changed_there(5, 16, head, 6, view.places[key], 4, self._piece, len(state))
                 there += (row, state, _length(len(more)), more)
             else:
-                kind = kinds.number(self._reading, item.type_code, item.issuer)
+                kind = kinds.number(self._cursor, self._beside, item.type_code, item.issuer)
                 number = number_digest(item.number)
                 row = _new_row(6, 16, head, 16, key[16:], 4, kind, 4, number, len(state))
                 new += (row, state, _length(len(more)), more)
@@ -285,7 +285,8 @@ class Pieces:
         """The rows of certificates that were issued plainly; those whose rows are not go to the
         others.
         """
-        histories, kinds, cursor = self._histories, self._kinds, self._reading
+        histories, kinds = self._histories, self._kinds
+        cursor, beside = self._cursor, self._beside
         ids = bytes.fromhex("".join([each.event.id for each in piece.issued.values()]))
         rows: list[bytes] = []
         for at, (key, each) in enumerate(piece.issued.items()):
@@ -300,7 +301,7 @@ class Pieces:
             item = histories[key] = staterow.pack_item(index, position, event_id)
             holder = NO_HOLDER if whole is None else whole[:16]
             state = staterow.pack_issued(key, link, holder, words, since, event_id, item)
-            kind = kinds.number(cursor, type_code, issuer)
+            kind = kinds.number(cursor, beside, type_code, issuer)
             digest = staterow.number_digest(number)
             row = _new_row(6, 16, key[:16], 16, key[16:], 4, kind, 4, digest, len(state))
             rows += (row, state, _ITEM_LENGTH, item)
