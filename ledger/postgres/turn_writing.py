@@ -1,6 +1,7 @@
 """What a turn writes of the bundles that it logs: entries, lines, delta lists, states of
-certificates and holders. A piece of them is on its way to PostgreSQL, in a thread of its own, while
-the rules judge the next bundles, all in the turn's one transaction.
+certificates and holders. A piece of them is packed where the rules judge, and on its way to
+PostgreSQL, in a thread of its own, while they judge the next bundles, all in the turn's one
+transaction.
 """
 
 from __future__ import annotations
@@ -192,7 +193,7 @@ class Pieces:
         self._beside.wait()
 
     def _next(self, turn: FastTurn) -> _Piece:
-        """As the rules left it by now: they go on while this is written."""
+        """What was logged since the piece before, and the states as the rules left them by now."""
         entries, logged = turn.entries[self._entries :], turn.logged[self._logged :]
         self._entries, self._logged = len(turn.entries), len(turn.logged)
         issued, acts = turn.unwritten()
