@@ -1,4 +1,4 @@
-"""The tree over a bundle's lines from groups of 16 upwards: a line is proven out of its own group,
+"""The tree over a bundle's lines from groups of 32 upwards: a line is proven out of its own group,
 without the others.
 """
 
@@ -10,7 +10,7 @@ from typing import NamedTuple
 from . import merkle
 from .errors import ProofError
 
-HEIGHT = 4
+HEIGHT = 5
 GROUP = 1 << HEIGHT  # lines
 
 

@@ -8,7 +8,7 @@ vectors run in tests/vectors/test_merkle.py. Hashes are 32 raw bytes.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from hashlib import sha256
 
@@ -170,33 +170,35 @@ def join_paths(paths: Mapping[int, Sequence[bytes]], size: int) -> list[bytes]:
     the hash of each largest subtree that holds none of them. ProofError where two paths disagree
     or one is of another tree's shape.
     """
-    joined: list[bytes] = []
     places = sorted(paths)
     if not places or places[0] < 0 or places[-1] >= size:
         raise ProofError("proof-failed", f"no paths of leaves of a tree of {size}")
+    return _join(paths, places, 0, size, 0)
 
-    def visit(begin: int, end: int, first: int, last: int, depth: int) -> None:
-        if last - first == 1:
-            place = places[first]
-            path, turns = paths[place], _turns(place, begin, end)
-            if len(path) != depth + len(turns):
-                raise ProofError("proof-failed", "a path has another tree's length")
-            rest = path[len(turns) - 1 :: -1] if turns else ()
-            joined.extend(h for h, is_left in zip(rest, turns, strict=True) if not is_left)
-            joined.extend(h for h, is_left in zip(path, reversed(turns), strict=False) if is_left)
-            return
-        split = begin + _split(end - begin)
-        middle = bisect_left(places, split, first, last)
-        if first < middle:
-            visit(begin, split, first, middle, depth + 1)
-        else:
-            joined.append(_sibling(paths, places[first:last], depth))
-        if middle < last:
-            visit(split, end, middle, last, depth + 1)
-        else:
-            joined.append(_sibling(paths, places[first:last], depth))
 
-    visit(0, size, 0, len(places), 0)
+def _join(
+    paths: Mapping[int, Sequence[bytes]], places: list[int], begin: int, end: int, depth: int
+) -> list[bytes]:
+    """That of the subtree over leaves `begin` to `end` - 1, `depth` steps below the root. (A
+    closure that calls itself would stay until somebody looks for cycles.)
+    """
+    if len(places) == 1:
+        path, turns = paths[places[0]], _turns(places[0], begin, end)
+        if len(path) != depth + len(turns):
+            raise ProofError("proof-failed", "a path has another tree's length")
+        rest = path[len(turns) - 1 :: -1] if turns else ()
+        return [
+            *(h for h, is_left in zip(rest, turns, strict=True) if not is_left),
+            *(h for h, is_left in zip(path, reversed(turns), strict=False) if is_left),
+        ]
+    split = begin + _split(end - begin)
+    middle = bisect_left(places, split)
+    joined = []
+    for part, first, after in ((places[:middle], begin, split), (places[middle:], split, end)):
+        if part:
+            joined += _join(paths, part, first, after, depth + 1)
+        else:
+            joined.append(_sibling(paths, places, depth))
     return joined
 
 
@@ -231,41 +233,50 @@ def split_paths(
         raise ProofError("proof-failed", f"no paths of leaves of a tree of {size}")
     paths: dict[int, list[bytes]] = {place: [] for place in places}
     rest = iter(joined)
-
-    def take() -> bytes:
-        value = next(rest, None)
-        if value is None:
-            raise ProofError("proof-failed", "the joined paths are too short")
-        return value
-
-    def visit(begin: int, end: int, first: int, last: int) -> bytes:
-        if first == last:
-            return take()
-        if last - first == 1:
-            place = places[first]
-            turns = _turns(place, begin, end)
-            before = [take() for is_left in turns if not is_left]
-            running = leaves[place]
-            for is_left in reversed(turns):
-                sibling = take() if is_left else before.pop()
-                paths[place].append(sibling)
-                pair = running + sibling if is_left else sibling + running
-                running = sha256(b"\x01" + pair).digest()
-            return running
-        split = begin + _split(end - begin)
-        middle = bisect_left(places, split, first, last)
-        left = visit(begin, split, first, middle)
-        right = visit(split, end, middle, last)
-        for place in places[first:middle]:
-            paths[place].append(right)
-        for place in places[middle:last]:
-            paths[place].append(left)
-        return sha256(b"\x01" + left + right).digest()
-
-    visit(0, size, 0, len(places))
+    _split_joined(paths, leaves, places, 0, size, rest)
     if next(rest, None) is not None:
         raise ProofError("proof-failed", "the joined paths are too long")
     return {place: tuple(path) for place, path in paths.items()}
+
+
+def _split_joined(
+    paths: dict[int, list[bytes]],
+    leaves: Mapping[int, bytes],
+    places: list[int],
+    begin: int,
+    end: int,
+    rest: Iterator[bytes],
+) -> bytes:
+    """The hash of the subtree over leaves `begin` to `end` - 1; those below it go to the paths."""
+    if not places:
+        return _take(rest)
+    if len(places) == 1:
+        place = places[0]
+        turns = _turns(place, begin, end)
+        before = [_take(rest) for is_left in turns if not is_left]
+        running = leaves[place]
+        for is_left in reversed(turns):
+            sibling = _take(rest) if is_left else before.pop()
+            paths[place].append(sibling)
+            pair = running + sibling if is_left else sibling + running
+            running = sha256(b"\x01" + pair).digest()
+        return running
+    split = begin + _split(end - begin)
+    middle = bisect_left(places, split)
+    left = _split_joined(paths, leaves, places[:middle], begin, split, rest)
+    right = _split_joined(paths, leaves, places[middle:], split, end, rest)
+    for place in places[:middle]:
+        paths[place].append(right)
+    for place in places[middle:]:
+        paths[place].append(left)
+    return sha256(b"\x01" + left + right).digest()
+
+
+def _take(rest: Iterator[bytes]) -> bytes:
+    value = next(rest, None)
+    if value is None:
+        raise ProofError("proof-failed", "the joined paths are too short")
+    return value
 
 
 def check_consistency(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from hashlib import sha256
 
 import pytest
@@ -93,6 +94,17 @@ def test_joined_paths_that_cannot_be() -> None:
     for places in ((), (5,), (-1,)):
         with pytest.raises(ProofError):
             merkle.split_paths(dict.fromkeys(places, bytes(32)), 5, [bytes(32)] * 3)
+
+
+def test_joining_paths_leaves_nothing_in_cycles() -> None:
+    paths = {n: tuple(slow_path(n, LEAVES[:5])) for n in (1, 4)}
+    gc.collect()
+    gc.disable()
+    try:
+        merkle.split_paths({n: LEAVES[n] for n in paths}, 5, merkle.join_paths(paths, 5))
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
 
 
 @given(sizes, st.data())

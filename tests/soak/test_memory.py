@@ -48,7 +48,8 @@ LIST = 9 * 2**20 / 1e6  # megabytes that the follower keeps of a status list, a 
 KAFKA = 512 + 384  # its heap (`deploy.embedded.kafka.HEAP`), code, threads and buffers
 SLACK, RISE = 6.0, 0.05
 TELL_SECONDS = 30
-BATCH, BATCH_EVERY = 500, 100  # numbers of a batch; questions between two
+BATCH, BATCH_EVERY = 500, 500  # numbers of a batch; questions between two
+PAUSE = 0.01  # seconds between two questions: what the server keeps is full in the first third
 PROGRAMS = ("worker-1", "sequencer", "relay", "follower", "http")
 OURS = (*PROGRAMS, "postgres: ")
 
@@ -212,11 +213,11 @@ class Watch:
         draw, is_open = random.Random(1), False
         asking = http.client.HTTPConnection(urlsplit(self._url()).netloc, timeout=60)
         for turn in count():
-            if self._ended.wait(0.05):
+            if self._ended.wait(PAUSE):
                 break
             if not self._load.known > 0:
                 continue
-            if turn % BATCH_EVERY == 0:
+            if is_open and turn % BATCH_EVERY == 0:
                 body = "".join(json.dumps(self._question(draw)) + "\n" for _ in range(BATCH))
                 asking.request("POST", "/v1/batch", body)
                 self._asked += BATCH
