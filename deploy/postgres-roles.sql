@@ -18,8 +18,8 @@ ALTER ROLE certledger_sequencer SET transaction_timeout = '5s';
 ALTER ROLE certledger_sequencer SET idle_in_transaction_session_timeout = '3s';
 ALTER ROLE certledger_relay SET transaction_timeout = '5s';
 ALTER ROLE certledger_relay SET idle_in_transaction_session_timeout = '3s';
-ALTER ROLE certledger_follower SET transaction_timeout = '5s';
-ALTER ROLE certledger_follower SET idle_in_transaction_session_timeout = '3s';
+ALTER ROLE certledger_follower SET transaction_timeout = '50s';
+ALTER ROLE certledger_follower SET idle_in_transaction_session_timeout = '30s';
 ALTER ROLE certledger_reader SET default_transaction_read_only = on;
 ALTER ROLE certledger_auditor SET default_transaction_read_only = on;
 

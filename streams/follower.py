@@ -76,7 +76,9 @@ class Follower:
 
 def run(settings: Settings, stop: threading.Event, clock: Clock = system_clock) -> None:
     """Wait for the lead, and follow until `stop`."""
-    connection = connect(settings.postgres, "follower", writes=True, idle_seconds=IDLE_SECONDS)
+    connection = connect(
+        settings.postgres, "follower", writes=True, stands_back=True, idle_seconds=IDLE_SECONDS
+    )
     check_schema(connection)
     if settings.passphrase_file is not None:
         unlock_with(passphrase_in(settings.passphrase_file))

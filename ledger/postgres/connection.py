@@ -19,24 +19,32 @@ from .statements import sql
 # whoever waits for the turn ends one that is frozen where these timeouts do not reach.
 IDLE_TIMEOUT_SECONDS = 3
 TURN_TIMEOUT_SECONDS = 5
+PATIENCE = 10  # times as long for a program that stands back: for what it holds nobody waits
 LOCK_TIMEOUT_SECONDS = 1  # before a waiter looks at who holds the turn
 TURN_ATTEMPTS = 30
 
 
 def connect(
-    url: str, program: str, *, writes: bool = False, idle_seconds: int | None = None
+    url: str,
+    program: str,
+    *,
+    writes: bool = False,
+    stands_back: bool = False,
+    idle_seconds: int | None = None,
 ) -> Connection:
     """A connection to the database at `url` (libpq), shown in PostgreSQL as `program`.
 
-    PostgreSQL ends it when nothing is asked for `idle_seconds`.
+    PostgreSQL ends it when nothing is asked for `idle_seconds`. `stands_back`: of a program that
+    others go before, so that its transactions may take longer.
 
     Unavailable `unreachable` when there is none, Malformed `usage` for what is no such URL.
     """
     options = ["-c timezone=UTC", "-c bytea_output=hex"]
     if writes:
+        times = PATIENCE if stands_back else 1
         options += [
-            f"-c transaction_timeout={TURN_TIMEOUT_SECONDS}s",
-            f"-c idle_in_transaction_session_timeout={IDLE_TIMEOUT_SECONDS}s",
+            f"-c transaction_timeout={times * TURN_TIMEOUT_SECONDS}s",
+            f"-c idle_in_transaction_session_timeout={times * IDLE_TIMEOUT_SECONDS}s",
             f"-c lock_timeout={LOCK_TIMEOUT_SECONDS}s",
             "-c synchronous_commit=on",
             # Rows are looked for by keys: no plan reads a whole table for the sake of a turn, which

@@ -14,7 +14,7 @@ from psycopg2 import sql as compose
 from psycopg2.extensions import connection as Connection
 
 from ..errors import Unavailable
-from .connection import IDLE_TIMEOUT_SECONDS, TURN_TIMEOUT_SECONDS, transaction
+from .connection import IDLE_TIMEOUT_SECONDS, PATIENCE, TURN_TIMEOUT_SECONDS, transaction
 from .statements import sql
 
 MIGRATOR = "migrator"
@@ -29,7 +29,10 @@ _SETTINGS: Mapping[str, Mapping[str, str]] = {
     "admission": _WRITERS,
     "sequencer": _WRITERS,
     "relay": _WRITERS,
-    "follower": _WRITERS,
+    "follower": {  # it stands back
+        "transaction_timeout": f"{PATIENCE * TURN_TIMEOUT_SECONDS}s",
+        "idle_in_transaction_session_timeout": f"{PATIENCE * IDLE_TIMEOUT_SECONDS}s",
+    },
     "reader": {"default_transaction_read_only": "on"},
     "auditor": {"default_transaction_read_only": "on"},
 }

@@ -256,9 +256,15 @@ def test_even_the_owner_changes_nothing_that_is_append_only(roles: Roles) -> Non
 
 def test_roles_carry_their_timeouts_whatever_the_client_says(roles: Roles) -> None:
     for role in ("admission", "sequencer", "relay", "follower"):
-        with closing(roles.connect(role)) as connection:
-            assert query(connection, "SHOW transaction_timeout") == [("5s",)]
-            assert query(connection, "SHOW idle_in_transaction_session_timeout") == [("3s",)]
+        whole, idle = ("50s", "30s") if role == "follower" else ("5s", "3s")
+        url, stands_back = roles.urls[role], role == "follower"
+        for connection in (
+            roles.connect(role),
+            connect(url, "test", writes=True, stands_back=stands_back),
+        ):
+            with closing(connection):
+                assert query(connection, "SHOW transaction_timeout") == [(whole,)]
+                assert query(connection, "SHOW idle_in_transaction_session_timeout") == [(idle,)]
     for role in ("reader", "auditor"):
         with closing(roles.connect(role)) as connection:
             assert query(connection, "SHOW default_transaction_read_only") == [("on",)]
