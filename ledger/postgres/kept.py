@@ -14,7 +14,7 @@ from .rows import CHUNK
 
 ENTRIES, LONGEST_ENTRY = 2048, 8 * 1024  # bytes
 TILES = 512  # folded tiles, some 17 kB each, of the log and of both maps
-BUNDLES = 16 * 1024 * 1024  # bytes, some 2.5 kB for 1,000 lines
+BUNDLES = 8 * 1024 * 1024  # bytes, some 2.5 kB for 1,000 lines
 SHORT_BUNDLES = 2 * 1024 * 1024  # bytes, for those that are folded again out of one chunk
 GROUPS = 16 * 1024 * 1024  # bytes, some 4 kB a group of buckets
 
