@@ -9,13 +9,14 @@ from dataclasses import dataclass, replace
 from psycopg2.extensions import connection as Connection
 
 _TICK = os.sysconf("SC_CLK_TCK")
-_SIZES = ("VmHWM", "RssAnon", "RssFile")
+_SIZES = ("VmHWM", "RssAnon")
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
     """Processor seconds (user and system, ended children included), peak resident megabytes, and
-    what it holds now of its own: without memory that processes share.
+    what it holds now of its own: without memory that processes share, and without pages of files,
+    which the kernel takes and gives back as it likes.
     """
 
     seconds: float
@@ -35,8 +36,8 @@ def cost(pid: int) -> Cost:
             sizes = dict(line.split(":", 1) for line in file if line.startswith(_SIZES))
     except (FileNotFoundError, ProcessLookupError):
         return _NONE
-    peak, anonymous, of_files = (int(sizes.get(name, "0 kB").split()[0]) / 1024 for name in _SIZES)
-    return Cost(sum(map(int, fields[11:15])) / _TICK, peak, anonymous + of_files)
+    peak, own = (int(sizes.get(name, "0 kB").split()[0]) / 1024 for name in _SIZES)
+    return Cost(sum(map(int, fields[11:15])) / _TICK, peak, own)
 
 
 def _children(pid: int) -> list[int]:
