@@ -381,13 +381,16 @@ class View:
         if tree is None:
             said = self._said_of(index)
             lines = self._chunks.get((index, 0), [])  # often the whole of a short bundle
-            if len(lines) != said.count:
-                lines = self.lines(index)
-            tree = line_tree([merkle.leaf_hash(line) for line in lines])
+            chunks = [lines] if len(lines) == said.count else self._chunks_of(index)
+            hashes: list[bytes] = []
+            for each, chunk in enumerate(chunks):  # one at a time: all are several hundred kB
+                hashes += map(merkle.leaf_hash, chunk)
+                if each == number:
+                    lines = chunk
+            tree = line_tree(hashes)
             if (said.count, said.root) != (tree.size, tree.root()):
                 raise ProofError("stored-bytes-damaged", f"the lines of entry {index}")
             self._kept.bundles[index] = tree
-            lines = lines[number * CHUNK : (number + 1) * CHUNK]
         else:
             lines = self._chunk(index, number)
         first = position % CHUNK // LINES * LINES
@@ -417,10 +420,14 @@ class View:
 
     def lines(self, index: int) -> list[bytes]:
         """The event lines of a bundle."""
+        return [line for chunk in self._chunks_of(index) for line in chunk]
+
+    def _chunks_of(self, index: int) -> Iterator[list[bytes]]:
+        """The same, chunk by chunk."""
         span = {"begin": index, "end": index + 1}
-        chunks = [chunk for *_, chunk in read_rows(self._cursor, sql("read_lines"), span)]
         try:
-            return [line for chunk in chunks for line in unpack_lines(chunk)]
+            for *_, chunk in read_rows(self._cursor, sql("read_lines"), span):
+                yield unpack_lines(chunk)
         except (cramjam.DecompressionError, ValueError) as err:
             raise ProofError("stored-bytes-damaged", f"the lines of entry {index}") from err
 
@@ -616,13 +623,11 @@ class View:
     def told_history(self, certificate: CertificateId) -> list[HistoryStep]:
         """The published history with the times at which the ledger learned of each event."""
         told = []
-        entries: dict[int, tuple[str, list[bytes]]] = {}
         for step in self.history(certificate.key):
-            if step.index not in entries:
-                time = str(parse_entry(self.entry(step.index))["time"])
-                entries[step.index] = (time, self.lines(step.index))
-            time, lines = entries[step.index]
-            line = lines[step.position] if step.position < len(lines) else b""
+            time = str(parse_entry(self.entry(step.index))["time"])
+            lines = self._chunk(step.index, step.position // CHUNK)
+            place = step.position % CHUNK
+            line = lines[place] if place < len(lines) else b""
             if merkle.leaf_hash(line) != step.line_hash:
                 raise ProofError(
                     "stored-bytes-damaged", f"line {step.position} of entry {step.index}"
