@@ -44,7 +44,7 @@ def _parse(data: bytes, extensions: bool) -> tuple[Checkpoint, Note]:
     return checkpoint, note
 
 
-_parse_known = lru_cache(maxsize=256)(_parse)
+_parse_known = lru_cache(maxsize=16)(_parse)  # many are answered or checked under one
 
 
 def format_proof(index: int, hashes: Sequence[bytes], checkpoint: bytes) -> bytes:

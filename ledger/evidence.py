@@ -225,7 +225,7 @@ def print_evidence(evidence: Evidence) -> bytes:
 # What many files share is printed once.
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=16)
 def _print(text: str) -> bytes:
     return canonical.encode(text)
 

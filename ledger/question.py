@@ -50,7 +50,7 @@ def clamp(moment: int) -> int:
     return min(max(moment, _FIRST), _LAST)
 
 
-@lru_cache(maxsize=8192)  # days begin at the same instants
+@lru_cache(maxsize=4096)  # days begin at the same instants
 def format_instant(moment: int) -> str:
     """The moment in UTC, whatever its year."""
     return times.format_moment(clamp(moment))
