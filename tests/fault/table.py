@@ -159,6 +159,7 @@ FAULTS: dict[str, tuple[str, ...]] = {
         "tests/fault/test_codecs.py",
         "tests/unit/test_kafka_batches.py",
     ),
+    "admission attacked at full speed": ("tests/fault/test_attacks.py",),
     "reader storm": ("tests/fault/test_readers.py",),
     "operator shows two histories": (
         f"{_WITNESSES}test_a_witness_that_saw_another_history_is_heard",
