@@ -190,12 +190,6 @@ def _begins(by: str, key_id: str) -> tuple[str, str, str, str]:
     return begin, middle, opens, responsible
 
 
-def plain_days(first: str | None, until: str | None) -> tuple[str | None, str | None] | None:
-    """The standing's days after a plain issue with these; None where it is none by them."""
-    plain = _plain(first, until)
-    return None if plain is None else plain.days
-
-
 @lru_cache(maxsize=8192)  # registers repeat their days
 def _plain(first: str | None, until: str | None) -> _Plain | None:
     """None where the days are refused, or the event's time decides whether they are."""

@@ -189,35 +189,27 @@ def pack_row(
     return data + _seal(key, data, history)
 
 
-def pack_issued(key: bytes, last_link: bytes, prepared: bytes, item: bytes) -> bytes:
-    """The same of a certificate that was issued and no more, from what `prepare_issued` made, and
-    what its history has of the event.
+def pack_issued(
+    key: bytes, last_link: bytes, holder: bytes, words: Words, since: str, event: bytes, item: bytes
+) -> bytes:
+    """The same of a certificate that was issued and no more, from its words, the time and the id of
+    the event, and what its history has of it.
     """
-    data = last_link + prepared
+    before, after = words
+    second = _MINUTE_NUMBERS[since[10:17]] * 60 + int(since[17:19])
+    data = b"".join((last_link, holder, before, second.to_bytes(4, "big"), after, event[4:]))
     return data + crc32(item, crc32(data, crc32(key))).to_bytes(_SEAL, "big")
 
 
-def prepare_issued(
-    first: str | None, last: str | None, by: str, since: str, event: bytes, holder: bytes | None
-) -> bytes | None:
-    """What the row of a certificate that was issued and no more has between the last link and the
-    checksum: `by` whom, at the time `since`, under this event id, bound to a holder (map key) or to
-    none. None where what this implies is not left out, or the time has a fraction.
-    """
-    words = _issued_words(first, last, by, since[:10] + since[19:])
-    if words is None:
-        return None
-    before, after = words
-    second = _MINUTE_NUMBERS[since[10:17]] * 60 + int(since[17:19])
-    head = NO_HOLDER if holder is None else holder[:HEAD]
-    return b"".join((head, before, second.to_bytes(4, "big"), after, event[4:]))
+Words = tuple[bytes, bytes]
+"""What the row of an only event has before and after the second of its time."""
 
 
 @lru_cache(maxsize=8192)  # registers repeat their days
-def _issued_words(
-    first: str | None, last: str | None, by: str, day: str
-) -> tuple[bytes, bytes] | None:
-    """What that has before and after the second of its time, `day` being with the offset."""
+def issued_words(first: str | None, last: str | None, by: str, day: str) -> Words | None:
+    """Of a certificate that `by` issued, the time's `day` being with its offset; None where what
+    this implies is not left out, or the time has a fraction.
+    """
     if day[10] == ".":
         return None
     since = f"{day[:10]}T00:00:00{day[10:]}"

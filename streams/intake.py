@@ -155,8 +155,8 @@ class Intake:
         index, registry = self._store.registry
         opened = self._opener.open([record.value for record in records], index, registry)
         return [
-            Checked(record, said, index, prepared)
-            for record, (said, prepared) in zip(records, opened, strict=True)
+            Checked(record, said, index, chunks)
+            for record, (said, chunks) in zip(records, opened, strict=True)
         ]
 
     def apply(self, batch: Sequence[Checked]) -> None:

@@ -1,8 +1,8 @@
 """Step 4 in a process of its own, `python -m streams.opener FD`: who applies records has its
 interpreter for itself.
 
-The worker starts it, sends it records, and gets back what they say, events as columns, and what
-will be stored of them. It has no connection, no key and no state but the registry that it was sent,
+The worker starts it, sends it records, and gets back what they say: events as columns, lines as
+they will be stored. It has no connection, no key and no state but the registry that it was sent,
 and ends when its worker does. Both are of one installation: the form between them is no format.
 """
 
@@ -23,7 +23,7 @@ from ledger.bundle import Bundle, Header
 from ledger.errors import Unavailable
 from ledger.event import Event
 from ledger.note import Note, Signature, VerifierKey
-from ledger.postgres.prepared import Prepared, prepare
+from ledger.postgres.rows import pack_lines
 from ledger.registry import Registry
 from ledger.reliance import Reliance
 
@@ -37,8 +37,8 @@ _REPEATED = {Event._fields.index(name) for name in ("source", "type_code", "issu
 _header_fields = attrgetter(*Header.__slots__)
 _signature_fields = attrgetter(*Signature.__slots__)
 
-Value = tuple[Opened | DeadLetter, Prepared | None]
-"""What a record's value says, and what will be stored of it."""
+Value = tuple[Opened | DeadLetter, Sequence[bytes]]
+"""What a record's value says, and its lines as they will be stored."""
 
 
 class Opener:
@@ -61,7 +61,7 @@ class Opener:
     def open(
         self, values: Sequence[bytes | None], registry_index: int, registry: Registry
     ) -> list[Value]:
-        """As `prepared.open_value` for each; bundles come without lines and their hashes."""
+        """As `rows.open_value` for each, but bundles come without their lines and leaf hashes."""
         told = None
         if registry_index != self._told:
             told = (registry.origin, dict(registry.records))
@@ -144,20 +144,20 @@ def _pack(value: bytes | None, registry: Registry) -> tuple[Any, ...]:
             for number, column in enumerate(columns)
         ],
         {n: line if isinstance(line, str) else tuple(line) for n, line in others.items()},
-        tuple(prepare(bundle.lines, columns, others)),
+        tuple(pack_lines(bundle.lines)),
     )
 
 
 def _unpack(packed: tuple[Any, ...]) -> Value:
     if len(packed) == 3:
         code, message, bundle = packed
-        return DeadLetter(code, message, None if bundle is None else _unpack_bundle(*bundle)), None
-    bundle, key, columns, others, prepared = packed
+        return DeadLetter(code, message, None if bundle is None else _unpack_bundle(*bundle)), ()
+    bundle, key, columns, others, chunks = packed
     lines = fast_events.join_lines(
         columns,
         {n: line if isinstance(line, str) else Reliance(*line) for n, line in others.items()},
     )
-    return Opened(_unpack_bundle(*bundle), VerifierKey(*key), lines), Prepared(*prepared)
+    return Opened(_unpack_bundle(*bundle), VerifierKey(*key), lines), chunks
 
 
 def _pack_bundle(bundle: Bundle) -> tuple[Any, ...]:

@@ -7,8 +7,8 @@ from collections.abc import Collection, Sequence
 import cramjam
 from psycopg2.extensions import cursor as Cursor
 
-from .. import canonical, times
-from ..admission import Lane
+from .. import admission, canonical, times
+from ..admission import DeadLetter, Lane, Opened
 from ..bundle import Bundle
 from ..entry import Source, parse_entry
 from ..errors import Conflict, Unavailable
@@ -109,6 +109,14 @@ def pack_lines(lines: tuple[bytes, ...]) -> list[bytes]:
         bytes(cramjam.zstd.compress(b"\n".join(lines[i : i + CHUNK]), level=1))
         for i in range(0, len(lines), CHUNK)
     ]
+
+
+def open_value(
+    value: bytes | None, registry: Registry, parse: admission.Parse
+) -> tuple[Opened | DeadLetter, Sequence[bytes]]:
+    """Step 4 for a record's value: what it says, and a bundle's lines as they will be stored."""
+    opened = admission.open_record(value, registry, parse)
+    return opened, pack_lines(opened.bundle.lines) if isinstance(opened, Opened) else ()
 
 
 def unpack_lines(chunk: bytes) -> list[bytes]:

@@ -37,10 +37,10 @@ from ..reliance import ENDED, RELIED
 from ..topics import lane_key
 from .connection import transaction, turn
 from .copying import bigint, copy, integer
-from .prepared import Prepared, open_value
 from .relying import write_reliances
 from .rows import (
     keep_catalogue,
+    open_value,
     read_blinding_secret,
     read_intake_topic,
     read_lanes,
@@ -70,13 +70,13 @@ class Fetched:
 @dataclass(frozen=True, slots=True)
 class Checked:
     """A record after step 4, and which registry (log index of its last change) it was opened by;
-    `prepared` is what will be stored of a bundle.
+    `chunks` are a bundle's lines as they will be stored.
     """
 
     fetched: Fetched
     opened: Opened | DeadLetter | Skipped | Lost
     registry_index: int
-    prepared: Prepared | None = None
+    chunks: Sequence[bytes] = ()
 
 
 _Todo = tuple[Fetched, Opened | DeadLetter | Skipped | Lost]
@@ -182,8 +182,8 @@ class Store:
     def open(self, fetched: Fetched) -> Checked:
         """Step 4 for one record, by the registry as last seen; may run beside `apply`."""
         index, registry = self._registry
-        opened, prepared = open_value(fetched.value, registry, self._parse)
-        return Checked(fetched, opened, index, prepared)
+        opened, chunks = open_value(fetched.value, registry, self._parse)
+        return Checked(fetched, opened, index, chunks)
 
     def apply(self, topic_id: str, batch: Sequence[Checked]) -> Applied:
         """Step 5: record a batch, all of it or nothing. Records below the next offset are passed
@@ -235,10 +235,10 @@ class Store:
                 for c in accepted
             ]
             bundles = _bundles(todo)
-            prepared = {
-                c.opened.bundle.note_hash: c.prepared
+            chunks = {
+                c.opened.bundle.note_hash: c.chunks
                 for c in accepted
-                if isinstance(c.opened, Opened) and c.prepared is not None
+                if isinstance(c.opened, Opened)
             }
             with (
                 self.connection.cursor(cursor_factory=WaitingCursor) as reading,
@@ -247,7 +247,7 @@ class Store:
                 reading.beside = beside
                 secret, new = self._blinding_secret, not self._wary
                 view = View(reading, registry, bundles, secret, known, left > 1, new)
-                pieces = Pieces(cursor, beside, self._signers, self._kinds, prepared)
+                pieces = Pieces(cursor, beside, self._signers, self._kinds, chunks)
                 taken = FastTurn(view, next_index, max(clock, ledger_time))
                 outbox = []
                 parts = [todo] if self._wary else _parts(todo)

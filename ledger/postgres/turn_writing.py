@@ -23,7 +23,7 @@ from ..event import Event
 from ..fast_turn import Act, FastTurn, Issued
 from ..staterow import NO_HOLDER
 from .copying import bigint, copy_packed, integer, pack_rows
-from .prepared import Prepared, prepare_bundle, row_parts
+from .rows import pack_lines
 from .statements import sql
 from .view import View
 
@@ -157,7 +157,6 @@ class _Piece(NamedTuple):
     acts: list[Act]  # on other certificates
     certificates: dict[bytes, tuple[Event, Certificate]]  # and what these are now
     holders: Mapping[bytes, tuple[int, bytes]]
-    prepared: Mapping[int, Prepared]  # by log index
 
 
 class Pieces:
@@ -169,11 +168,11 @@ class Pieces:
         beside: Beside,
         signers: Numbers,
         kinds: Numbers,
-        prepared: Mapping[bytes, Prepared],
+        chunks: Mapping[bytes, Sequence[bytes]],
     ) -> None:
-        """`prepared`: what was made ready of bundles, by the hash of the note."""
+        """`chunks`: the lines of bundles as they are stored, by the hash of the note."""
         self._cursor, self._beside = cursor, beside
-        self._signers, self._kinds, self._prepared = signers, kinds, prepared
+        self._signers, self._kinds, self._chunks = signers, kinds, chunks
         self._entries = self._logged = 0  # handed over
         self._piece = 0  # how many were begun
         # What rows hold after the pieces so far: histories, and recent acts of holders
@@ -205,10 +204,6 @@ class Pieces:
             acts,
             {key: turn.certificates[key] for key, *_ in acts},
             {key: turn.holders[key] for b in logged for key, _ in b.holders},
-            {
-                b.index: self._prepared.get(b.opened.bundle.note_hash) or prepare_bundle(b.opened)
-                for b in logged
-            },
         )
 
     def _write(self, piece: _Piece, view: View) -> None:
@@ -230,9 +225,10 @@ class Pieces:
             bundle = b.opened.bundle
             department, key_id = bundle.header.department, b.opened.key.key_id
             signer = integer(self._signers.number(self._cursor, self._beside, department, key_id))
+            chunks = self._chunks.get(bundle.note_hash) or pack_lines(bundle.lines)
             rows += [
                 (bigint(b.index), integer(number), chunk, signer)
-                for number, chunk in enumerate(piece.prepared[b.index].chunks)
+                for number, chunk in enumerate(chunks)
             ]
         self._copy("lines", "log_index, chunk, data, signer", rows)
         self._copy(
@@ -292,18 +288,22 @@ class Pieces:
         """
         histories, kinds = self._histories, self._kinds
         cursor, beside = self._cursor, self._beside
+        ids = bytes.fromhex("".join([each.event.id for each in piece.issued.values()]))
         rows: list[bytes] = []
-        for key, each in piece.issued.items():
-            event, link, _, _, index, position = each
-            ready = piece.prepared[index].rows[position]
-            if ready is None:
+        for at, (key, each) in enumerate(piece.issued.items()):
+            event, link, plain, _, index, position = each
+            _, _, _, since, _, type_code, issuer, number, _, whole, *_ = event
+            words = staterow.issued_words(*plain.days, issuer, since[:10] + since[19:])
+            if words is None:
                 piece.certificates[key] = (event, each.open()[0])
                 piece.acts.append((key, index, position, event.id))
                 continue
-            digest, prepared = row_parts(ready)
-            item = histories[key] = staterow.pack_item(index, position, bytes.fromhex(event.id[:8]))
-            state = staterow.pack_issued(key, link, prepared, item)
-            kind = kinds.number(cursor, beside, event.type_code, event.issuer)
+            event_id = ids[16 * at : 16 * at + 16]
+            item = histories[key] = staterow.pack_item(index, position, event_id)
+            holder = NO_HOLDER if whole is None else whole[:16]
+            state = staterow.pack_issued(key, link, holder, words, since, event_id, item)
+            kind = kinds.number(cursor, beside, type_code, issuer)
+            digest = staterow.number_digest(number)
             row = _new_row(6, 16, key[:16], 16, key[16:], 4, kind, 4, digest, len(state))
             rows += (row, state, _ITEM_LENGTH, item)
         return rows

@@ -13,7 +13,7 @@ import pytest
 from ledger import fast_events
 from ledger.admission import DeadLetter, Opened
 from ledger.errors import Unavailable
-from ledger.postgres.prepared import open_value
+from ledger.postgres.rows import open_value
 from ledger.registry import Registry
 from streams.opener import Opener, Value
 from tests import world
@@ -44,10 +44,10 @@ def registry() -> Registry:
 
 def expected(value: bytes | None, registry: Registry) -> Value:
     """What this process says, without lines and their hashes."""
-    opened, prepared = open_value(value, registry, fast_events.parse_lines)
+    opened, chunks = open_value(value, registry, fast_events.parse_lines)
     if opened.bundle is not None:
         opened = replace(opened, bundle=replace(opened.bundle, lines=(), line_hashes=()))
-    return opened, prepared
+    return opened, tuple(chunks)
 
 
 def test_it_says_what_the_worker_would_say(opener: Opener, registry: Registry) -> None:

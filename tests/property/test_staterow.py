@@ -155,10 +155,11 @@ def test_plain_words_are_what_the_row_says(
     is_short = all(day in (None, UNKNOWN, OPEN) or str(day)[10:] == offset for day in days)
     is_plain = only[7:12] == (None,) * 5 and "." not in since and UNKNOWN not in days
     assert (found is not None) == (is_plain and is_short and days[0] not in (None, OPEN)), only
-    prepared = staterow.prepare_issued(*days, by, since, event, None)
-    assert (prepared is not None) == (is_short and "." not in since)
-    if prepared is not None and only[7:12] == (None,) * 5:
-        assert staterow.pack_issued(key, link, prepared, history) == state
+    around = staterow.issued_words(*days, by, since[:10] + since[19:])
+    assert (around is not None) == (is_short and "." not in since)
+    if around is not None and only[7:12] == (None,) * 5:
+        issued_row = (key, link, bytes(16), around, since, event, history)
+        assert staterow.pack_issued(*issued_row) == state
     if found is not None:
         words, *rest = found
         assert rest == [by.encode(), since, event_id]
