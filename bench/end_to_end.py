@@ -8,6 +8,8 @@ arrival of the receipt at a consumer.
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -219,6 +221,21 @@ def check_counts(ledger: Ledger, bundles: int, events: int, certificates: int) -
             found = dict(cursor.fetchall())
             if found != expected:
                 raise AssertionError(f"{what}: {found}, expected {expected}")
+
+
+def check_fsck(ledger: Ledger) -> None:
+    """AssertionError unless `certledger fsck` finds nothing."""
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "deploy.cli", "fsck"),
+            *("--data", str(ledger.settings.data_dir)),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode != 0:
+        raise AssertionError(done.stdout + done.stderr)
 
 
 def _settings(ledger: Ledger) -> dict[str, str]:

@@ -24,6 +24,17 @@ LOCK_TIMEOUT_SECONDS = 1  # before a waiter looks at who holds the turn
 TURN_ATTEMPTS = 30
 
 
+def writer_timeouts(stands_back: bool = False) -> dict[str, str]:
+    """PostgreSQL's settings by which it ends what a writer's session leaves open; longer for a
+    program that others go before.
+    """
+    times = PATIENCE if stands_back else 1
+    return {
+        "transaction_timeout": f"{times * TURN_TIMEOUT_SECONDS}s",
+        "idle_in_transaction_session_timeout": f"{times * IDLE_TIMEOUT_SECONDS}s",
+    }
+
+
 def connect(
     url: str,
     program: str,
@@ -34,17 +45,15 @@ def connect(
 ) -> Connection:
     """A connection to the database at `url` (libpq), shown in PostgreSQL as `program`.
 
-    PostgreSQL ends it when nothing is asked for `idle_seconds`. `stands_back`: of a program that
-    others go before, so that its transactions may take longer.
+    PostgreSQL ends it when nothing is asked for `idle_seconds`. `stands_back`: see
+    `writer_timeouts`.
 
     Unavailable `unreachable` when there is none, Malformed `usage` for what is no such URL.
     """
     options = ["-c timezone=UTC", "-c bytea_output=hex"]
     if writes:
-        times = PATIENCE if stands_back else 1
         options += [
-            f"-c transaction_timeout={times * TURN_TIMEOUT_SECONDS}s",
-            f"-c idle_in_transaction_session_timeout={times * IDLE_TIMEOUT_SECONDS}s",
+            *(f"-c {name}={value}" for name, value in writer_timeouts(stands_back).items()),
             f"-c lock_timeout={LOCK_TIMEOUT_SECONDS}s",
             "-c synchronous_commit=on",
             # Rows are looked for by keys: no plan reads a whole table for the sake of a turn, which

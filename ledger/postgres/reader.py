@@ -623,10 +623,12 @@ class View:
     def told_history(self, certificate: CertificateId) -> list[HistoryStep]:
         """The published history with the times at which the ledger learned of each event."""
         told = []
+        read, lines = (-1, 0), list[bytes]()  # the last chunk: steps are in the log's order
         for step in self.history(certificate.key):
             time = str(parse_entry(self.entry(step.index))["time"])
-            lines = self._chunk(step.index, step.position // CHUNK)
-            place = step.position % CHUNK
+            number, place = divmod(step.position, CHUNK)
+            if read != (step.index, number):
+                read, lines = (step.index, number), self._chunk(step.index, number)
             line = lines[place] if place < len(lines) else b""
             if merkle.leaf_hash(line) != step.line_hash:
                 raise ProofError(

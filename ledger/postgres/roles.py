@@ -14,25 +14,18 @@ from psycopg2 import sql as compose
 from psycopg2.extensions import connection as Connection
 
 from ..errors import Unavailable
-from .connection import IDLE_TIMEOUT_SECONDS, PATIENCE, TURN_TIMEOUT_SECONDS, transaction
+from .connection import transaction, writer_timeouts
 from .statements import sql
 
 MIGRATOR = "migrator"
 PROGRAMS = ("admission", "sequencer", "relay", "follower", "reader", "auditor")
 """The roles that are granted something; the migrator owns the tables."""
 
-_WRITERS = {
-    "transaction_timeout": f"{TURN_TIMEOUT_SECONDS}s",
-    "idle_in_transaction_session_timeout": f"{IDLE_TIMEOUT_SECONDS}s",
-}
 _SETTINGS: Mapping[str, Mapping[str, str]] = {
-    "admission": _WRITERS,
-    "sequencer": _WRITERS,
-    "relay": _WRITERS,
-    "follower": {  # it stands back
-        "transaction_timeout": f"{PATIENCE * TURN_TIMEOUT_SECONDS}s",
-        "idle_in_transaction_session_timeout": f"{PATIENCE * IDLE_TIMEOUT_SECONDS}s",
-    },
+    "admission": writer_timeouts(),
+    "sequencer": writer_timeouts(),
+    "relay": writer_timeouts(),
+    "follower": writer_timeouts(stands_back=True),
     "reader": {"default_transaction_read_only": "on"},
     "auditor": {"default_transaction_read_only": "on"},
 }

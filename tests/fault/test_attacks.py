@@ -7,20 +7,18 @@ from __future__ import annotations
 
 import json
 import random
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
 
-from bench.end_to_end import published
+from bench.end_to_end import check_fsck, published
 from bench.ledgers import Ledger, Signed, fresh_ledger
 from bench.loading import Load
 from bench.town import ACTS, TYPES, Town
 from deploy.stack import worker_programs
-from ledger import bundle, event, identity, merkle
+from ledger import bundle, canonical, event, identity, merkle
 from ledger.admission import (
     DEAD_LETTER,
     EQUIVOCATION,
@@ -134,12 +132,7 @@ class Attack:
 
 
 def _line(value: dict[str, object], kind: str, data: object) -> bytes:
-    return json.dumps(
-        {**value, "type": kind, "data": data},
-        sort_keys=True,
-        separators=(",", ":"),
-        ensure_ascii=False,
-    ).encode()
+    return canonical.encode({**value, "type": kind, "data": data})
 
 
 @pytest.fixture(scope="module")
@@ -185,13 +178,4 @@ def test_honest_bundles_are_admitted_whole_and_lies_are_not(ledger: Ledger) -> N
 
 
 def test_fsck_finds_nothing(ledger: Ledger) -> None:
-    done = subprocess.run(
-        [
-            *(sys.executable, "-m", "deploy.cli", "fsck"),
-            *("--data", str(ledger.settings.data_dir)),
-        ],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    check_fsck(ledger)

@@ -15,8 +15,6 @@ import http.client
 import json
 import os
 import random
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -28,7 +26,7 @@ from urllib.parse import urlencode, urlsplit
 import pytest
 from psycopg2.extensions import connection as Connection
 
-from bench.end_to_end import check_counts, published
+from bench.end_to_end import check_counts, check_fsck, published
 from bench.growth import RESERVE
 from bench.ledgers import Ledger, fresh_ledger, stack_costs
 from bench.loading import Load
@@ -94,7 +92,7 @@ def test_memory_stays_flat_and_nothing_is_lost(kind: str, say: Say) -> None:
         check_counts(ledger, load.bundles, load.events, load.certificates)
         say("the counts are right; fsck")
         begin = time.monotonic()
-        _fsck(ledger)
+        check_fsck(ledger)
         say(f"fsck took {time.monotonic() - begin:.0f} s")
 
 
@@ -104,17 +102,6 @@ def _steadily(load: Load, watch: Watch) -> None:
         for one in load.take(1):
             time.sleep(max(0.0, begin + load.events / STEADY - time.monotonic()))
             load.send([one])
-
-
-def _fsck(ledger: Ledger) -> None:
-    data = ledger.settings.data_dir
-    done = subprocess.run(
-        [sys.executable, "-m", "deploy.cli", "fsck", "--data", str(data)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
 
 
 class Watch:
