@@ -233,8 +233,11 @@ def format_event(
     time: str,
     recordedtime: str | None,
     data: Mapping[str, Any],
+    form: canonical.Dump = canonical.format,
 ) -> bytes:
-    """The canonical event line; Malformed when it would not be admitted as a line."""
+    """The canonical event line; Malformed when it would not be admitted as a line. `form` may take
+    on trust what `check_data` saw.
+    """
     value: dict[str, Any] = {
         "data": dict(data),
         "id": event_id,
@@ -245,7 +248,7 @@ def format_event(
     }
     if recordedtime is not None:
         value["recordedtime"] = recordedtime
-    line = canonical.format(value)
+    line = form(value)
     if len(line) > MAX_LINE:
         raise Malformed("line-too-large", f"{len(line)} bytes, at most {MAX_LINE} are allowed")
     return line

@@ -71,12 +71,15 @@ def check_moments(texts: Iterable[str]) -> None:
 def format_moment(moment: int) -> str:
     """The moment in UTC, with as many fraction digits as it needs."""
     whole, micros = divmod(moment, SECOND)
+    return _second(whole) + (f".{micros:06d}".rstrip("0") if micros else "") + "Z"
+
+
+@lru_cache(maxsize=64)  # a department says many events in one
+def _second(whole: int) -> str:
     text = (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=whole)).strftime(
         "%Y-%m-%dT%H:%M:%S"
     )
-    if len(text) < 19:  # strftime does not pad years before 1000 on every platform
-        text = text.rjust(19, "0")
-    return text + (f".{micros:06d}".rstrip("0") if micros else "") + "Z"
+    return text.rjust(19, "0")  # strftime does not pad years before 1000 on every platform
 
 
 @lru_cache(maxsize=8192)  # registers repeat their days

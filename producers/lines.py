@@ -9,12 +9,11 @@ import os
 import re
 import unicodedata
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta, tzinfo
-from functools import lru_cache
-from typing import Any
+from functools import lru_cache, partial
+from typing import Any, NamedTuple
 
-from ledger import canonical, identity, times
+from ledger import canonical, fast_json, identity, times
 from ledger import event as events
 from ledger.errors import Malformed
 
@@ -56,12 +55,12 @@ _ENVELOPE = frozenset({"specversion", "type", "data"})
 _ID = re.compile(r"[0-9a-f]{32}")
 _TO_FOLD = re.compile("[\u3000\uff01-\uff5e]")
 _SOURCE = re.compile(r"[!-~]{1,255}")
+_format = partial(canonical.format_typed, dump=fast_json.dump)
 
 Day = date | str
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(NamedTuple):
     """An event ready for a bundle. `disclosures` are what a holder needs to show private facts."""
 
     line: bytes
@@ -123,7 +122,13 @@ class LineMaker:
         if type(source) is not str or not _SOURCE.fullmatch(source):
             raise Malformed("malformed-event", "source is 1 to 255 printable ASCII characters")
         line = events.format_event(
-            kind=kind, event_id=event_id, source=source, time=time, recordedtime=recorded, data=data
+            kind=kind,
+            event_id=event_id,
+            source=source,
+            time=time,
+            recordedtime=recorded,
+            data=data,
+            form=_format,
         )
         key = identity.certificate_key(
             data["certificate_type_code"],

@@ -21,6 +21,7 @@ FORMATS = {  # what producers/ may use of ledger/: formats, no store, no admissi
     "entry",
     "errors",
     "event",
+    "fast_json",
     "identity",
     "kafka_address",
     "keys",
