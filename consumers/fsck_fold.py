@@ -35,6 +35,7 @@ from ledger.errors import LedgerError, Refused
 from ledger.event import CORRECTED, Event, parse_event
 from ledger.identity import HEAD
 from ledger.lifecycle import Standing, Transition
+from ledger.linetree import root_over
 from ledger.note import Note, parse_note
 from ledger.postgres.scan import Row, Scan
 from ledger.registry import BUNDLE_ROLE, Registry, apply_note, key_active
@@ -519,7 +520,7 @@ class Fold:
             self._name_difference(place, value, logged)
         if self._tainted:
             self._taint_deltas(logged, rows["delta"], bool(passed or wrong))
-        self._check_signer(place, opened, rows["lines"])
+        self._check_beside(place, opened, rows["lines"])
         self.relying.compare(logged, turn.relying, rows)
         self._keep(turn, logged)
         lists = (
@@ -687,10 +688,13 @@ class Fold:
                 if key in self._tainted or (partly and ours.get(key) != record):
                     self._tainted[key] = record
 
-    def _check_signer(self, place: str, opened: Opened, rows: Sequence[Row]) -> None:
+    def _check_beside(self, place: str, opened: Opened, rows: Sequence[Row]) -> None:
         signer = (opened.bundle.header.department, opened.key.key_id)
         if any(self._signers.get(row[3]) != signer for row in rows):
             self._report.add("lines", place, "they are ascribed to another signer")
+        roots = [row[4] for row in rows]
+        if any(roots) and root_over(b"".join(filter(None, roots))) != opened.bundle.header.root:
+            self._report.add("lines", place, "the roots over their groups are not theirs")
 
     def _check_accounted(
         self, place: str, source: Mapping[str, Any], outcome: str, rows: Sequence[Row]

@@ -15,6 +15,7 @@ from hashlib import sha256
 from . import merkle, times
 from .errors import LedgerError, Malformed
 from .identity import check_department
+from .linetree import HEIGHT
 from .note import Note, decode_hash, format_text, parse_decimal, parse_note
 
 FORM = "certledger bundle v1"
@@ -68,6 +69,7 @@ class Bundle:
     note_hash: bytes  # SHA-256 of the note's text
     lines: tuple[bytes, ...]
     line_hashes: tuple[bytes, ...]
+    groups: tuple[bytes, ...] = ()  # roots over each 32 of them
 
 
 def note_hash(text: bytes) -> bytes:
@@ -145,6 +147,8 @@ def parse_record(value: bytes) -> Bundle:
     if lines.pop() != b"" or len(lines) != header.count:
         raise Malformed("lines-do-not-match-note", f"{len(lines)} lines, {header.count} signed")
     hashes = [sha256(b"\x00" + line).digest() for line in lines]
-    if merkle.root(hashes) != header.root:
+    groups = merkle.fold(hashes, HEIGHT)
+    if merkle.root(groups) != header.root:
         raise Malformed("lines-do-not-match-note")
-    return Bundle(header, note, note_bytes, note_hash(note.text), tuple(lines), tuple(hashes))
+    digest = note_hash(note.text)
+    return Bundle(header, note, note_bytes, digest, tuple(lines), tuple(hashes), tuple(groups))

@@ -1,11 +1,10 @@
-"""The tree over a bundle's lines from groups of 32 upwards: a line is proven out of its own group,
-without the others.
+"""The tree over a bundle's lines from groups of 32 upwards: a line is proven out of its own group
+and the roots of all, without the other lines.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from . import merkle
 from .errors import ProofError
@@ -14,54 +13,26 @@ HEIGHT = 5
 GROUP = 1 << HEIGHT  # lines
 
 
-class LineTree(NamedTuple):
-    """How many lines there are, the complete subtrees over whole groups by level, 32 bytes each,
-    and the root over the lines after the last whole group.
+def root_over(roots: bytes) -> bytes:
+    """The root over a bundle's lines, out of those of its groups, 32 bytes each."""
+    return merkle.root(_split(roots))
+
+
+def prove_line(position: int, group: Sequence[bytes], roots: bytes) -> list[bytes]:
+    """The path of the line at `position` to the root over its bundle, out of the leaf hashes of
+    its group and the roots of all; ProofError `stored-bytes-damaged` where that is another group.
     """
-
-    size: int
-    rows: tuple[bytes, ...]
-    rest: bytes
-
-    def root(self) -> bytes:
-        """The root over all lines."""
-        return merkle.subtree_root(0, self.size, self._upper, self._known())
-
-    def weight(self) -> int:
-        """Bytes of memory, about, where it is kept by a number."""
-        return sum(map(len, self.rows)) + 64 * len(self.rows) + 320
-
-    def prove(self, position: int, group: Sequence[bytes]) -> list[bytes]:
-        """The path of the line at `position` to the root, out of the leaf hashes of its group;
-        ProofError `stored-bytes-damaged` where that is another group.
-        """
-        own = position >> HEIGHT
-        said = self._upper(HEIGHT, own) if own < self.size >> HEIGHT else self.rest
-        lower = merkle.levels(group)
-        top = lower[-1][0] if len(group) == GROUP else merkle.root(group)
-        if position >= self.size or top != said:
-            raise ProofError("stored-bytes-damaged", f"line {position} is not in its group")
-
-        def subtree(level: int, index: int) -> bytes:
-            if level >= HEIGHT or index << level >> HEIGHT != own:
-                return self._upper(level, index)
-            return lower[level][index - (own << HEIGHT >> level)]
-
-        known = self._known() if own < self.size >> HEIGHT else None
-        return merkle.prove_inclusion(position, self.size, subtree, known)
-
-    def _upper(self, level: int, index: int) -> bytes:
-        if level < HEIGHT:  # what is left over is one subtree
-            return self.rest
-        return self.rows[level - HEIGHT][index * 32 : index * 32 + 32]
-
-    def _known(self) -> merkle.Known:
-        return {(self.size >> HEIGHT << HEIGHT, self.size): self.rest}
+    number, place = divmod(position, GROUP)
+    said = _split(roots)
+    lower, upper = merkle.levels(group), merkle.levels(said)
+    root = lower[-1][0] if len(group) == GROUP else merkle.root(group)
+    if place >= len(group) or said[number : number + 1] != [root]:
+        raise ProofError("stored-bytes-damaged", f"line {position} is not in its group")
+    return [
+        *merkle.prove_inclusion(place, len(group), lambda level, index: lower[level][index]),
+        *merkle.prove_inclusion(number, len(said), lambda level, index: upper[level][index]),
+    ]
 
 
-def line_tree(leaf_hashes: Sequence[bytes]) -> LineTree:
-    """The tree over lines."""
-    whole = len(leaf_hashes) >> HEIGHT << HEIGHT
-    rows = merkle.levels(leaf_hashes[:whole])[HEIGHT:] if whole else []
-    rest = merkle.root(leaf_hashes[whole:])
-    return LineTree(len(leaf_hashes), tuple(map(b"".join, rows)), rest)
+def _split(roots: bytes) -> list[bytes]:
+    return [roots[at : at + 32] for at in range(0, len(roots), 32)]

@@ -46,12 +46,19 @@ def root(leaf_hashes: Sequence[bytes]) -> bytes:
     """The root over `leaf_hashes`; SHA-256 of nothing for no leaves."""
     if not leaf_hashes:
         return EMPTY_ROOT
-    row = list(leaf_hashes)
-    while len(row) > 1:
+    return fold(leaf_hashes, (len(leaf_hashes) - 1).bit_length())[0]
+
+
+def fold(hashes: Sequence[bytes], height: int) -> list[bytes]:
+    """The roots over each 2^height of `hashes`, the last over what is left: their own root is that
+    over all.
+    """
+    row = list(hashes)
+    for _ in range(height):
         odd = row[-1:] if len(row) % 2 else []
         pairs = iter(row)
         row = [sha256(b"\x01" + a + b).digest() for a, b in zip(pairs, pairs, strict=False)] + odd
-    return row[0]
+    return row
 
 
 def in_memory(leaf_hashes: Sequence[bytes]) -> Subtree:

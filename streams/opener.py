@@ -23,7 +23,7 @@ from ledger.bundle import Bundle, Header
 from ledger.errors import Unavailable
 from ledger.event import Event
 from ledger.note import Note, Signature, VerifierKey
-from ledger.postgres.rows import pack_lines
+from ledger.postgres.rows import Chunk, pack_lines
 from ledger.registry import Registry
 from ledger.reliance import Reliance
 
@@ -37,7 +37,7 @@ _REPEATED = {Event._fields.index(name) for name in ("source", "type_code", "issu
 _header_fields = attrgetter(*Header.__slots__)
 _signature_fields = attrgetter(*Signature.__slots__)
 
-Value = tuple[Opened | DeadLetter, Sequence[bytes]]
+Value = tuple[Opened | DeadLetter, Sequence[Chunk]]
 """What a record's value says, and its lines as they will be stored."""
 
 
@@ -144,7 +144,7 @@ def _pack(value: bytes | None, registry: Registry) -> tuple[Any, ...]:
             for number, column in enumerate(columns)
         ],
         {n: line if isinstance(line, str) else tuple(line) for n, line in others.items()},
-        tuple(pack_lines(bundle.lines)),
+        tuple(pack_lines(bundle)),
     )
 
 

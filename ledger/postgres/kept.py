@@ -7,15 +7,12 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-from ..linetree import LineTree
 from ..proving import Records
 from ..statusmap import Group
-from .rows import CHUNK
 
 ENTRIES, LONGEST_ENTRY = 2048, 8 * 1024  # bytes
 TILES = 512  # folded tiles, some 17 kB each, of the log and of both maps
-BUNDLES = 8 * 1024 * 1024  # bytes, some 2.5 kB for 1,000 lines
-SHORT_BUNDLES = 2 * 1024 * 1024  # bytes, for those that are folded again out of one chunk
+BUNDLES = 1024 * 1024  # bytes, some 1.2 kB for 1,000 lines
 GROUPS = 16 * 1024 * 1024  # bytes, some 4 kB a group of buckets
 
 K = TypeVar("K")
@@ -59,23 +56,6 @@ class KeptMap:
         self.groups: Recent[bytes, Group] = Recent(GROUPS, Group.weight)  # by first map key
 
 
-class KeptTrees:
-    """The trees over bundles' lines by log index: many of long bundles, few of short ones, as which
-    a busy ledger may have a hundred thousand in an hour.
-    """
-
-    def __init__(self) -> None:
-        self._long: Recent[int, LineTree] = Recent(BUNDLES, LineTree.weight)
-        self._short: Recent[int, LineTree] = Recent(SHORT_BUNDLES, LineTree.weight)
-
-    def get(self, index: int) -> LineTree | None:
-        """What is kept of the bundle at a log index."""
-        return self._long.get(index) or self._short.get(index)
-
-    def __setitem__(self, index: int, tree: LineTree) -> None:
-        (self._short if tree.size <= CHUNK else self._long)[index] = tree
-
-
 class Kept:
     """Of any thread. Of what a checkpoint changes the last is kept, and replaced whole."""
 
@@ -86,7 +66,8 @@ class Kept:
         self.entries: Recent[int, bytes] = Recent(ENTRIES)
         self.tiles: Recent[tuple[int, int], list[bytes]] = Recent(TILES)
         self.maps: dict[tuple[bytes, int], KeptMap] = {}  # by kind and index of the status entry
-        self.bundles = KeptTrees()
+        # roots over bundles' groups of lines, joined, by log index
+        self.groups: Recent[int, bytes] = Recent(BUNDLES, lambda roots: len(roots) + 250)
 
     def map_at(self, kind: bytes, index: int) -> KeptMap:
         """What is kept of a map as of the status entry at `index`; that of others goes."""

@@ -30,8 +30,7 @@ from ..evidence import CertificateId, Evidence, Step
 from ..holder_evidence import Act, HolderEvidence
 from ..identity import HEAD
 from ..lifecycle import Finding, Transition, undone
-from ..linetree import GROUP as LINES
-from ..linetree import line_tree
+from ..linetree import GROUP, HEIGHT, prove_line, root_over
 from ..note import parse_note
 from ..proving import Records, prove, prove_holder, show_entry
 from ..question import Question
@@ -376,28 +375,34 @@ class View:
         """A line of a bundle and its path to the root in the bundle's note; ProofError
         `stored-bytes-damaged` where the stored lines do not have that root.
         """
-        tree = self._kept.bundles.get(index)
-        number = position // CHUNK
-        if tree is None:
-            said = self._said_of(index)
-            lines = self._chunks.get((index, 0), [])  # often the whole of a short bundle
-            chunks = [lines] if len(lines) == said.count else self._chunks_of(index)
-            hashes: list[bytes] = []
-            for each, chunk in enumerate(chunks):  # one at a time: all are several hundred kB
-                hashes += map(merkle.leaf_hash, chunk)
-                if each == number:
-                    lines = chunk
-            tree = line_tree(hashes)
-            if (said.count, said.root) != (tree.size, tree.root()):
-                raise ProofError("stored-bytes-damaged", f"the lines of entry {index}")
-            self._kept.bundles[index] = tree
-        else:
-            lines = self._chunk(index, number)
-        first = position % CHUNK // LINES * LINES
-        path = tree.prove(
-            position, [merkle.leaf_hash(each) for each in lines[first : first + LINES]]
-        )
+        lines = self._chunk(index, position // CHUNK)
+        roots = self._groups(index, lines)
+        first = position % CHUNK // GROUP * GROUP
+        group = [merkle.leaf_hash(line) for line in lines[first : first + GROUP]]
+        path = prove_line(position, group, roots)
         return lines[position % CHUNK], path
+
+    def _groups(self, index: int, lines: Sequence[bytes]) -> bytes:
+        """The roots over a bundle's groups of lines, which lead to the root in its note; `lines`
+        are those of one of its chunks.
+        """
+        roots = self._kept.groups.get(index)
+        if roots is None:
+            said = self._said_of(index)
+            roots = self._stored_groups(index) if said.count > CHUNK else None
+            if roots is None:  # no others, or stored by an earlier version
+                chunks = self._chunks_of(index) if said.count > CHUNK else [lines]
+                hashes = [merkle.leaf_hash(line) for chunk in chunks for line in chunk]
+                roots = b"".join(merkle.fold(hashes, HEIGHT))
+            if root_over(roots) != said.root:
+                raise ProofError("stored-bytes-damaged", f"the lines of entry {index}")
+            self._kept.groups[index] = roots
+        return roots
+
+    def _stored_groups(self, index: int) -> bytes | None:
+        self._cursor.execute(sql("read_groups"), {"index": index})
+        rows = [groups for (groups,) in self._cursor.fetchall()]
+        return None if None in rows else b"".join(map(bytes, rows))
 
     def _said_of(self, index: int) -> Header:
         """What the note of a bundle says."""

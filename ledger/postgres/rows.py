@@ -12,6 +12,7 @@ from ..admission import DeadLetter, Lane, Opened
 from ..bundle import Bundle
 from ..entry import Source, parse_entry
 from ..errors import Conflict, Unavailable
+from ..linetree import GROUP
 from ..registry import Registry, lane_record
 from .statements import sql
 
@@ -103,20 +104,31 @@ def read_registry_snapshot(cursor: Cursor, log_index: int) -> list[bytes] | None
     return None if row is None else bytes(cramjam.zstd.decompress(bytes(row[0]))).split(b"\n")
 
 
-def pack_lines(lines: tuple[bytes, ...]) -> list[bytes]:
-    """Event lines as they are stored: chunks of 128, joined by newlines, zstd level 1."""
+Chunk = tuple[bytes, bytes | None]
+"""Up to 128 lines as they are stored: joined by newlines, zstd level 1; and the roots over each 32
+of them (`ledger.linetree`), None where a bundle has no others.
+"""
+
+
+def pack_lines(bundle: Bundle) -> list[Chunk]:
+    """A bundle's event lines as they are stored."""
+    lines, groups = bundle.lines, bundle.groups
+    is_long = len(lines) > CHUNK
     return [
-        bytes(cramjam.zstd.compress(b"\n".join(lines[i : i + CHUNK]), level=1))
+        (
+            bytes(cramjam.zstd.compress(b"\n".join(lines[i : i + CHUNK]), level=1)),
+            b"".join(groups[i // GROUP : (i + CHUNK) // GROUP]) if is_long else None,
+        )
         for i in range(0, len(lines), CHUNK)
     ]
 
 
 def open_value(
     value: bytes | None, registry: Registry, parse: admission.Parse
-) -> tuple[Opened | DeadLetter, Sequence[bytes]]:
+) -> tuple[Opened | DeadLetter, Sequence[Chunk]]:
     """Step 4 for a record's value: what it says, and a bundle's lines as they will be stored."""
     opened = admission.open_record(value, registry, parse)
-    return opened, pack_lines(opened.bundle.lines) if isinstance(opened, Opened) else ()
+    return opened, pack_lines(opened.bundle) if isinstance(opened, Opened) else ()
 
 
 def unpack_lines(chunk: bytes) -> list[bytes]:

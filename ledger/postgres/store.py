@@ -39,6 +39,7 @@ from .connection import transaction, turn
 from .copying import bigint, copy, integer
 from .relying import write_reliances
 from .rows import (
+    Chunk,
     keep_catalogue,
     open_value,
     read_blinding_secret,
@@ -76,7 +77,7 @@ class Checked:
     fetched: Fetched
     opened: Opened | DeadLetter | Skipped | Lost
     registry_index: int
-    chunks: Sequence[bytes] = ()
+    chunks: Sequence[Chunk] = ()
 
 
 _Todo = tuple[Fetched, Opened | DeadLetter | Skipped | Lost]

@@ -23,7 +23,7 @@ from ..event import Event
 from ..fast_turn import Act, FastTurn, Issued
 from ..staterow import NO_HOLDER
 from .copying import bigint, copy_packed, integer, pack_rows
-from .rows import pack_lines
+from .rows import Chunk, pack_lines
 from .statements import sql
 from .view import View
 
@@ -168,7 +168,7 @@ class Pieces:
         beside: Beside,
         signers: Numbers,
         kinds: Numbers,
-        chunks: Mapping[bytes, Sequence[bytes]],
+        chunks: Mapping[bytes, Sequence[Chunk]],
     ) -> None:
         """`chunks`: the lines of bundles as they are stored, by the hash of the note."""
         self._cursor, self._beside = cursor, beside
@@ -220,17 +220,17 @@ class Pieces:
             "log_index, data",
             ((bigint(index), entry) for index, entry in piece.entries),
         )
-        rows: list[tuple[bytes, ...]] = []
+        rows: list[tuple[bytes | None, ...]] = []
         for b in piece.logged:
             bundle = b.opened.bundle
             department, key_id = bundle.header.department, b.opened.key.key_id
             signer = integer(self._signers.number(self._cursor, self._beside, department, key_id))
-            chunks = self._chunks.get(bundle.note_hash) or pack_lines(bundle.lines)
+            chunks = self._chunks.get(bundle.note_hash) or pack_lines(bundle)
             rows += [
-                (bigint(b.index), integer(number), chunk, signer)
-                for number, chunk in enumerate(chunks)
+                (bigint(b.index), integer(number), data, signer, groups)
+                for number, (data, groups) in enumerate(chunks)
             ]
-        self._copy("lines", "log_index, chunk, data, signer", rows)
+        self._copy("lines", "log_index, chunk, data, signer, groups", rows)
         self._copy(
             "delta",
             "log_index, certificates, holders",

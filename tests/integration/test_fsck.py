@@ -11,7 +11,7 @@ import re
 import uuid
 from argparse import Namespace
 from collections.abc import Callable, Iterator
-from contextlib import redirect_stdout
+from contextlib import closing, redirect_stdout
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,14 +22,16 @@ from psycopg2.extensions import make_dsn, parse_dsn
 
 from consumers import fsck, fsck_commands
 from consumers.fsck_report import KINDS, Finding
-from ledger import logtopic, staterow, times, topics
-from ledger.bundle import format_record
+from ledger import logtopic, merkle, staterow, times, topics
+from ledger.bundle import format_record, parse_header
 from ledger.checkpoint import Checkpoint
+from ledger.entry import parse_entry
 from ledger.errors import ProofError
 from ledger.identity import certificate_key
-from ledger.note import sign
+from ledger.note import parse_note, sign
 from ledger.postgres.maps import Maps
 from ledger.postgres.migrate import migrate
+from ledger.postgres.reader import Reader
 from ledger.postgres.sequencing import Sequencing
 from ledger.postgres.store import Fetched, Store, create_ledger
 from ledger.statusmap import MapHead
@@ -331,6 +333,27 @@ def test_ledger_without_checkpoints_is_clean(database_url: str) -> None:
     made.connection.close()
 
 
+def test_lines_are_proven_with_and_without_the_roots_beside_them(ledger: Ledger) -> None:
+    gone = "UPDATE lines SET groups = NULL WHERE log_index = 8 AND chunk = "
+    other = "UPDATE lines SET groups = decode(repeat('00', 32), 'hex') WHERE log_index = 8"
+    with closing(psycopg2.connect(ledger.url)) as connection:
+        for earlier in (False, True):
+            if earlier:  # as versions before migration 22 stored them
+                ledger.damage(gone + "0", gone + "1")
+            with Reader(connection).open() as view:
+                lines = view.lines(8)
+                note = parse_note(parse_entry(view.entry(8))["note"].encode())
+                for position in (0, 31, 127, 128, len(lines) - 1):
+                    line, path = view.line(8, position)
+                    assert line == lines[position]
+                    leaf, root = merkle.leaf_hash(line), parse_header(note.text).root
+                    merkle.check_inclusion(leaf, position, len(lines), path, root)
+            assert check(ledger.connection) == []
+        ledger.damage(*(f"{other} AND chunk = {chunk}" for chunk in (0, 1)))
+        with Reader(connection).open() as view, pytest.raises(ProofError, match="lines of entry 8"):
+            view.line(8, 0)
+
+
 @pytest.mark.parametrize("leaves_out", ["nothing", "what decides"])
 def test_rows_of_earlier_versions_are_clean(ledger: Ledger, leaves_out: str) -> None:
     """Versions before the short form wrote them, or where more than three acts decided."""
@@ -443,6 +466,12 @@ DAMAGE: dict[str, tuple[list[str], str, str]] = {
     ),
     "lines of another signer": (
         ["UPDATE lines SET signer = 2 WHERE log_index = 8 AND chunk = 1"], "lines", "entry 8"
+    ),
+    "roots over groups of lines": (
+        [flip("lines", "groups", "log_index = 8 AND chunk = 1")], "lines", "entry 8"
+    ),
+    "roots over some groups gone": (
+        ["UPDATE lines SET groups = NULL WHERE log_index = 8 AND chunk = 1"], "lines", "entry 8"
     ),
     "certificate gone": (
         [f"DELETE FROM certificate WHERE {row_of('N5')}"], "certificate", CERTIFICATE + "N5"

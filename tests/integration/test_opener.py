@@ -46,7 +46,7 @@ def expected(value: bytes | None, registry: Registry) -> Value:
     """What this process says, without lines and their hashes."""
     opened, chunks = open_value(value, registry, fast_events.parse_lines)
     if opened.bundle is not None:
-        opened = replace(opened, bundle=replace(opened.bundle, lines=(), line_hashes=()))
+        opened = replace(opened, bundle=replace(opened.bundle, lines=(), line_hashes=(), groups=()))
     return opened, tuple(chunks)
 
 

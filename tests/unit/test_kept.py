@@ -11,9 +11,8 @@ from typing import Any
 import pytest
 
 from ledger import merkle, tiles
-from ledger.linetree import LineTree, line_tree
-from ledger.postgres.kept import SHORT_BUNDLES, KeptTrees, Recent
-from ledger.postgres.rows import CHUNK
+from ledger.linetree import HEIGHT
+from ledger.postgres.kept import BUNDLES, Kept, Recent
 
 HASHES = [sha256(b"%d" % n).digest() for n in range(1000)]
 
@@ -45,23 +44,11 @@ def test_what_was_used_last_is_kept_within_its_weight() -> None:
     assert all(kept.get(n) is None for n in range(7))
 
 
-@pytest.mark.parametrize("lines", [1, 16, 100, 1000])
-def test_trees_weigh_what_they_take(lines: int) -> None:
-    kept: Recent[int, LineTree] = Recent(10**9, LineTree.weight)
-    weight = line_tree(HASHES[:lines]).weight()
-    found = taken(kept, 100, lambda _: line_tree(HASHES[:lines])) / 100
-    assert weight * 0.6 < found < weight * 1.1
-
-
-def test_trees_of_short_bundles_have_little_room() -> None:
-    kept = KeptTrees()
-    long, short = line_tree(HASHES), line_tree(HASHES[:CHUNK])
-    kept[1] = long
-    count = SHORT_BUNDLES // short.weight() + 2
-    assert taken(kept, count, lambda _: line_tree(HASHES[:CHUNK])) < SHORT_BUNDLES * 1.1
-    assert kept.get(1) is long
-    assert kept.get(1_000_000) is None
-    assert kept.get(1_000_000 + count - 1) == short
+@pytest.mark.parametrize("lines", [1, 100, 1000, 4096])
+def test_roots_of_groups_take_what_they_may(lines: int) -> None:
+    roots = bytearray().join(merkle.fold((HASHES * 5)[:lines], HEIGHT))
+    kept = Kept().groups
+    assert BUNDLES * 0.7 < taken(kept, 8000, lambda _: bytes(roots)) < BUNDLES * 1.1
 
 
 def test_folded_tiles_take_little_more_than_their_hashes() -> None:

@@ -452,7 +452,9 @@ def test_lines_come_through_the_audits_pipe_as_they_are() -> None:
     note = parse_entry(town.entries[done.index])["note"].encode()
     beside = Beside()
     try:
-        beside.send([(town.entries[done.index], list(enumerate(pack_lines(lines))))])
+        packed = pack_lines(parse_record(format_record(note, lines)))
+        chunks = [(number, data) for number, (data, _) in enumerate(packed)]
+        beside.send([(town.entries[done.index], chunks)])
         (opened,) = beside.receive()
     finally:
         beside.close()

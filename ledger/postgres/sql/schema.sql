@@ -40,12 +40,14 @@ CREATE TABLE signer (
     UNIQUE (department, key_id)
 );
 
--- Event lines of logged bundles, 128 to a row, joined by newlines, compressed with zstd.
+-- Event lines of logged bundles, 128 to a row, joined by newlines, compressed with zstd; and the roots over each 32
+-- of them where the bundle has others.
 CREATE TABLE lines (
     log_index bigint NOT NULL,
     chunk integer NOT NULL CHECK (chunk >= 0),
     data bytea NOT NULL,
     signer integer NOT NULL,
+    groups bytea CHECK (length(groups) > 0 AND length(groups) % 32 = 0),
     PRIMARY KEY (log_index, chunk)
 );
 ALTER TABLE lines ALTER COLUMN data SET STORAGE EXTERNAL;
