@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import unicodedata
+from functools import partial
 from typing import Any
 
 import orjson
@@ -13,7 +14,7 @@ import rfc8785
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from ledger import canonical
+from ledger import canonical, fast_json
 from ledger.errors import LedgerError, Malformed
 from ledger.unassigned import first_unassigned
 
@@ -38,6 +39,29 @@ def test_printers_agree(value: Any) -> None:
     assert canonical.encode(value) == data
     assert canonical.parse(data, LIMIT) == value
     assert canonical.parse_typed(data, LIMIT, orjson.loads) == value
+
+
+any_texts = st.text(st.characters(), max_size=12)  # of any form, surrogates too
+
+
+@given(st.dictionaries(names, any_texts | numbers | st.dictionaries(names, any_texts), max_size=4))
+@example({"a": "\n\u0338"})  # the escape's letter and the mark would compose
+@example({"a": "\ud800"})
+@example({"a": "\u0338"})
+@example({"a": "e\u0301"})
+@example({"a": "\u0378"})  # no character of Unicode 14.0
+@example({"a": "青羊区"})
+def test_what_was_typed_before_is_printed_or_refused_alike(value: Any) -> None:
+    wanted = outcome(canonical.format, value)
+    assert outcome(canonical.format_typed, value) == wanted
+    assert outcome(partial(canonical.format_typed, dump=fast_json.dump), value) == wanted
+
+
+def outcome(form: canonical.Dump, value: Any) -> tuple[str, Any]:
+    try:
+        return "printed", form(value)
+    except LedgerError as err:
+        return err.code, err.message
 
 
 @given(st.binary(max_size=64) | values.map(lambda v: json.dumps(v).encode()))
