@@ -5,6 +5,8 @@ and the roots of all, without the other lines.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
+from typing import NamedTuple
 
 from . import merkle
 from .errors import ProofError
@@ -13,26 +15,46 @@ HEIGHT = 5
 GROUP = 1 << HEIGHT  # lines
 
 
-def root_over(roots: bytes) -> bytes:
-    """The root over a bundle's lines, out of those of its groups, 32 bytes each."""
-    return merkle.root(_split(roots))
-
-
-def prove_line(position: int, group: Sequence[bytes], roots: bytes) -> list[bytes]:
-    """The path of the line at `position` to the root over its bundle, out of the leaf hashes of
-    its group and the roots of all; ProofError `stored-bytes-damaged` where that is another group.
+class LineTree(NamedTuple):
+    """How many groups there are, and the complete subtrees over them level by level, their roots
+    first, 32 bytes each.
     """
-    number, place = divmod(position, GROUP)
-    said = _split(roots)
-    lower, upper = merkle.levels(group), merkle.levels(said)
-    root = lower[-1][0] if len(group) == GROUP else merkle.root(group)
-    if place >= len(group) or said[number : number + 1] != [root]:
-        raise ProofError("stored-bytes-damaged", f"line {position} is not in its group")
-    return [
-        *merkle.prove_inclusion(place, len(group), lambda level, index: lower[level][index]),
-        *merkle.prove_inclusion(number, len(said), lambda level, index: upper[level][index]),
-    ]
+
+    groups: int
+    nodes: bytes
+
+    def root(self) -> bytes:
+        """The root over all lines."""
+        return merkle.tree_root(self.groups, self._subtree)
+
+    def weight(self) -> int:
+        """Bytes of memory, about, where it is kept by a number."""
+        return len(self.nodes) + 320
+
+    def prove(self, position: int, group: Sequence[bytes]) -> list[bytes]:
+        """The path of the line at `position` to the root, out of the leaf hashes of its group;
+        ProofError `stored-bytes-damaged` where that is another group.
+        """
+        number, place = divmod(position, GROUP)
+        lower = merkle.levels(group)
+        root = lower[-1][0] if len(group) == GROUP else merkle.root(group)
+        if place >= len(group) or number >= self.groups or self._subtree(0, number) != root:
+            raise ProofError("stored-bytes-damaged", f"line {position} is not in its group")
+        return [
+            *merkle.prove_inclusion(place, len(group), lambda level, index: lower[level][index]),
+            *merkle.prove_inclusion(number, self.groups, self._subtree),
+        ]
+
+    def _subtree(self, level: int, index: int) -> bytes:
+        at = 32 * (sum(self.groups >> below for below in range(level)) + index)
+        return self.nodes[at : at + 32]
 
 
-def _split(roots: bytes) -> list[bytes]:
+def line_tree(roots: Sequence[bytes]) -> LineTree:
+    """The tree over groups with these roots."""
+    return LineTree(len(roots), b"".join(chain.from_iterable(merkle.levels(roots))))
+
+
+def split_roots(roots: bytes) -> list[bytes]:
+    """Of groups, as they are stored."""
     return [roots[at : at + 32] for at in range(0, len(roots), 32)]

@@ -7,12 +7,13 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
+from ..linetree import LineTree
 from ..proving import Records
 from ..statusmap import Group
 
 ENTRIES, LONGEST_ENTRY = 2048, 8 * 1024  # bytes
 TILES = 512  # folded tiles, some 17 kB each, of the log and of both maps
-BUNDLES = 1024 * 1024  # bytes, some 1.2 kB for 1,000 lines
+BUNDLES = 2 * 1024 * 1024  # bytes, some 2.3 kB for 1,000 lines
 GROUPS = 16 * 1024 * 1024  # bytes, some 4 kB a group of buckets
 
 K = TypeVar("K")
@@ -66,8 +67,7 @@ class Kept:
         self.entries: Recent[int, bytes] = Recent(ENTRIES)
         self.tiles: Recent[tuple[int, int], list[bytes]] = Recent(TILES)
         self.maps: dict[tuple[bytes, int], KeptMap] = {}  # by kind and index of the status entry
-        # roots over bundles' groups of lines, joined, by log index
-        self.groups: Recent[int, bytes] = Recent(BUNDLES, lambda roots: len(roots) + 250)
+        self.bundles: Recent[int, LineTree] = Recent(BUNDLES, LineTree.weight)  # by log index
 
     def map_at(self, kind: bytes, index: int) -> KeptMap:
         """What is kept of a map as of the status entry at `index`; that of others goes."""

@@ -30,7 +30,7 @@ from ..evidence import CertificateId, Evidence, Step
 from ..holder_evidence import Act, HolderEvidence
 from ..identity import HEAD
 from ..lifecycle import Finding, Transition, undone
-from ..linetree import GROUP, HEIGHT, prove_line, root_over
+from ..linetree import GROUP, HEIGHT, LineTree, line_tree, split_roots
 from ..note import parse_note
 from ..proving import Records, prove, prove_holder, show_entry
 from ..question import Question
@@ -376,33 +376,34 @@ class View:
         `stored-bytes-damaged` where the stored lines do not have that root.
         """
         lines = self._chunk(index, position // CHUNK)
-        roots = self._groups(index, lines)
+        tree = self._tree(index, lines)
         first = position % CHUNK // GROUP * GROUP
         group = [merkle.leaf_hash(line) for line in lines[first : first + GROUP]]
-        path = prove_line(position, group, roots)
+        path = tree.prove(position, group)
         return lines[position % CHUNK], path
 
-    def _groups(self, index: int, lines: Sequence[bytes]) -> bytes:
-        """The roots over a bundle's groups of lines, which lead to the root in its note; `lines`
-        are those of one of its chunks.
+    def _tree(self, index: int, lines: Sequence[bytes]) -> LineTree:
+        """The tree over a bundle's groups of lines, with the root in its note; `lines` are those of
+        one of its chunks.
         """
-        roots = self._kept.groups.get(index)
-        if roots is None:
+        tree = self._kept.bundles.get(index)
+        if tree is None:
             said = self._said_of(index)
-            roots = self._stored_groups(index) if said.count > CHUNK else None
+            roots = self._stored_roots(index) if said.count > CHUNK else None
             if roots is None:  # no others, or stored by an earlier version
                 chunks = self._chunks_of(index) if said.count > CHUNK else [lines]
                 hashes = [merkle.leaf_hash(line) for chunk in chunks for line in chunk]
-                roots = b"".join(merkle.fold(hashes, HEIGHT))
-            if root_over(roots) != said.root:
+                roots = merkle.fold(hashes, HEIGHT)
+            tree = line_tree(roots)
+            if tree.root() != said.root:
                 raise ProofError("stored-bytes-damaged", f"the lines of entry {index}")
-            self._kept.groups[index] = roots
-        return roots
+            self._kept.bundles[index] = tree
+        return tree
 
-    def _stored_groups(self, index: int) -> bytes | None:
+    def _stored_roots(self, index: int) -> list[bytes] | None:
         self._cursor.execute(sql("read_groups"), {"index": index})
         rows = [groups for (groups,) in self._cursor.fetchall()]
-        return None if None in rows else b"".join(map(bytes, rows))
+        return None if None in rows else split_roots(b"".join(map(bytes, rows)))
 
     def _said_of(self, index: int) -> Header:
         """What the note of a bundle says."""

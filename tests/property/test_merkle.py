@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from ledger import merkle, tiles
 from ledger.errors import ProofError
-from ledger.linetree import GROUP, HEIGHT, prove_line, root_over
+from ledger.linetree import GROUP, HEIGHT, line_tree
 
 LEAVES = [merkle.leaf_hash(b"%d" % n) for n in range(70_000)]
 sizes = st.integers(1, 300) | st.integers(300, 2000)
@@ -226,10 +226,12 @@ def test_a_line_is_proven_out_of_its_group(count: int, data: st.DataObject) -> N
     hashes = [merkle.leaf_hash(b"%d" % n) for n in range(count)]
     position = data.draw(st.integers(0, count - 1))
     first = position // GROUP * GROUP
-    roots, group = b"".join(merkle.fold(hashes, HEIGHT)), hashes[first : first + GROUP]
-    path = prove_line(position, group, roots)
+    tree, group = line_tree(merkle.fold(hashes, HEIGHT)), hashes[first : first + GROUP]
+    path = tree.prove(position, group)
     assert path == merkle.prove_inclusion(position, count, merkle.in_memory(hashes))
-    assert root_over(roots) == merkle.root(hashes)
+    assert tree.root() == merkle.root(hashes)
     for other in ([*group[1:], bytes(32)], group[: position % GROUP], []):
         with pytest.raises(ProofError, match="not in its group"):
-            prove_line(position, other, roots)
+            tree.prove(position, other)
+    with pytest.raises(ProofError, match="not in its group"):
+        tree.prove(count + GROUP, group)
