@@ -35,7 +35,7 @@ from ledger.errors import LedgerError, Refused
 from ledger.event import CORRECTED, Event, parse_event
 from ledger.identity import HEAD
 from ledger.lifecycle import Standing, Transition
-from ledger.linetree import split_roots
+from ledger.linetree import line_tree, split_roots
 from ledger.note import Note, parse_note
 from ledger.postgres.scan import Row, Scan
 from ledger.registry import BUNDLE_ROLE, Registry, apply_note, key_active
@@ -689,11 +689,12 @@ class Fold:
                     self._tainted[key] = record
 
     def _check_beside(self, place: str, opened: Opened, rows: Sequence[Row]) -> None:
-        signer = (opened.bundle.header.department, opened.key.key_id)
+        header = opened.bundle.header
+        signer = (header.department, opened.key.key_id)
         if any(self._signers.get(row[3]) != signer for row in rows):
             self._report.add("lines", place, "they are ascribed to another signer")
         roots = b"".join(row[4] for row in rows if row[4] is not None)
-        if roots and merkle.root(split_roots(roots)) != opened.bundle.header.root:
+        if roots and not line_tree(split_roots(roots)).is_over(header.count, header.root):
             self._report.add("lines", place, "the roots over their groups are not theirs")
 
     def _check_accounted(

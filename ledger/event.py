@@ -358,7 +358,7 @@ def _check_version(data: Mapping[str, Any], name: str) -> None:
 
 def _one_of(*choices: str) -> Callable[[Mapping[str, Any], str], None]:
     def check(data: Mapping[str, Any], name: str) -> None:
-        if data[name] not in choices:
+        if _text(data, name) not in choices:
             raise Malformed("malformed-event", f"{name} is one of {', '.join(choices)}")
 
     return check

@@ -23,9 +23,11 @@ class LineTree(NamedTuple):
     groups: int
     nodes: bytes
 
-    def root(self) -> bytes:
-        """The root over all lines."""
-        return merkle.tree_root(self.groups, self._subtree)
+    def is_over(self, lines: int, root: bytes) -> bool:
+        """Whether this is the tree over so many lines with this root; nodes above have it too."""
+        return self.groups == -(-lines // GROUP) and root == merkle.tree_root(
+            self.groups, self._subtree
+        )
 
     def weight(self) -> int:
         """Bytes of memory, about, where it is kept by a number."""

@@ -113,7 +113,7 @@ class LineMaker:
         event_id = plain.get("id")
         if event_id is None:
             event_id = self._event_id(plain, data, source, kind)
-        elif not _ID.fullmatch(str(event_id)):
+        elif type(event_id) is not str or not _ID.fullmatch(event_id):
             raise Malformed("malformed-event", "id is 32 lower-case hex digits")
         disclosures = b""
         if "private" in plain:

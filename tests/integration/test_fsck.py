@@ -470,6 +470,14 @@ DAMAGE: dict[str, tuple[list[str], str, str]] = {
     "roots over groups of lines": (
         [flip("lines", "groups", "log_index = 8 AND chunk = 1")], "lines", "entry 8"
     ),
+    "roots of another height": (
+        [
+            r"UPDATE lines SET groups = sha256('\x01'::bytea || substr(groups, 1, 64)) ||"
+            r" sha256('\x01'::bytea || substr(groups, 65)) WHERE log_index = 8 AND chunk = 0"
+        ],
+        "lines",
+        "entry 8",
+    ),
     "roots over some groups gone": (
         ["UPDATE lines SET groups = NULL WHERE log_index = 8 AND chunk = 1"], "lines", "entry 8"
     ),

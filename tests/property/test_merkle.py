@@ -229,7 +229,9 @@ def test_a_line_is_proven_out_of_its_group(count: int, data: st.DataObject) -> N
     tree, group = line_tree(merkle.fold(hashes, HEIGHT)), hashes[first : first + GROUP]
     path = tree.prove(position, group)
     assert path == merkle.prove_inclusion(position, count, merkle.in_memory(hashes))
-    assert tree.root() == merkle.root(hashes)
+    assert tree.is_over(count, merkle.root(hashes))
+    assert not tree.is_over(count + GROUP, merkle.root(hashes))
+    assert not tree.is_over(count, bytes(32))
     for other in ([*group[1:], bytes(32)], group[: position % GROUP], []):
         with pytest.raises(ProofError, match="not in its group"):
             tree.prove(position, other)

@@ -2,7 +2,11 @@
 
 import json
 from dataclasses import replace
+from datetime import date
+from enum import StrEnum
 from pathlib import Path
+from typing import Any
+from uuid import UUID
 
 import pytest
 
@@ -47,6 +51,42 @@ def test_an_id_does_not_let_anybody_try_private_columns() -> None:
     parts = ("a", CONFIG.source, f"{TYPE}/a/N", "issued")
     assert made_id() != make_event_id(*parts, ROW.change)
     assert made_id() != made_id(key=b"l" * 32)
+
+
+class Odd(StrEnum):
+    """Text to some printers, an object to others."""
+
+    ID = "zz"
+
+    def __str__(self) -> str:
+        return "0" * 32
+
+    def __eq__(self, other: object) -> bool:
+        return True
+
+    __hash__ = str.__hash__
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"id": Odd.ID},
+        {"id": UUID(int=1)},
+        {"id": "0" * 31},
+        {"event": "revoked", "revocation_kind": Odd.ID},
+        {"event": "revoked", "revocation_kind": 1},
+        {"certificate_number": Odd.ID},
+        {"source": Odd.ID},
+        {"claims": {"name": Odd.ID}},
+        {"claims": {"name": UUID(int=1)}},
+        {"certificate_identifier": date(2026, 1, 1)},
+    ],
+    ids=str,
+)
+def test_what_is_no_text_is_refused_before_it_is_signed(said: dict[str, Any]) -> None:
+    plain = {name: value for name, value in PLAIN.items() if name != "change_id"}
+    with pytest.raises(Malformed):
+        LineMaker(CONFIG, lambda: 0).make({**plain, **said})
 
 
 # --- the key ---
