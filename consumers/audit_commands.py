@@ -172,7 +172,7 @@ def _audit(
         finally:
             log.close()
     with (
-        closing(Beside()) as beside,
+        closing(Beside("fast")) as beside,
         closing(connect(env.auditor_url, "audit")) as connection,
         rare_garbage(),
     ):

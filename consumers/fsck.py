@@ -27,6 +27,7 @@ from .fsck_accounting import check_accounting, check_outbox, check_positions
 from .fsck_catalogues import check_catalogues
 from .fsck_fold import Fold
 from .fsck_following import Histories, check_following
+from .fsck_lines import Beside
 from .fsck_report import Finding, Report
 from .fsck_topics import Topics, check_topics
 from .fsck_tree import WIDTH, Tree
@@ -41,11 +42,13 @@ def run(
     *,
     progress: Progress | None = None,
     checked: dict[str, int] | None = None,
+    beside: Beside | None = None,
 ) -> list[Finding]:
     """All findings, the root cause first; none when the ledger is whole.
 
     `kafka`: bootstrap addresses, None to check the database alone. How much was checked is counted
-    in `checked`. Unavailable when there is no ledger or a server cannot be reached.
+    in `checked`. `beside` opens event lines meanwhile. Unavailable when there is no ledger or a
+    server cannot be reached.
     """
     report = Report({} if checked is None else checked)
     if progress is not None:
@@ -54,7 +57,7 @@ def run(
     ends = None if kafka is None else Topics(kafka)
     try:
         with scan(connection) as tables:
-            _check(tables, report, ends)
+            _check(tables, report, ends, beside)
     except psycopg2.Error as err:
         report.add("storage", "PostgreSQL", str(err).strip())
     finally:
@@ -63,7 +66,9 @@ def run(
     return report.findings()
 
 
-def _check(tables: Scan, report: Report, topics: Topics | None) -> None:
+def _check(
+    tables: Scan, report: Report, topics: Topics | None, beside: Beside | None
+) -> None:
     allocation = tables.row("scan_allocation")
     if allocation is None:
         raise Unavailable("not-initialised")
@@ -71,7 +76,7 @@ def _check(tables: Scan, report: Report, topics: Topics | None) -> None:
     keys = _checkpoint_keys(tables, report, origin)
     tree = Tree(tables, report, origin, keys, next_index)
     histories = Histories(tables.stream("scan_outlooks"), report)
-    fold = Fold(tables, report, keep=histories.add)
+    fold = Fold(tables, report, beside, keep=histories.add)
     row = tables.row("scan_last_entry")
     fold.last = -1 if row is None or row[0] is None else row[0]
     if fold.last >= next_index:
@@ -81,7 +86,7 @@ def _check(tables: Scan, report: Report, topics: Topics | None) -> None:
             f"the next index is {next_index}, the log ends with entry {fold.last}",
         )
     total = max(next_index, tree.size, fold.last + 1)
-    for number, block in enumerate(_blocks(tables.stream("scan_entries"), total)):
+    for number, block in enumerate(_blocks(fold.ahead(tables.stream("scan_entries")), total)):
         leaves = tree.block(number, block)
         for position, data in enumerate(block):
             leaf = leaves[position] if position < len(leaves) else None

@@ -6,12 +6,14 @@ import argparse
 import json
 import sys
 import time
+from contextlib import closing
 from typing import Any, Protocol
 
 from ledger.errors import CODES, LedgerError
 from ledger.postgres.connection import connect
 
 from .fsck import run as check
+from .fsck_lines import Beside, rare_garbage
 from .fsck_report import KINDS, Finding
 from .progress import Progress
 
@@ -49,16 +51,18 @@ def run(args: argparse.Namespace, env: Environment) -> int:
     progress = Progress() if sys.stderr.isatty() and not args.json else None
     begun = time.monotonic()
     try:
-        connection = connect(env.auditor_url, "fsck")
-        try:
+        with (
+            closing(connect(env.auditor_url, "fsck")) as connection,
+            closing(Beside("slow")) as beside,
+            rare_garbage(),
+        ):
             found = check(
                 connection,
                 None if args.no_kafka else env.kafka,
                 progress=progress,
                 checked=checked,
+                beside=beside,
             )
-        finally:
-            connection.close()
     except LedgerError as err:
         print(f"certledger fsck: {err.message} ({err.code})", file=sys.stderr)
         return CODES[err.code].exit

@@ -1,7 +1,7 @@
 """fsck, the event lines: unpacked, held against their bundle's note and parsed, taken in log order.
 
 Nothing of that needs the state: it is done here, or for the entries to come in a process beside
-(`Beside`), which the audit starts.
+(`Beside`).
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from ledger.reliance import Reliance
 from .fsck_report import Merge
 
 GARBAGE_THRESHOLD = 200_000  # objects made and not yet freed
+PARSERS: dict[str, Parse] = {"slow": parse_lines, "fast": fast_events.parse_lines}
 Events = tuple[Event | Reliance | str, ...]
 _KINDS: tuple[type[Event] | type[Reliance], ...] = (Event, Reliance)  # as they go through the pipe
 _MAX_BATCH, _MAX_BATCH_BYTES = 256, 256 * 1024  # entries, packed lines that go beside at once
@@ -42,6 +43,7 @@ class Lines:
         self._merge = merge
         self._beside = beside
         self._rows: dict[int, list[Row]] = {}  # taken from `merge` and not from here
+        self._ahead = 0  # index of the next entry to be sent beside
         self._opened: dict[int, Events] = {}
 
     def ahead(self, entries: Iterator[Row]) -> Iterator[Row]:
@@ -64,7 +66,10 @@ class Lines:
         asked: list[tuple[bytes, list[tuple[int, bytes]]]] = []
         size = 0
         for index, data in islice(entries, _MAX_BATCH):
-            rows = self._rows[index] = self._merge.take(index)
+            for missing in range(self._ahead, index):
+                self._keep_rows(missing)
+            self._ahead = index + 1
+            rows = self._keep_rows(index)
             batch.append((index, data))
             asked.append((data, [(row[1], row[2]) for row in rows]))
             size += sum(len(row[2]) for row in rows)
@@ -73,6 +78,12 @@ class Lines:
         if batch:
             beside.send(asked)
         return batch
+
+    def _keep_rows(self, index: int) -> list[Row]:
+        rows = self._merge.take(index)
+        if rows:
+            self._rows[index] = rows
+        return rows
 
     def take(self, index: int) -> list[Row]:
         """The rows of an entry, in the order of its index; strays are reported."""
@@ -120,9 +131,10 @@ class Beside:
     It ends with its parent, whose end of the pipe closes.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, parse: str) -> None:
+        """`parse`: whose lines it says, as in PARSERS."""
         self._process = subprocess.Popen(
-            [sys.executable, "-m", __name__],
+            [sys.executable, "-m", __name__, parse],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             start_new_session=True,  # Ctrl-C is the parent's to handle
@@ -182,14 +194,14 @@ def _read(pipe: IO[bytes]) -> Any:
     return marshal.loads(data)
 
 
-def _open(entry: bytes, chunks: Sequence[tuple[int, bytes]]) -> list[Any] | None:
+def _open(entry: bytes, chunks: Sequence[tuple[int, bytes]], parse: Parse) -> list[Any] | None:
     try:
         value = parse_entry(entry)
     except LedgerError:
         return None
     if value["kind"] != BUNDLE:
         return None
-    events = open_lines(value["note"].encode(), chunks, fast_events.parse_lines)
+    events = open_lines(value["note"].encode(), chunks, parse)
     if events is None:
         return None
     return [e if isinstance(e, str) else (_KINDS.index(type(e)), tuple(e)) for e in events]
@@ -197,11 +209,12 @@ def _open(entry: bytes, chunks: Sequence[tuple[int, bytes]]) -> list[Any] | None
 
 def main() -> None:
     """Be the process beside."""
+    parse = PARSERS[sys.argv[1]]
     with rare_garbage():
         while True:
             try:
                 batch = _read(sys.stdin.buffer)
-                _write(sys.stdout.buffer, [_open(entry, chunks) for entry, chunks in batch])
+                _write(sys.stdout.buffer, [_open(*each, parse) for each in batch])
             except (EOFError, BrokenPipeError):
                 break
     # what is still in a buffer has no reader

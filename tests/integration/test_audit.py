@@ -611,7 +611,7 @@ def test_damaged_tables(
 
 def test_the_process_beside_ends() -> None:
     """An audit that loses it says so instead of passing anything over."""
-    with closing(Beside()) as beside:
+    with closing(Beside("fast")) as beside:
         beside.send([(b"no entry", [])])
         assert beside.receive() == [None]
         beside._process.kill()

@@ -439,7 +439,8 @@ def test_the_same_lines_in_another_cut_say_the_same() -> None:
     assert recalls(first.view) == recalls(second.view) != []
 
 
-def test_lines_come_through_the_audits_pipe_as_they_are() -> None:
+@pytest.mark.parametrize("parse", ["slow", "fast"])
+def test_lines_come_through_the_pipe_as_they_are(parse: str) -> None:
     town = Town()
     lines = [
         town.event("amended", LICENCE),
@@ -450,7 +451,7 @@ def test_lines_come_through_the_audits_pipe_as_they_are() -> None:
     done = town.publish(lines)
     assert done.index is not None
     note = parse_entry(town.entries[done.index])["note"].encode()
-    beside = Beside()
+    beside = Beside(parse)
     try:
         packed = pack_lines(parse_record(format_record(note, lines)))
         chunks = [(number, data) for number, (data, _) in enumerate(packed)]
