@@ -66,9 +66,7 @@ def run(
     return report.findings()
 
 
-def _check(
-    tables: Scan, report: Report, topics: Topics | None, beside: Beside | None
-) -> None:
+def _check(tables: Scan, report: Report, topics: Topics | None, beside: Beside | None) -> None:
     allocation = tables.row("scan_allocation")
     if allocation is None:
         raise Unavailable("not-initialised")

@@ -463,7 +463,7 @@ class Publisher(Closing):
                 raise self._error
             if self._closing:
                 raise Unavailable("unreachable", "the publisher is closed")
-            future = _new_future()
+            future = _Future()
             self._outstanding += 1
             lane = self._lanes[identity.lane_of(made.key, self.config.lanes)]
             batch = lane.open
@@ -651,7 +651,7 @@ class Publisher(Closing):
         futures = []
         for line in bundle.lines:
             event_id = str(orjson.loads(line)["id"])
-            future = _new_future()
+            future = _Future()
             self._resumed[event_id] = (sha256(line).digest(), future)
             ids.append(event_id)
             futures.append(future)
@@ -1027,10 +1027,9 @@ def _key_of(line: bytes) -> bytes:
     return parse_event(line, b"").key
 
 
-def _new_future() -> Future[EventReceipt]:
-    future: Future[EventReceipt] = Future()
-    future.set_running_or_notify_cancel()  # what is spooled cannot be called back
-    return future
+class _Future(Future[EventReceipt]):
+    def cancel(self) -> bool:
+        return False  # what is spooled cannot be called back
 
 
 def _reject(future: Future[EventReceipt], err: BaseException) -> None:
