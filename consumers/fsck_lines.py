@@ -214,7 +214,8 @@ def main() -> None:
         while True:
             try:
                 batch = _read(sys.stdin.buffer)
-                _write(sys.stdout.buffer, [_open(*each, parse) for each in batch])
+                opened = [_open(entry, chunks, parse) for entry, chunks in batch]
+                _write(sys.stdout.buffer, opened)
             except (EOFError, BrokenPipeError):
                 break
     # what is still in a buffer has no reader

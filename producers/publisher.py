@@ -648,7 +648,7 @@ class Publisher(Closing):
         bundle = parse_record(self._spool.read(spooled) or b"")
         header = spooled.header
         ids: list[str] = []
-        futures = []
+        futures: list[Future[EventReceipt]] = []
         for line in bundle.lines:
             event_id = str(orjson.loads(line)["id"])
             future = _Future()
