@@ -651,7 +651,7 @@ class Publisher(Closing):
         futures: list[Future[EventReceipt]] = []
         for line in bundle.lines:
             event_id = str(orjson.loads(line)["id"])
-            future = _Future()
+            future: Future[EventReceipt] = _Future()
             self._resumed[event_id] = (sha256(line).digest(), future)
             ids.append(event_id)
             futures.append(future)
