@@ -8,6 +8,7 @@ from contextlib import suppress
 from typing import TypeVar
 
 import psycopg2
+from psycopg2 import errors
 from psycopg2.extensions import connection as Connection
 from psycopg2.extensions import cursor as Cursor
 
@@ -38,8 +39,9 @@ class Pool:
     def read(self, work: Callable[[Cursor], T]) -> T:
         """What `work` returns; each of its statements is a read-only transaction of its own.
 
-        Unavailable `unreachable` without PostgreSQL and for statements over the time limit. Where
-        PostgreSQL has ended a kept connection meanwhile, `work` is called again with another.
+        Unavailable `unreachable` without PostgreSQL and for statements over the time limit,
+        `not-initialised` where the database is not migrated. Where PostgreSQL has ended a kept
+        connection meanwhile, `work` is called again with another.
         """
         return self._run(work, "DEFAULT", autocommit=True)
 
@@ -58,6 +60,12 @@ class Pool:
             except (psycopg2.OperationalError, psycopg2.InterfaceError) as err:
                 if not (is_kept and connection.closed):
                     raise Unavailable("unreachable", f"PostgreSQL: {str(err).strip()}") from err
+            except (errors.UndefinedTable, errors.UndefinedColumn) as err:
+                raise Unavailable(
+                    "not-initialised",
+                    f"the database lacks what this version reads ({err.diag.message_primary}): "
+                    "`certledger up` of this version, or its set-up, migrates it",
+                ) from err
             finally:
                 if not connection.closed:
                     self._idle.put(connection)

@@ -18,7 +18,7 @@ from consumers import commands, offline
 from consumers.verifier import load_trust
 from ledger import canonical, identity, proving, times
 from ledger.checking import check
-from ledger.errors import Malformed, ProofError
+from ledger.errors import Malformed, ProofError, Unavailable
 from ledger.evidence import Evidence
 from ledger.postgres.maps import Maps
 from ledger.postgres.migrate import migrate
@@ -396,6 +396,17 @@ def test_readers_during_writes_always_answer(ledger: StoredLedger) -> None:
         thread.join()
     assert not wrong
     assert asked > 3
+
+
+def test_who_reads_a_database_that_was_not_migrated_hears_so(ledger: StoredLedger) -> None:
+    pool = Pool(ledger.url, "test")
+    for statement in ("ALTER TABLE lines RENAME groups TO of_later", "DROP TABLE lines CASCADE"):
+        with ledger.connection, ledger.connection.cursor() as cursor:
+            cursor.execute(statement)
+        with pytest.raises(Unavailable, match="lacks what this version reads") as refused:
+            pool.view(lambda view: view.evidence(view.find("20230000403").matches[0], Question(0)))
+        assert refused.value.code == "not-initialised"
+    pool.close()
 
 
 def test_what_is_kept_in_the_process_hides_no_damage_and_follows_the_log(
