@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import replace
 from hashlib import sha256
-from typing import Any, NamedTuple
+from typing import Any
 
 import cramjam
 
@@ -34,7 +34,7 @@ from ledger.entry import (
 from ledger.errors import LedgerError, Refused
 from ledger.event import CORRECTED, Event, parse_event
 from ledger.identity import HEAD
-from ledger.lifecycle import Standing, Transition
+from ledger.lifecycle import Transition
 from ledger.linetree import line_tree, split_roots
 from ledger.note import Note, parse_note
 from ledger.postgres.scan import Row, Scan
@@ -47,6 +47,7 @@ from .fsck_lines import Beside, Lines, unpack
 from .fsck_map import AnyMap, Map, StoredTiles
 from .fsck_reliances import Reliances
 from .fsck_report import Merge, Report
+from .fsck_states import Certificates, Holder, Holders, Kept
 from .registry_tree import RegistryTree
 
 _PAIR = 64
@@ -61,20 +62,6 @@ _LANE_FIELDS = (
     "index",
 )
 _EVENT = 56  # bytes kept of each event: id, line hash, place
-
-
-class _Kept(NamedTuple):
-    """A certificate as the log gives it."""
-
-    key: bytes
-    standing: Standing
-    link: bytes
-    holder: bytes | None
-    events: bytes
-    record: bytes  # its hash
-    names: tuple[str, str]  # type and issuer
-    number_hash: int
-    deciders: bytes  # as its row has them
 
 
 class Fold:
@@ -111,12 +98,8 @@ class Fold:
             report.add("delta", "ledger", "the secret that blinds holders' delta roots is missing")
         self.blinding_secret = b"" if secret is None else bytes(secret[0])
         self._index = 0
-        # by the first half of the map key, which is nobody else's
-        self._certificates: dict[bytes, _Kept] = {}
-        self._names: dict[tuple[str, str], tuple[str, str]] = {}  # each once in memory
-        # by map key: acts, link, SHA-256 over all acts as they are stored
-        self._holders: dict[bytes, tuple[int, bytes, bytes]] = {}
-        self._holder_heads: dict[bytes, bytes] = {}
+        self._certificates = Certificates()
+        self._holders = Holders()
         # map key of a certificate or holder to the record hash that the log last commits to
         self._tainted: dict[bytes, bytes | None] = {}
         self._lost_lanes: set[tuple[str, int]] = set()
@@ -554,7 +537,7 @@ class Fold:
         return isinstance(item, Event) and item.key in self._tainted
 
     def _count_of(self, key: bytes) -> int:
-        kept = self._certificates.get(key[:HEAD])
+        kept = self._certificates.get(key)
         return 0 if kept is None or kept.key != key else kept.standing.count
 
     def _read_relied(self, item: Reliance) -> None:
@@ -567,7 +550,7 @@ class Fold:
 
     def _read_history(self, key: bytes) -> None:
         """Read a history for a correction or a reliance; its links must lead to the fold's own."""
-        kept = self._certificates.get(key[:HEAD])
+        kept = self._certificates.get(key)
         if kept is None:
             return
         found: list[evidence.Step] = []
@@ -622,33 +605,35 @@ class Fold:
             )
         for key, record in logged.certificates:
             item, after = turn.certificates[key]
-            before = self._certificates.get(key[:HEAD])
+            before = self._certificates.get(key)
             if before is None:
                 names = (item.type_code, item.issuer)
-                names = self._names.setdefault(names, names)
                 number_hash = staterow.number_hash(item.number)
                 earlier = b""
             else:
                 names, number_hash, earlier = before.names, before.number_hash, before.events
-            self._certificates[key[:HEAD]] = _Kept(
-                key,
-                after.standing,
-                after.link,
-                after.holder,
-                earlier + events[key],
-                record,
-                names,
-                number_hash,
-                staterow.pack_kept(after.kept, after.standing),
+            self._certificates.put(
+                Kept(
+                    key,
+                    after.standing,
+                    after.link,
+                    after.holder,
+                    earlier + events[key],
+                    record,
+                    names,
+                    number_hash,
+                    staterow.pack_kept(after.kept, after.standing),
+                )
             )
+        digests: dict[bytes, bytes] = {}
         for act in logged.acts:
+            if act.holder not in digests:
+                known = self._holders.get(act.holder)
+                digests[act.holder] = b"" if known is None else known.digest
             stored = staterow.place(logged.index, act.position) << 1 | act.bound
-            digest = self._holders.get(act.holder, (0, b"", b""))[2]
-            digest = _digest(digest, stored.to_bytes(8, "big"))
-            self._holders[act.holder] = (0, b"", digest)
-            self._holder_heads[act.holder[:HEAD]] = act.holder
+            digests[act.holder] = _digest(digests[act.holder], stored.to_bytes(8, "big"))
         for key, (acts, link) in turn.holders.items():
-            self._holders[key] = (acts, link, self._holders[key][2])
+            self._holders.put(Holder(key, acts, link, digests[key]))
         for place, lane in turn.lanes.items():
             self._tree.move_lane(place, lane)
         self._histories.clear()
@@ -897,7 +882,7 @@ class Fold:
         return True  # a bundle that turns out to be one is a finding and not an entry
 
     def certificate(self, key: bytes) -> Certificate | None:
-        kept = self._certificates.get(key[:HEAD])
+        kept = self._certificates.get(key)
         if kept is None:
             return None
         if kept.key != key:
@@ -921,9 +906,12 @@ class Fold:
         return self._named.get(key, ())
 
     def holder(self, key: bytes) -> tuple[int, bytes]:
-        if self._holder_heads.get(key[:HEAD], key) != key:
+        known = self._holders.get(key)
+        if known is None:
+            return 0, b""
+        if known.key != key:
             raise Refused("key-taken")
-        return self._holders.get(key, (0, b""))[:2]
+        return known.acts, known.link
 
     # --- what is left at the end -----------------------------------------------------------------
 
@@ -972,9 +960,9 @@ class Fold:
         kinds = {number: (kind, by) for kind, by, number in self._scan.rows("read_kinds")}
         for key, kind, number_hash, state, history in self._scan.stream("scan_certificates"):
             self._report.count("certificates")
-            kept = self._certificates.get(key[:HEAD])
+            kept = self._certificates.get(key)
             if key in self._tainted:
-                self._certificates.pop(key[:HEAD], None)
+                self._certificates.drop(key)
                 if self._tainted[key] not in (None, _record_hash(state)):
                     self._report.add(
                         "certificate", self._name(key), "is not what the log last commits to"
@@ -995,14 +983,14 @@ class Fold:
             if history != items:
                 said = "the places of its events are not the log's"
                 self._report.add("history", self._name(key), said)
-            del self._certificates[key[:HEAD]]
-        for kept in self._certificates.values():
+            self._certificates.drop(key)
+        for kept in self._certificates:
             if kept.key not in self._tainted:
                 self._report.add("certificate", self._name(kept.key), "its state is missing")
 
     def _name(self, key: bytes) -> str:
         """What a finding calls a certificate: by its number, where its first line can be read."""
-        kept = self._certificates.get(key[:HEAD])
+        kept = self._certificates.get(key)
         if kept is not None and kept.key == key:
             try:
                 index, position = staterow.placed(int.from_bytes(kept.events[48:_EVENT], "big"))
@@ -1025,27 +1013,30 @@ class Fold:
             self._report.count("acts of holders", acts)
             place = f"holder {key.hex()}"
             rows = older.take(key[:HEAD])
-            kept = self._holders.pop(key, None)
+            kept = self._holders.get(key)
+            if kept is not None and kept.key == key:
+                self._holders.drop(key)
             if key in self._tainted:
                 if self._tainted[key] not in (None, lifecycle.holder_record_hash(acts, link)):
                     self._report.add("holder", place, "is not what the log last commits to")
                 continue
-            if kept is None:
+            if kept is None or kept.key != key:
                 self._report.add("holder", place, "the log knows no such holder")
                 continue
-            if kept[:2] != (acts, link):
-                said = f"{acts} acts or their link are not what the log gives ({kept[0]} acts)"
+            if (kept.acts, kept.link) != (acts, link):
+                said = f"{acts} acts or their link are not what the log gives ({kept.acts} acts)"
                 self._report.add("holder", place, said)
             digest, ordinals = b"", []
             for _, ordinal, data in (*rows, (key, acts // 64 * 64, recent)):
                 ordinals.append(ordinal)
                 for at in range(0, len(data), 8):
                     digest = _digest(digest, data[at : at + 8])
-            if digest != kept[2] or ordinals != list(range(0, acts // 64 * 64 + 1, 64)):
+            if digest != kept.digest or ordinals != list(range(0, acts // 64 * 64 + 1, 64)):
                 self._report.add("holder-act", place, "its acts are not those of the log")
         older.rest()
-        for key in self._holders.keys() - self._tainted.keys():
-            self._report.add("holder", f"holder {key.hex()}", "its record is missing")
+        for kept in self._holders:
+            if kept.key not in self._tainted:
+                self._report.add("holder", f"holder {kept.key.hex()}", "its record is missing")
 
     def _check_lanes(self) -> None:
         lanes = dict(self.lanes)
@@ -1098,11 +1089,11 @@ def _items(events: bytes) -> bytes:
     )
 
 
-def _holder_head(kept: _Kept) -> bytes:
+def _holder_head(kept: Kept) -> bytes:
     return staterow.NO_HOLDER if kept.holder is None else kept.holder[:HEAD]
 
 
-def _states(kept: _Kept, items: bytes) -> Iterator[bytes]:
+def _states(kept: Kept, items: bytes) -> Iterator[bytes]:
     """What a row may say; those that earlier versions wrote lack what decides, for ever (all of
     them, or where more than three acts did), or leave nothing out.
     """
@@ -1114,7 +1105,7 @@ def _states(kept: _Kept, items: bytes) -> Iterator[bytes]:
     yield staterow.pack_state(*said)
 
 
-def _difference(state: bytes, kept: _Kept) -> str:
+def _difference(state: bytes, kept: Kept) -> str:
     try:
         standing, link, held = staterow.unpack_state(state)
     except LedgerError as err:

@@ -32,37 +32,43 @@ class Map:
     def __init__(self, kind: str) -> None:
         self.kind = kind
         self.k = 0
-        self._records: dict[bytes, bytes] = {}
-        self._changed: set[bytes] = set()  # keys
-        self._buckets: list[set[bytes]] = [set()]
+        self._taken: dict[bytes, bytes] = {}  # records that are in no bucket yet
+        self._records = 0  # in buckets
+        self._buckets: list[dict[bytes, bytes]] = [{}]
         self._levels: list[list[bytes]] = [[bytes(32)]]
         self._hash([0])
 
     def take(self, deltas: bytes) -> None:
         """Take in an entry's delta list."""
         for at in range(0, len(deltas), 64):
-            key = deltas[at : at + 32]
-            self._records[key] = deltas[at + 32 : at + 64]
-            self._changed.add(key)
+            self._taken[deltas[at : at + 32]] = deltas[at + 32 : at + 64]
 
     def root(self) -> bytes:
         """The root over everything taken in; `k` is what it must be by then."""
+        touched = {self._put(key, record) for key, record in self._taken.items()}
+        self._taken.clear()
         k = self.k
-        while len(self._records) > MEAN << k and k < 32:
+        while self._records > MEAN << k and k < 32:
             k += 1
         if k != self.k:
-            self.k = k
-            self._buckets = [set() for _ in range(1 << k)]
+            before, self.k = self._buckets, k
+            self._buckets = [{} for _ in range(1 << k)]
             self._levels = [[bytes(32)] * (1 << level) for level in range(k, -1, -1)]
-            self._changed = set(self._records)
+            self._records = 0
+            for bucket in before:
+                for key, record in bucket.items():
+                    self._put(key, record)
             touched = set(range(1 << k))
-        else:
-            touched = {self._number(key) for key in self._changed}
-        for key in self._changed:
-            self._buckets[self._number(key)].add(key)
-        self._changed.clear()
         self._hash(sorted(touched))
         return self._levels[-1][0]
+
+    def _put(self, key: bytes, record: bytes) -> int:
+        """Put a record into its bucket, whose number it returns."""
+        number = self._number(key)
+        bucket = self._buckets[number]
+        self._records += key not in bucket
+        bucket[key] = record
+        return number
 
     def tile(self, level: int, index: int) -> bytes:
         """The hashes of a tile, nothing for one outside the tree."""
@@ -76,7 +82,7 @@ class Map:
     def _hash(self, touched: list[int]) -> None:
         head = b"\x00" + _TAG + self.kind.encode() + bytes([self.k])
         for number in touched:
-            pairs = [key + self._records[key] for key in sorted(self._buckets[number])]
+            pairs = [key + record for key, record in sorted(self._buckets[number].items())]
             place = number.to_bytes(4, "big") + len(pairs).to_bytes(4, "big")
             said = b"".join(pairs) if len(pairs) <= _SMALL else _root(pairs)
             self._levels[0][number] = sha256(head + place + said).digest()
