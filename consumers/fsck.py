@@ -84,15 +84,13 @@ def _check(tables: Scan, report: Report, topics: Topics | None, beside: Beside |
             f"the next index is {next_index}, the log ends with entry {fold.last}",
         )
     total = max(next_index, tree.size, fold.last + 1)
-    for number, block in enumerate(_blocks(fold.ahead(tables.stream("scan_entries")), total)):
-        leaves = tree.block(number, block)
-        for position, data in enumerate(block):
-            leaf = leaves[position] if position < len(leaves) else None
-            fold.take(number * WIDTH + position, data, leaf)
-        for size in tree.status_due:
-            if fold.kinds[size - 1] not in (0, ord(STATUS[0])):
-                report.add("checkpoint", f"checkpoint {size}", "its last entry is no status entry")
-        report.progress("entries", min((number + 1) * WIDTH, total), total)
+    for index, data, leaf in fold.ahead(_entries(tables.stream("scan_entries"), total, tree)):
+        fold.take(index, data, leaf)
+        if index % WIDTH == 0:
+            report.progress("entries", index, total)
+    for size in tree.status_due:
+        if fold.kinds[size - 1] not in (0, ord(STATUS[0])):
+            report.add("checkpoint", f"checkpoint {size}", "its last entry is no status entry")
     tree.finish()
     fold.finish()
     if fold.last_time > ledger_time:
@@ -142,6 +140,19 @@ def _checkpoint_keys(tables: Scan, report: Report, origin: str) -> tuple[Trusted
             "incomplete", "checkpoints", "no checkpoint key is known: no signature was checked"
         )
     return first
+
+
+def _entries(
+    rows: Iterator[Row], total: int, tree: Tree
+) -> Iterator[tuple[int, bytes | None, bytes | None]]:
+    """(index, entry, its true leaf hash) from index 0 to `total` - 1, None for what is not there or
+    known.
+    """
+    for number, block in enumerate(_blocks(rows, total)):
+        leaves = tree.block(number, block)
+        for position, data in enumerate(block):
+            leaf = leaves[position] if position < len(leaves) else None
+            yield number * WIDTH + position, data, leaf
 
 
 def _blocks(rows: Iterator[Row], total: int) -> Iterator[list[bytes | None]]:

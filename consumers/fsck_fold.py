@@ -958,8 +958,11 @@ class Fold:
 
     def _check_certificates(self) -> None:
         kinds = {number: (kind, by) for kind, by, number in self._scan.rows("read_kinds")}
+        total = len(self._certificates)
         for key, kind, number_hash, state, history in self._scan.stream("scan_certificates"):
             self._report.count("certificates")
+            if len(self._certificates) % 1024 == 0:
+                self._report.progress("certificates", total - len(self._certificates), total)
             kept = self._certificates.get(key)
             if key in self._tainted:
                 self._certificates.drop(key)

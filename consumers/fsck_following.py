@@ -119,14 +119,15 @@ class Histories:
 
     def below(self, size: int) -> Iterator[tuple[bytes, list[Followed]]]:
         """(map key, events of the first `size` entries) ascending by key."""
-        for file in self._files:
+        for number, file in enumerate(self._files):
+            self._report.progress("followed, parts", number, len(self._files))
             if file is None:
                 continue
             found: dict[bytes, list[Followed]] = {}
             file.seek(0)
             while head := file.read(_ROW.size):
-                key, index, seen_at, due_at, marked, version, number, idx, length = _ROW.unpack(
-                    head
+                key, index, seen_at, due_at, marked, version, list_number, idx, length = (
+                    _ROW.unpack(head)
                 )
                 data = file.read(length)
                 if index < size:
@@ -137,7 +138,7 @@ class Histories:
                             transition,
                             None if seen_at == _NEVER else seen_at,
                             None if due_at == _NEVER else due_at,
-                            (version, number, idx) if version else None,
+                            (version, list_number, idx) if version else None,
                             marked,
                         )
                     )

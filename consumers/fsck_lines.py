@@ -43,11 +43,12 @@ class Lines:
         self._merge = merge
         self._beside = beside
         self._rows: dict[int, list[Row]] = {}  # taken from `merge` and not from here
-        self._ahead = 0  # index of the next entry to be sent beside
         self._opened: dict[int, Events] = {}
 
     def ahead(self, entries: Iterator[Row]) -> Iterator[Row]:
-        """The same entries; where there is a process beside, it opens the next ones meanwhile."""
+        """The same rows, (index, entry or None, …); where there is a process beside, it opens the
+        next ones meanwhile.
+        """
         if self._beside is None:
             yield from entries
             return
@@ -55,9 +56,9 @@ class Lines:
         while batch:
             opened = self._beside.receive()
             following = self._send(self._beside, entries)
-            for (index, _), events in zip(batch, opened, strict=True):
+            for row, events in zip(batch, opened, strict=True):
                 if events is not None:
-                    self._opened[index] = events
+                    self._opened[row[0]] = events
             yield from batch
             batch = following
 
@@ -65,25 +66,17 @@ class Lines:
         batch: list[Row] = []
         asked: list[tuple[bytes, list[tuple[int, bytes]]]] = []
         size = 0
-        for index, data in islice(entries, _MAX_BATCH):
-            for missing in range(self._ahead, index):
-                self._keep_rows(missing)
-            self._ahead = index + 1
-            rows = self._keep_rows(index)
-            batch.append((index, data))
-            asked.append((data, [(row[1], row[2]) for row in rows]))
+        for entry in islice(entries, _MAX_BATCH):
+            index, data = entry[:2]
+            rows = self._rows[index] = self._merge.take(index)
+            batch.append(entry)
+            asked.append((data or b"", [(row[1], row[2]) for row in rows]))
             size += sum(len(row[2]) for row in rows)
             if size > _MAX_BATCH_BYTES:
                 break
         if batch:
             beside.send(asked)
         return batch
-
-    def _keep_rows(self, index: int) -> list[Row]:
-        rows = self._merge.take(index)
-        if rows:
-            self._rows[index] = rows
-        return rows
 
     def take(self, index: int) -> list[Row]:
         """The rows of an entry, in the order of its index; strays are reported."""

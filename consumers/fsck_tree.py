@@ -55,7 +55,7 @@ class Tree:
         self._broken = False
         self._level1: list[bytes] = []
         self.largest = 0  # size of the largest checkpoint that was checked
-        self.status_due: list[int] = []  # checkpoint sizes of the last block
+        self.status_due: list[int] = []  # sizes of all checkpoints so far
 
     def block(self, number: int, entries: Sequence[bytes | None]) -> list[bytes | None]:
         """The true leaf hashes of a block's entries, as far as they are known.
@@ -96,7 +96,6 @@ class Tree:
     def _read_checkpoints(self, first: int, last: int) -> dict[int, bytes]:
         """Size to signed root of the checkpoints that end in a block; bad ones are reported."""
         found: dict[int, bytes] = {}
-        self.status_due = []
         for size in range(first, last + 1):
             for _, data, _ in self._checkpoints.take(size):
                 place = f"checkpoint {size}"
