@@ -47,7 +47,7 @@ from .fsck_lines import Beside, Lines, unpack
 from .fsck_map import AnyMap, Map, StoredTiles
 from .fsck_reliances import Reliances
 from .fsck_report import Merge, Report
-from .fsck_states import Certificates, Holder, Holders, Kept
+from .fsck_states import Holder, Kept, certificate_states, holder_states
 from .registry_tree import RegistryTree
 
 _PAIR = 64
@@ -98,8 +98,8 @@ class Fold:
             report.add("delta", "ledger", "the secret that blinds holders' delta roots is missing")
         self.blinding_secret = b"" if secret is None else bytes(secret[0])
         self._index = 0
-        self._certificates = Certificates()
-        self._holders = Holders()
+        self._certificates = certificate_states()
+        self._holders = holder_states()
         # map key of a certificate or holder to the record hash that the log last commits to
         self._tainted: dict[bytes, bytes | None] = {}
         self._lost_lanes: set[tuple[str, int]] = set()
@@ -613,6 +613,7 @@ class Fold:
             else:
                 names, number_hash, earlier = before.names, before.number_hash, before.events
             self._certificates.put(
+                key,
                 Kept(
                     key,
                     after.standing,
@@ -623,7 +624,7 @@ class Fold:
                     names,
                     number_hash,
                     staterow.pack_kept(after.kept, after.standing),
-                )
+                ),
             )
         digests: dict[bytes, bytes] = {}
         for act in logged.acts:
@@ -633,7 +634,7 @@ class Fold:
             stored = staterow.place(logged.index, act.position) << 1 | act.bound
             digests[act.holder] = _digest(digests[act.holder], stored.to_bytes(8, "big"))
         for key, (acts, link) in turn.holders.items():
-            self._holders.put(Holder(key, acts, link, digests[key]))
+            self._holders.put(key, Holder(key, acts, link, digests[key]))
         for place, lane in turn.lanes.items():
             self._tree.move_lane(place, lane)
         self._histories.clear()
@@ -1016,16 +1017,15 @@ class Fold:
             self._report.count("acts of holders", acts)
             place = f"holder {key.hex()}"
             rows = older.take(key[:HEAD])
-            kept = self._holders.get(key)
-            if kept is not None and kept.key == key:
-                self._holders.drop(key)
             if key in self._tainted:
                 if self._tainted[key] not in (None, lifecycle.holder_record_hash(acts, link)):
                     self._report.add("holder", place, "is not what the log last commits to")
                 continue
+            kept = self._holders.get(key)
             if kept is None or kept.key != key:
                 self._report.add("holder", place, "the log knows no such holder")
                 continue
+            self._holders.drop(key)
             if (kept.acts, kept.link) != (acts, link):
                 said = f"{acts} acts or their link are not what the log gives ({kept.acts} acts)"
                 self._report.add("holder", place, said)

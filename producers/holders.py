@@ -15,8 +15,9 @@ from ledger.errors import Malformed
 CITIZEN, CREDIT_CODE = "111", "001"  # 公民身份号码 GB 11643, 统一社会信用代码 GB 32100
 _DIGITS = frozenset("0123456789")
 # GB 32100: 31 characters, and the weights of 17 and the check character itself
-_CODE = re.compile("[0-9]{8}[0-9A-HJ-NP-RT-UW-Y]{10}")
-_VALUES = {each: value for value, each in enumerate("0123456789ABCDEFGHJKLMNPQRTUWXY")}
+_ALPHABET = "0123456789ABCDEFGHJKLMNPQRTUWXY"
+_CODE = re.compile(f"[0-9]{{8}}[{_ALPHABET}]{{10}}")
+_VALUES = {each: value for value, each in enumerate(_ALPHABET)}
 _WEIGHTS = (1, 3, 9, 27, 19, 26, 16, 17, 20, 29, 25, 13, 8, 24, 10, 30, 28, 1)
 
 
