@@ -3,6 +3,7 @@ a test asks for one.
 """
 
 import asyncio
+import gc
 import signal
 from collections.abc import Iterator
 
@@ -20,9 +21,11 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="module", autouse=True)
-def no_loop_outlives_its_module() -> Iterator[None]:
-    """What a module leaves running in this thread fails it, not those after it: Playwright has an
-    event loop, and where one runs `asyncio.run` cannot.
+def nothing_outlives_its_module() -> Iterator[None]:
+    """What a module leaves behind fails it, not those after it: a socket that nobody closed, where
+    its module does not expect that; an event loop that runs in this thread, as Playwright has one
+    and `asyncio.run` cannot beside it.
     """
     yield
+    gc.collect()
     assert asyncio._get_running_loop() is None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import os
 import signal
 import struct
@@ -31,7 +30,6 @@ def department(stack: RunningStack) -> Iterator[Department]:
     stack.registrar.set_type(("z", world.ALL_ACTS, "own"))
     yield made
     made.close()
-    gc.collect()  # here, where that warning is expected
 
 
 def send(stack: RunningStack, codec: str, *records: bytes) -> list[tuple[int, int]]:

@@ -5,7 +5,6 @@ what they do when they wake does no harm.
 from __future__ import annotations
 
 import contextlib
-import gc
 import os
 import signal
 import subprocess
@@ -35,7 +34,6 @@ def department(stack: RunningStack) -> Iterator[Department]:
     stack.registrar.set_type(("f", world.ALL_ACTS, "own"))
     yield made
     made.close()
-    gc.collect()  # here, where that warning is expected
 
 
 @contextlib.contextmanager

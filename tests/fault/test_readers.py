@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import subprocess
 import sys
 import time
@@ -68,7 +67,6 @@ def department(stack: RunningStack) -> Iterator[Department]:
     stack.registrar.set_type(("r", world.ALL_ACTS, "own"))
     yield made
     made.close()
-    gc.collect()  # here, where that warning is expected
 
 
 def latencies(department: Department, begin: float, end: float) -> list[float]:
