@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import cramjam
-
 from ledger.catalogue import MAX_CATALOGUE, parse_catalogue
 from ledger.errors import LedgerError
+from ledger.postgres.packing import unpack
 from ledger.postgres.scan import Scan
 from ledger.registry import Registry
 
@@ -28,9 +27,9 @@ def check_catalogues(scan: Scan, report: Report, registry: Registry) -> None:
             report.add("catalogue", place, "a file, and no version of that number was published")
             continue
         try:
-            data = bytes(cramjam.zstd.decompress(packed))
+            data = unpack(packed)
             found = parse_catalogue(data[: MAX_CATALOGUE + 1])
-        except (LedgerError, cramjam.DecompressionError):
+        except (LedgerError, ValueError):
             report.add("catalogue", place, "its file cannot be read")
             continue
         if (found.record_name, found.version, found.root.hex()) != (name, version, root):

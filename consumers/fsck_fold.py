@@ -12,8 +12,6 @@ from dataclasses import replace
 from hashlib import sha256
 from typing import Any
 
-import cramjam
-
 from ledger import admission, canonical, evidence, lifecycle, merkle, staterow, times
 from ledger import registry as registries
 from ledger.admission import Certificate, DeadLetter, Lane, LoggedBundle, Opened, Recorded, Turn
@@ -37,13 +35,14 @@ from ledger.identity import HEAD
 from ledger.lifecycle import Transition
 from ledger.linetree import line_tree, split_roots
 from ledger.note import Note, parse_note
+from ledger.postgres.packing import unpack
 from ledger.postgres.scan import Row, Scan
 from ledger.registry import BUNDLE_ROLE, Registry, apply_note, key_active
 from ledger.reliance import Reliance
 from ledger.relying import Step
 from ledger.statusmap import MapHead
 
-from .fsck_lines import Beside, Lines, unpack
+from .fsck_lines import Beside, Lines, unpack_chunks
 from .fsck_map import AnyMap, Map, StoredTiles
 from .fsck_reliances import Reliances
 from .fsck_report import Merge, Report
@@ -333,7 +332,7 @@ class Fold:
     def _readable(self, rows: Sequence[Row]) -> list[bytes]:
         """The lines of a damaged bundle, where they unpack."""
         try:
-            return unpack([(row[1], row[2]) for row in rows])
+            return unpack_chunks([(row[1], row[2]) for row in rows])
         except ValueError:
             return []
 
@@ -426,7 +425,7 @@ class Fold:
         lines: list[bytes] = []
         bad: list[str] = []
         try:
-            lines = unpack([(row[1], row[2]) for row in rows["lines"]])
+            lines = unpack_chunks([(row[1], row[2]) for row in rows["lines"]])
         except ValueError as err:
             bad.append(str(err))
         hashes = [merkle.leaf_hash(line) for line in lines]
@@ -587,7 +586,7 @@ class Fold:
         row = self._scan.row("scan_chunk", index=index, chunk=position // LINES_PER_ROW)
         if row is None:
             raise LookupError(f"entry {index} lacks line {position}")
-        return unpack([(0, row[0])])[position % LINES_PER_ROW], row[1]
+        return unpack_chunks([(0, row[0])])[position % LINES_PER_ROW], row[1]
 
     def _keep(self, turn: Turn, logged: LoggedBundle) -> None:
         events: dict[bytes, bytes] = {}
@@ -814,8 +813,8 @@ class Fold:
         self._snapshots = True
         self._report.count("registry snapshots")
         try:
-            found = bytes(cramjam.zstd.decompress(rows[0][1])).split(b"\n")
-        except Exception as err:  # cramjam raises a class of its own for damaged data
+            found = unpack(rows[0][1]).split(b"\n")
+        except ValueError as err:
             self._report.add("registry-snapshot", place, f"does not unpack ({err})")
             return
         if merkle.root([merkle.leaf_hash(leaf) for leaf in found]).hex() != root:

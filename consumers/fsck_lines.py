@@ -16,14 +16,13 @@ from contextlib import contextmanager, suppress
 from itertools import islice
 from typing import IO, Any
 
-import cramjam
-
 from ledger import fast_events
 from ledger.admission import Parse, parse_lines
 from ledger.bundle import format_record, parse_record
 from ledger.entry import BUNDLE, parse_entry
 from ledger.errors import LedgerError, Unavailable
 from ledger.event import Event
+from ledger.postgres.rows import unpack_lines
 from ledger.postgres.scan import Row
 from ledger.reliance import Reliance
 
@@ -95,15 +94,15 @@ class Lines:
         self._merge.rest()
 
 
-def unpack(chunks: Sequence[tuple[int, bytes]]) -> list[bytes]:
+def unpack_chunks(chunks: Sequence[tuple[int, bytes]]) -> list[bytes]:
     """The lines in (number, packed lines); ValueError with what is wrong."""
     lines: list[bytes] = []
     for wanted, (chunk, packed) in enumerate(chunks):
         if chunk != wanted:
             raise ValueError(f"chunk {wanted} is missing")
         try:
-            lines += bytes(cramjam.zstd.decompress(packed)).split(b"\n")
-        except Exception as err:  # cramjam raises a class of its own for damaged data
+            lines += unpack_lines(packed)
+        except ValueError as err:
             raise ValueError(f"chunk {chunk} does not unpack ({err})") from err
     return lines
 
@@ -113,7 +112,7 @@ def open_lines(
 ) -> Events | None:
     """The events of a bundle's packed lines, None where those are not what its note signs."""
     try:
-        return parse(parse_record(format_record(note, unpack(chunks))))
+        return parse(parse_record(format_record(note, unpack_chunks(chunks))))
     except (LedgerError, ValueError):
         return None
 

@@ -312,6 +312,8 @@ class Turn:
     `next_index` is the log index that the next entry gets, `now` the ledger time in microseconds.
     """
 
+    _dump = staticmethod(canonical.encode)  # prints entries
+
     def __init__(self, view: View, next_index: int, now: int) -> None:
         self.view = view
         self.registry = view.registry
@@ -475,6 +477,7 @@ class Turn:
                 make_blinding(self.view.blinding_secret, bundle.note_hash),
                 delta_root(holder_deltas),
             ),
+            self._dump,
         )
         self._append(entry)
         self.logged.append(

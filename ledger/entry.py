@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hmac
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from itertools import groupby
@@ -86,20 +86,23 @@ def format_bundle(
     time: str,
     certificates_root: bytes,
     holders_root: bytes,
+    dump: canonical.Dump = canonical.encode,
 ) -> bytes:
     """The entry of a logged bundle. `outcome`: code to a flat list start, length, start, length…;
     the roots are over the ascending lists of (map key, record hash after this bundle), that of the
-    holders blinded.
+    holders blinded. `dump` is that of `canonical.format_typed`.
     """
-    return _format(
-        BUNDLE,
-        time,
-        note=note.decode(),
-        outcome={code: list(runs) for code, runs in outcome.items()},
-        source=source.members(),
-        certificates=certificates_root.hex(),
-        holders=holders_root.hex(),
-    )
+    value = {
+        "format": FORM,
+        "kind": BUNDLE,
+        "time": time,
+        "note": note.decode(),
+        "outcome": {code: list(runs) for code, runs in outcome.items()},
+        "source": source.members(),
+        "certificates": certificates_root.hex(),
+        "holders": holders_root.hex(),
+    }
+    return _check_size(canonical.format_typed(value, dump))
 
 
 def make_blinding(secret: bytes, note_hash: bytes) -> bytes:
@@ -150,16 +153,25 @@ def format_status(
 
 
 def _format(kind: str, time: str, **members: Any) -> bytes:
-    data = canonical.format({"format": FORM, "kind": kind, "time": time, **members})
+    return _check_size(canonical.format({"format": FORM, "kind": kind, "time": time, **members}))
+
+
+def _check_size(data: bytes) -> bytes:
     if len(data) > MAX_ENTRY:
         raise Malformed("too-large", f"an entry of {len(data)} bytes, at most {MAX_ENTRY}")
     return data
 
 
-def parse_entry(data: bytes) -> dict[str, Any]:
-    """The members of an entry, every one checked for its form; Malformed otherwise."""
+def parse_entry(
+    data: bytes,
+    load: Callable[[bytes], Any] = canonical.loads,
+    dump: canonical.Dump = canonical.encode,
+) -> dict[str, Any]:
+    """The members of an entry, every one checked for its form; Malformed otherwise. `load` and
+    `dump` are those of `canonical.parse_typed`.
+    """
     try:
-        value = canonical.parse(data, MAX_ENTRY)
+        value = canonical.parse(data, MAX_ENTRY, load, dump)
         _check(value)
     except LedgerError as err:
         raise Malformed("malformed-entry", err.message) from err

@@ -11,7 +11,7 @@ from functools import lru_cache
 from hashlib import sha256
 from typing import NamedTuple
 
-from . import identity, lifecycle
+from . import fast_json, identity, lifecycle
 from .admission import Certificate, HolderAct, Opened, Turn, View
 from .entry import ADMITTED
 from .errors import LedgerError, Refused
@@ -27,6 +27,8 @@ class FastTurn(Turn):
     """As `Turn`: the same decisions, entries and states, sooner. What it issued plainly is among
     `issued` until something asks for it, then with all else among `certificates`.
     """
+
+    _dump = staticmethod(fast_json.dump)
 
     def __init__(self, view: View, next_index: int, now: int) -> None:
         super().__init__(view, next_index, now)
@@ -180,6 +182,7 @@ def _printed(
     return lifecycle.format_transition(transition).decode(), record, standing
 
 
+@lru_cache(maxsize=1024)  # bundles of one event
 def _begins(by: str, key_id: str) -> tuple[str, str, str, str]:
     """How transition and record begin: up to the event id, up to the time, up to the link, up to
     the time.

@@ -55,6 +55,8 @@ def fold(hashes: Sequence[bytes], height: int) -> list[bytes]:
     """
     row = list(hashes)
     for _ in range(height):
+        if len(row) == 1:
+            break
         odd = row[-1:] if len(row) % 2 else []
         pairs = iter(row)
         row = [sha256(b"\x01" + a + b).digest() for a, b in zip(pairs, pairs, strict=False)] + odd

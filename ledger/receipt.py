@@ -44,9 +44,12 @@ def format_receipt(entry: bytes, proof: bytes) -> bytes:
 
 
 class Receipts:
-    """Formats receipts under one checkpoint, most of each of which is the checkpoint."""
+    """Formats receipts under one checkpoint, most of each of which is the checkpoint. `dump` is
+    that of `canonical.format_typed`.
+    """
 
-    def __init__(self, checkpoint: bytes) -> None:
+    def __init__(self, checkpoint: bytes, dump: canonical.Dump = canonical.encode) -> None:
+        self._dump = dump
         self._checkpoint = checkpoint
         self._steady = canonical.is_steady_text(checkpoint)
         self._printed = canonical.format(checkpoint.decode())[1:]
@@ -57,9 +60,9 @@ class Receipts:
         if not (self._steady and canonical.is_steady_text(entry)):  # what meets might compose
             return format_receipt(entry, head + self._checkpoint)
         return b'{"entry":%b,"format":"%b","proof":%b%b}' % (
-            canonical.encode(entry.decode()),
+            self._dump(entry.decode()),
             RECEIPT_FORM.encode(),
-            canonical.encode(head.decode())[:-1],
+            self._dump(head.decode())[:-1],
             self._printed,
         )
 

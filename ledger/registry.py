@@ -224,11 +224,6 @@ def next_silence(records: Iterable[Mapping[str, Any]], after: int) -> int | None
     return min((moment for moment in moments if moment >= after), default=None)
 
 
-def leaves(records: Iterable[Mapping[str, Any]]) -> list[bytes]:
-    """The tree's leaves in its order."""
-    return [format_record(r) for r in sorted(records, key=tree_place)]
-
-
 def tree_place(record: Mapping[str, Any]) -> bytes:
     """What the tree's order ascends by: the name part by part, keys and lanes after the record of
     their department, so that what evidence shows of a department stands together.
@@ -241,11 +236,6 @@ def tree_place(record: Mapping[str, Any]) -> bytes:
         department, _, number = rest.partition("/")
         name = f"department/{department}/lane/{number}"
     return name.replace("/", "\0").encode()
-
-
-def tree_root(records: Iterable[Mapping[str, Any]]) -> bytes:
-    """The registry root that a status entry carries."""
-    return merkle.root([merkle.leaf_hash(leaf) for leaf in leaves(records)])
 
 
 # --- notes ---

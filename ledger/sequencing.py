@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
-from . import merkle
+from . import fast_json, merkle
 from .bundle import note_hash, parse_header
 from .entry import BUNDLE, blind, make_blinding, outcome_count, parse_entry
 from .errors import LedgerError, ProofError
@@ -36,7 +36,7 @@ class Stored:
 def parse_stored(index: int, entry: bytes) -> Stored:
     """An entry that was read back; ProofError `stored-bytes-damaged` where it is none."""
     try:
-        value = parse_entry(entry)
+        value = parse_entry(entry, fast_json.load, fast_json.dump)
         text = parse_note(value["note"].encode()).text if value["kind"] == BUNDLE else b""
     except LedgerError as err:
         raise ProofError("stored-bytes-damaged", f"entry {index}: {err.message}") from err

@@ -24,7 +24,7 @@ from ledger.postgres.connection import connect, transaction
 from ledger.postgres.migrate import check_schema
 from ledger.postgres.publication import listen_to_publication, wait_for_publication
 from ledger.postgres.recalling import read_changes, read_recalls
-from ledger.postgres.rows import read_lanes, read_origin, read_registry
+from ledger.postgres.rows import read_origin
 from ledger.postgres.sequencing import Sequencing, tile_reader
 from ledger.reliance import format_recall
 
@@ -99,7 +99,7 @@ class Relay:
             return False
         lanes: set[tuple[str, int]] = set()
         opened: set[str] = set()
-        receipts = receipt.Receipts(checkpoint)
+        receipts = receipt.Receipts(checkpoint, fast_json.dump)
         for index, data, path in self._proven(begin, end, size):
             value = fast_json.load(data)
             if value["kind"] == BUNDLE:
@@ -134,9 +134,7 @@ class Relay:
     def _send_lanes(self, moved: set[tuple[str, int]], opened: set[str]) -> None:
         if not moved and not opened:
             return
-        with transaction(self._store.connection) as cursor:
-            lanes = read_lanes(cursor)
-            registry = read_registry(cursor, read_origin(cursor))
+        registry, lanes = self._store.lanes()
         for (department, number), lane in lanes.items():
             if (department, number) in moved or department in opened:
                 state = {**lane.value(), "producer": lane.producer}

@@ -16,7 +16,7 @@ from ledger.holder_evidence import Act
 from ledger.note import MemorySigner, sign
 from ledger.proving import Records, prove
 from ledger.question import Question
-from ledger.registry import Registry, lane_record, leaves
+from ledger.registry import Registry, lane_record
 from ledger.statusmap import MapHead, Membership
 from ledger.trust import Trust, TrustedKey
 from tests import world
@@ -169,7 +169,7 @@ class LedgerBuilder:
                 for (department, number), lane in self.view.lanes.items()
             ),
         ]
-        self.snapshots[index] = leaves(records)
+        self.snapshots[index] = world.leaves(records)
         root = merkle.root([merkle.leaf_hash(leaf) for leaf in self.snapshots[index]])
         time = times.format_moment(self.now)
         heads = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any
@@ -24,7 +24,9 @@ from ledger.registry import (
     note_text,
     operator_key_name,
     record_hash,
+    tree_place,
 )
+from ledger.registry import format_record as format_registry_record
 from ledger.reliance import format_reliance, hide_case, hide_clerk
 
 ORIGIN = "ledger.example/certificates"
@@ -32,6 +34,16 @@ TYPE = "11100000000013338W011"
 SERVICE = "open-restaurant"
 START = times.parse_moment("2026-03-01T00:00:00Z")
 ALL_ACTS = tuple(sorted(FIELDS))
+
+
+def leaves(records: Iterable[Mapping[str, Any]]) -> list[bytes]:
+    """The leaves of the registry's tree in its order."""
+    return [format_registry_record(r) for r in sorted(records, key=tree_place)]
+
+
+def tree_root(records: Iterable[Mapping[str, Any]]) -> bytes:
+    """The registry root that a status entry carries."""
+    return merkle.root([merkle.leaf_hash(leaf) for leaf in leaves(records)])
 
 
 def signer(name: str, label: str = "") -> MemorySigner:

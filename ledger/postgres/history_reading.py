@@ -156,5 +156,5 @@ def sample_certificates(cursor: Cursor, limit: int) -> list[CertificateId]:
 def _unpack(index: int, data: bytes, positions: Collection[int]) -> dict[int, bytes]:
     try:
         return unpack_some(data, positions)
-    except Exception as err:  # cramjam raises a class of its own for damaged data
+    except ValueError as err:
         raise ProofError("stored-bytes-damaged", f"lines of entry {index} do not unpack") from err

@@ -14,11 +14,10 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, NamedTuple
 
-import cramjam
 from psycopg2.extensions import connection as Connection
 from psycopg2.extensions import cursor as Cursor
 
-from .. import canonical, identity, merkle, registry, staterow, statusmap, tiles
+from .. import canonical, identity, merkle, staterow, statusmap, tiles
 from ..bundle import Header, parse_header
 from ..catalogue import Catalogue, parse_catalogue
 from ..checkpoint import format_proof
@@ -48,9 +47,10 @@ from .map_reading import acts_of, map_tile_reader, pairs_at
 from .rows import (
     CHUNK,
     read_catalogue,
+    read_leaves,
     read_origin,
+    read_placed,
     read_registry_snapshot,
-    registry_leaves_records,
     unpack_lines,
 )
 from .sequencing import tile_reader
@@ -421,7 +421,7 @@ class View:
         try:
             ((*_, data),) = read_rows(self._cursor, sql("read_chunks"), numbers)
             return unpack_lines(data)
-        except (cramjam.DecompressionError, ValueError) as err:
+        except ValueError as err:
             raise ProofError("stored-bytes-damaged", f"the lines of entry {index}") from err
 
     def lines(self, index: int) -> list[bytes]:
@@ -434,7 +434,7 @@ class View:
         try:
             for *_, chunk in read_rows(self._cursor, sql("read_lines"), span):
                 yield unpack_lines(chunk)
-        except (cramjam.DecompressionError, ValueError) as err:
+        except ValueError as err:
             raise ProofError("stored-bytes-damaged", f"the lines of entry {index}") from err
 
     def membership(self, kind: bytes, key: bytes) -> Membership:
@@ -510,14 +510,13 @@ class View:
             try:
                 leaves = read_registry_snapshot(self._cursor, index)
                 if leaves is None:  # restored without snapshots: right when nothing moved since
-                    leaves = registry.leaves(registry_leaves_records(self._cursor, self.origin))
+                    leaves = read_leaves(self._cursor, read_placed(self._cursor))
                 records = Records.of(leaves)
             except (
                 LedgerError,
                 ValueError,
                 LookupError,
                 TypeError,
-                cramjam.DecompressionError,
             ) as err:
                 raise ProofError(
                     "stored-bytes-damaged", f"the registry under status entry {index}"
@@ -583,7 +582,7 @@ class View:
         try:
             data = read_catalogue(self._cursor, f"catalogue/{name}", wanted["version"])
             catalogue = None if data is None else parse_catalogue(data)
-        except (Malformed, cramjam.DecompressionError) as err:
+        except (Malformed, ValueError) as err:
             raise ProofError("stored-bytes-damaged", f"the file of catalogue {name}") from err
         if data is None or catalogue is None:
             raise Unavailable(

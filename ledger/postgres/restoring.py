@@ -12,14 +12,13 @@ from dataclasses import dataclass, replace
 from psycopg2.extensions import connection as Connection
 
 from .. import admission, merkle, times
-from .. import registry as registries
 from ..admission import Accounted, Lost, Opened, Skipped
 from ..entry import ADMITTED, REGISTRY, code_at, format_registry, format_status, map_heads
 from ..errors import CODES, ProofError
 from ..fast_turn import FastTurn
 from ..replaying import Step
 from .connection import transaction, turn
-from .rows import read_registry, registry_leaves_records, write_registry_snapshot
+from .rows import read_leaves, read_placed, read_registry, write_registry_snapshot
 from .sequencing import LogTopic
 from .statements import sql
 from .store import Checked, Fetched, Store
@@ -121,8 +120,8 @@ class Restoring:
 
     def _take_status(self, step: Step) -> None:
         with turn(self.connection) as (cursor, allocation):
-            origin, index, _, registry_index, next_outbox, _ = allocation
-            leaves = registries.leaves(registry_leaves_records(cursor, origin))
+            _, index, _, registry_index, next_outbox, _ = allocation
+            leaves = read_leaves(cursor, read_placed(cursor))
             now = _moment(step)
             heads = None if step.value is None else map_heads(step.value)
             root = merkle.root(list(map(merkle.leaf_hash, leaves)))

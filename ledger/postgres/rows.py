@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from typing import Any
 
-import cramjam
 from psycopg2.extensions import cursor as Cursor
 
-from .. import admission, canonical, times
+from .. import admission, canonical, fast_json, times
 from ..admission import DeadLetter, Lane, Opened
 from ..bundle import Bundle
 from ..entry import Source, parse_entry
 from ..errors import Conflict, Unavailable
 from ..linetree import GROUP
-from ..registry import Registry, lane_record
+from ..registry import Registry, lane_record, tree_place
+from .packing import pack, unpack
 from .statements import sql
 
 CHUNK = 128  # event lines per row
@@ -64,19 +65,36 @@ def read_lanes(cursor: Cursor) -> dict[tuple[str, int], Lane]:
     }
 
 
-def registry_leaves_records(cursor: Cursor, origin: str) -> list[dict[str, object]]:
-    """All records under the registry root: those changed by notes, and one per lane."""
-    records: list[dict[str, object]] = list(read_registry(cursor, origin).records.values())
-    records += [
+def read_lane_records(cursor: Cursor) -> list[dict[str, Any]]:
+    """The records under the registry root that no note changes: one per lane."""
+    return [
         lane_record(department, number, lane.index, lane.value())
         for (department, number), lane in read_lanes(cursor).items()
     ]
-    return records
+
+
+Placed = list[tuple[bytes, bytes]]
+"""Registry records: where they stand in the registry's tree, and as its leaves have them."""
+
+
+def read_placed(cursor: Cursor) -> Placed:
+    """The records that notes change."""
+    cursor.execute(sql("read_registry"))
+    return [(tree_place(canonical.loads(bytes(data))), bytes(data)) for _, data in cursor]
+
+
+def read_leaves(cursor: Cursor, placed: Placed) -> list[bytes]:
+    """The leaves under the registry root in its order: `placed`, and one per lane."""
+    lanes = [
+        (tree_place(record), canonical.format_typed(record, fast_json.dump))
+        for record in read_lane_records(cursor)
+    ]
+    return [leaf for _, leaf in sorted([*placed, *lanes])]
 
 
 def keep_catalogue(cursor: Cursor, name: str, version: int, data: bytes) -> None:
     """Keep the file of a published catalogue, unless it is kept already."""
-    packed = bytes(cramjam.zstd.compress(data, level=3))
+    packed = pack(data, level=3)
     cursor.execute(sql("insert_catalogue"), {"name": name, "version": version, "data": packed})
 
 
@@ -84,7 +102,7 @@ def read_catalogue(cursor: Cursor, name: str, version: int) -> bytes | None:
     """The file of a version of a catalogue, None where it is not kept here."""
     cursor.execute(sql("read_catalogue"), {"name": name, "version": version})
     row = cursor.fetchone()
-    return None if row is None else bytes(cramjam.zstd.decompress(bytes(row[0])))
+    return None if row is None else unpack(bytes(row[0]))
 
 
 def write_registry_snapshot(cursor: Cursor, log_index: int, listed: Sequence[bytes]) -> None:
@@ -92,7 +110,7 @@ def write_registry_snapshot(cursor: Cursor, log_index: int, listed: Sequence[byt
 
     The last 64 stay, and all since the published checkpoint.
     """
-    data = bytes(cramjam.zstd.compress(b"\n".join(listed), level=1))
+    data = pack(b"\n".join(listed))
     cursor.execute(sql("insert_registry_snapshot"), {"log_index": log_index, "data": data})
     cursor.execute(sql("prune_registry_snapshots"))
 
@@ -101,7 +119,7 @@ def read_registry_snapshot(cursor: Cursor, log_index: int) -> list[bytes] | None
     """The registry's leaves under a recent status entry, in the tree's order; None when gone."""
     cursor.execute(sql("read_registry_snapshot"), {"log_index": log_index})
     row = cursor.fetchone()
-    return None if row is None else bytes(cramjam.zstd.decompress(bytes(row[0]))).split(b"\n")
+    return None if row is None else unpack(bytes(row[0])).split(b"\n")
 
 
 Chunk = tuple[bytes, bytes | None]
@@ -116,7 +134,7 @@ def pack_lines(bundle: Bundle) -> list[Chunk]:
     is_long = len(lines) > CHUNK
     return [
         (
-            bytes(cramjam.zstd.compress(b"\n".join(lines[i : i + CHUNK]), level=1)),
+            pack(b"\n".join(lines[i : i + CHUNK])),
             b"".join(groups[i // GROUP : (i + CHUNK) // GROUP]) if is_long else None,
         )
         for i in range(0, len(lines), CHUNK)
@@ -132,15 +150,15 @@ def open_value(
 
 
 def unpack_lines(chunk: bytes) -> list[bytes]:
-    """The lines of one stored chunk."""
-    return bytes(cramjam.zstd.decompress(chunk)).split(b"\n")
+    """The lines of one stored chunk; ValueError where it is damaged."""
+    return unpack(chunk).split(b"\n")
 
 
 def unpack_some(chunk: bytes, wanted: Collection[int]) -> dict[int, bytes]:
     """The lines at some positions of a stored chunk; positions that it lacks are left out. Cheaper
     than all of them.
     """
-    lines = bytes(cramjam.zstd.decompress(chunk)).split(b"\n", max(wanted) + 1)
+    lines = unpack(chunk).split(b"\n", max(wanted) + 1)
     return {position: lines[position] for position in wanted if position < len(lines)}
 
 

@@ -11,20 +11,26 @@ from psycopg2.extensions import cursor as Cursor
 
 from .. import canonical, merkle, times
 from .. import registry as registries
+from ..admission import Lane
 from ..checkpoint_keys import TrustedKey, parse_keys
 from ..entry import format_status
-from ..errors import Conflict, LedgerError, ProofError, Unavailable
+from ..errors import Conflict, ProofError, Unavailable
 from ..loss import LostLog
 from ..note import parse_note
+from ..registry import Registry
 from ..sequencing import check_deltas, check_lines, parse_stored
 from ..tiles import TileReader
 from .connection import transaction, turn
 from .copying import bigint, copy, integer
 from .rows import (
+    Placed,
     read_blinding_secret,
+    read_lane_records,
+    read_lanes,
+    read_leaves,
     read_origin,
+    read_placed,
     read_registry,
-    registry_leaves_records,
     unpack_lines,
     write_registry_snapshot,
 )
@@ -70,6 +76,9 @@ class Sequencing:
         self.connection = connection
         self.lines_read = 0  # event lines that were read back so far
         self._silence: tuple[int, int | None] = (-1, None)  # as of a size: when a lane's begins
+        # as of its last change, a log index
+        self._placed: tuple[int, Placed] = (-1, [])
+        self._registry = (-1, Registry(""))
 
     def lead(self) -> bool:
         """Whether this session is now the one that sequences, until its connection ends."""
@@ -92,7 +101,10 @@ class Sequencing:
             if next_index != head.size:
                 return True
             if self._silence[0] != head.size:
-                records = registry_leaves_records(cursor, origin)
+                records = [
+                    *read_registry(cursor, origin).records.values(),
+                    *read_lane_records(cursor),
+                ]
                 self._silence = head.size, registries.next_silence(records, ledger_time)
             cursor.execute("SELECT microseconds_now()")
             (clock,) = _one(cursor)
@@ -122,7 +134,7 @@ class Sequencing:
     def _try_status(self, maps: Maps | None, may_let_go: bool) -> int | None:
         """The status entry in one turn; None when it is let go, as too much is still to fold."""
         with turn(self.connection) as (cursor, row):
-            origin, index, ledger_time, registry_index, next_outbox, clock = row
+            _, index, ledger_time, registry_index, next_outbox, clock = row
             if clock < ledger_time - CLOCK_TOLERANCE:
                 raise Unavailable(
                     "clock-behind",
@@ -132,7 +144,9 @@ class Sequencing:
             now = max(clock, ledger_time)
             if maps is not None and not _fold_rest(cursor, maps, index, may_let_go):
                 return None
-            leaves = registries.leaves(registry_leaves_records(cursor, origin))
+            if self._placed[0] != registry_index:
+                self._placed = registry_index, read_placed(cursor)
+            leaves = read_leaves(cursor, self._placed[1])
             entry = format_status(
                 index,
                 merkle.root(list(map(merkle.leaf_hash, leaves))),
@@ -220,6 +234,15 @@ class Sequencing:
             )
             if cursor.rowcount != 1:
                 raise Conflict("head-moved")
+
+    def lanes(self) -> tuple[Registry, dict[tuple[str, int], Lane]]:
+        """The registry, and where all lanes stand."""
+        with transaction(self.connection) as cursor:
+            cursor.execute(sql("read_allocation"))
+            origin, _, _, registry_index, _ = _one(cursor)
+            if self._registry[0] != registry_index:
+                self._registry = registry_index, read_registry(cursor, origin)
+            return self._registry[1], read_lanes(cursor)
 
     def checkpoint_keys(self) -> tuple[TrustedKey, ...]:
         """The keys that have to sign checkpoints, by the registry, with the sizes of each."""
@@ -457,7 +480,5 @@ def _one(cursor: Cursor) -> tuple[Any, ...]:
 def _unpack(index: int, data: Any) -> list[bytes]:
     try:
         return unpack_lines(bytes(data))
-    except LedgerError:
-        raise
-    except Exception as err:  # cramjam raises a class of its own for damaged data
+    except ValueError as err:
         raise ProofError("stored-bytes-damaged", f"entry {index}: lines do not unpack") from err

@@ -27,9 +27,7 @@ from ledger.registry import (
     granted,
     key_active,
     lane_record,
-    leaves,
     note_text,
-    tree_root,
 )
 from tests.world import (
     CHECKPOINT,
@@ -40,8 +38,10 @@ from tests.world import (
     bundle_signer,
     department_change,
     key_change,
+    leaves,
     registry_signer,
     signer,
+    tree_root,
     type_change,
 )
 

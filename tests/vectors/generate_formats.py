@@ -55,9 +55,7 @@ from ledger.registry import (
     PSEUDONYMS,
     format_record,
     lane_record,
-    leaves,
     record_hash,
-    tree_root,
 )
 from ledger.reliance import (
     Recall,
@@ -93,9 +91,11 @@ from tests.world import (
     bundle_signer,
     department_change,
     key_change,
+    leaves,
     make_header,
     make_record,
     registry_signer,
+    tree_root,
 )
 from tests.world import signer as seeded
 
