@@ -15,7 +15,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from ledger import topics
 from ledger.kafka_address import client_settings
 from ledger.postgres.store import Fetched
-from streams.app import BATCH, Pipeline, parts
+from streams.app import BATCH, Pipeline, gather, parts
 from streams.intake import Intake
 from streams.memory import collect_seldom
 from streams.opener import Opener
@@ -41,6 +41,7 @@ async def work(settings: Settings) -> None:
         consumer.seek(places[number], offset)
     while True:
         batches = await consumer.getmany(timeout_ms=100, max_records=BATCH)
+        gather(consumer, bool(batches))
         for batch in batches.values():
             for part in parts(batch):
                 await pipeline.take([Fetched(r.partition, r.offset, r.value) for r in part])

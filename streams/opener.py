@@ -13,7 +13,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from operator import attrgetter
 from typing import Any
 
@@ -30,7 +30,8 @@ from ledger.reliance import Reliance
 from .memory import collect_seldom, keep_large_blocks
 from .priority import stand_back
 
-SECONDS = 30.0  # for one record: a frozen opener must not hold up its partitions for ever
+PART_BYTES = 16 * 1024  # of records that are answered together
+SECONDS = 30.0  # for each such part: a frozen opener must not hold up its partitions for ever
 _LENGTH = 8  # bytes before each message
 _NO_REGISTRY = -1
 _REPEATED = {Event._fields.index(name) for name in ("source", "type_code", "issuer")}
@@ -67,12 +68,12 @@ class Opener:
             told = (registry.origin, dict(registry.records))
         try:
             _send(self._socket, (told, list(values)))
-            opened = []
-            for _ in values:
-                answer = _receive(self._socket)
-                if answer is None:
+            opened: list[Value] = []
+            while len(opened) < len(values):
+                answers = _receive(self._socket)
+                if answers is None:
                     raise Unavailable("unreachable", "the process that opens records ended")
-                opened.append(_unpack(answer))
+                opened += map(_unpack, answers)
         except OSError as err:
             raise Unavailable("unreachable", f"the process that opens records: {err}") from err
         self._told = registry_index
@@ -98,10 +99,24 @@ def main(fd: int) -> None:
             if told is not None:
                 registry = Registry(*told)
             try:
-                for value in values:  # one by one: each finds the memory of the one before
-                    _send(worker, _pack(value, registry))
+                for some in _parts(values):  # each finds the memory of the one before
+                    _send(worker, [_pack(value, registry) for value in some])
             except ConnectionError:
                 return
+
+
+def _parts(values: Sequence[bytes | None]) -> Iterator[list[bytes | None]]:
+    """Values that are answered together: who waits is woken once for many short ones."""
+    part: list[bytes | None] = []
+    size = 0
+    for value in values:
+        part.append(value)
+        size += len(value or b"")
+        if size >= PART_BYTES:
+            yield part
+            part, size = [], 0
+    if part:
+        yield part
 
 
 def _send(to: socket.socket, message: Any) -> None:
