@@ -77,10 +77,11 @@ class _Thread(driver.AIOKafkaConsumerThread):
         consumer._isolation_level = "read_committed"  # aborted transactions are never delivered
         return consumer
 
-    async def _fetch_records(self, *args: Any, **kwargs: Any) -> Any:
+    async def _fetch_records(self, consumer: Any, *args: Any, **kwargs: Any) -> Any:
         try:
-            found = await super()._fetch_records(*args, **kwargs)
-            gather(self._consumer, bool(found))
+            found = await super()._fetch_records(consumer, *args, **kwargs)
+            if consumer._fetcher is not None:  # it was started
+                gather(consumer, bool(found))
             return found
         except CorruptRecordException as err:  # the next fetch would pass it over
             die(ProofError("stored-bytes-damaged", f"Kafka: {err}"))

@@ -15,7 +15,7 @@ from ledger.admission import DeadLetter, Opened
 from ledger.errors import Unavailable
 from ledger.postgres.rows import open_value
 from ledger.registry import Registry
-from streams.opener import Opener, Value
+from streams.opener import PART_BYTES, Opener, Value
 from tests import world
 
 LINES = [
@@ -70,6 +70,15 @@ def test_it_says_what_the_worker_would_say(opener: Opener, registry: Registry) -
     assert [type(line).__name__ for line in first.events] == [
         "Event", "Reliance", "Event", "str", "Event", "str",
     ]  # fmt: skip
+
+
+def test_many_short_records_come_back_in_their_order(opener: Opener, registry: Registry) -> None:
+    """They are answered in parts, some of which end within what a long one would be."""
+    short = [world.make_record([world.make_event("issued", f"m{n}")]) for n in range(90)]
+    values = [*short[:40], None, world.make_record(LINES[:1] * 300), b"", *short[40:]]
+    assert sum(map(len, short[:40])) > PART_BYTES
+    found = opener.open(values, 1, registry)
+    assert found == [expected(value, registry) for value in values]
 
 
 def test_it_opens_by_the_registry_that_it_was_told_last(opener: Opener, registry: Registry) -> None:
