@@ -97,14 +97,12 @@ class Sequencing:
         """
         with transaction(self.connection) as cursor:
             cursor.execute(sql("read_allocation"))
-            origin, next_index, ledger_time, *_ = _one(cursor)
+            origin, next_index, ledger_time, registry_index, _ = _one(cursor)
             if next_index != head.size:
                 return True
             if self._silence[0] != head.size:
-                records = [
-                    *read_registry(cursor, origin).records.values(),
-                    *read_lane_records(cursor),
-                ]
+                registry = self._read_registry(cursor, origin, registry_index)
+                records = [*registry.records.values(), *read_lane_records(cursor)]
                 self._silence = head.size, registries.next_silence(records, ledger_time)
             cursor.execute("SELECT microseconds_now()")
             (clock,) = _one(cursor)
@@ -240,9 +238,13 @@ class Sequencing:
         with transaction(self.connection) as cursor:
             cursor.execute(sql("read_allocation"))
             origin, _, _, registry_index, _ = _one(cursor)
-            if self._registry[0] != registry_index:
-                self._registry = registry_index, read_registry(cursor, origin)
-            return self._registry[1], read_lanes(cursor)
+            return self._read_registry(cursor, origin, registry_index), read_lanes(cursor)
+
+    def _read_registry(self, cursor: Cursor, origin: str, index: int) -> Registry:
+        """The registry, whose last change has this log index."""
+        if self._registry[0] != index:
+            self._registry = index, read_registry(cursor, origin)
+        return self._registry[1]
 
     def checkpoint_keys(self) -> tuple[TrustedKey, ...]:
         """The keys that have to sign checkpoints, by the registry, with the sizes of each."""
