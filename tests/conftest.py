@@ -5,10 +5,12 @@ a test asks for one.
 import asyncio
 import gc
 import signal
+import socket
 from collections.abc import Iterator
 
 import pytest
 from hypothesis import settings
+from kafka.net.inet import KafkaNetSocket
 
 pytest_plugins = ["tests.fix_servers", "tests.fix_ledger"]
 
@@ -20,11 +22,22 @@ settings.load_profile("certledger")
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+class _KafkaSocket(socket.socket):
+    """Closed without a warning when it is forgotten: kafka-python leaves a socket open where it was
+    refused, and where its client was closed while a request was being written.
+    """
+
+    def __del__(self) -> None:
+        self.close()
+
+
+KafkaNetSocket.socket = lambda _, *kind: _KafkaSocket(*kind)
+
+
 @pytest.fixture(scope="module", autouse=True)
 def nothing_outlives_its_module() -> Iterator[None]:
-    """What a module leaves behind fails it, not those after it: a socket that nobody closed, where
-    its module does not expect that; an event loop that runs in this thread, as Playwright has one
-    and `asyncio.run` cannot beside it.
+    """What a module leaves behind fails it, not those after it: a socket that nobody closed; an
+    event loop that runs in this thread, as Playwright has one and `asyncio.run` cannot beside it.
     """
     yield
     gc.collect()

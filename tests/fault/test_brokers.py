@@ -20,11 +20,7 @@ from tests import world
 from tests.fault.test_losses import accept_loss, make_again
 from tests.running_stack import Department, Load, RunningStack, wait_until
 
-pytestmark = [
-    pytest.mark.workers(2),  # one for each partition
-    # kafka-python forgets to close its socket when a connection is refused.
-    pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning"),
-]
+pytestmark = pytest.mark.workers(2)  # one for each partition
 AWAY_SECONDS = 60
 FROZEN_SECONDS = 20
 GOES_ON_SECONDS = 60  # 15 on a quiet machine

@@ -15,8 +15,6 @@ from tests import world
 from tests.running_stack import Department, Load, RunningStack, wait_until
 from tests.stored_ledger import query
 
-# kafka-python forgets to close its socket when a connection is refused.
-pytestmark = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
 AHEAD = 20  # seconds that are waited for; beyond the leeway of `ledger/postgres/sequencing.py`
 
 

@@ -19,8 +19,6 @@ from ledger.kafka_address import client_settings
 from tests import world
 from tests.running_stack import Department, RunningStack, wait_until
 
-# kafka-python forgets to close its socket when a connection is refused.
-pytestmark = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
 CODECS = ("gzip", "snappy", "lz4", "zstd")
 
 

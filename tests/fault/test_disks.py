@@ -30,9 +30,6 @@ from tests import world
 from tests.running_stack import Department, Load, RunningStack
 from tests.stored_ledger import TOPIC, StoredLedger, sequencer
 
-# kafka-python forgets to close its socket when a connection is refused.
-pytestmark = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
-
 
 @pytest.fixture(scope="module")
 def department(stack: RunningStack) -> Iterator[Department]:

@@ -21,11 +21,7 @@ from ledger.kafka_address import client_settings
 from tests import world
 from tests.running_stack import ROOT, Department, Load, RunningStack, wait_until
 
-pytestmark = [
-    pytest.mark.workers(2),  # one for each partition
-    # kafka-python forgets to close its socket when a connection is refused.
-    pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning"),
-]
+pytestmark = pytest.mark.workers(2)  # one for each partition
 
 
 @pytest.fixture(scope="module")

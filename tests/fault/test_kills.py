@@ -18,9 +18,6 @@ from tests.running_stack import Department, Load, RunningStack
 # The aim is 15 s on a quiet machine; at four times its load Kafka alone took 45 s to be back.
 GOES_ON_SECONDS = 60
 
-# kafka-python forgets to close its socket when a connection is refused.
-pytestmark = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
-
 
 @pytest.fixture(scope="module")
 def department(stack: RunningStack) -> Iterator[Department]:

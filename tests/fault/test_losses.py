@@ -26,11 +26,7 @@ from streams.logwriter import read_topic
 from tests import world
 from tests.running_stack import ROOT, Department, RunningStack, wait_until
 
-pytestmark = [
-    pytest.mark.workers(2),  # one for each partition
-    # kafka-python forgets to close its socket when a connection is refused.
-    pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning"),
-]
+pytestmark = pytest.mark.workers(2)  # one for each partition
 WORKERS = ("worker-1", "worker-2")
 
 

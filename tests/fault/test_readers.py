@@ -15,8 +15,6 @@ from deploy.embedded import postgres
 from tests import world
 from tests.running_stack import ROOT, Department, Load, RunningStack
 
-# kafka-python forgets to close its socket when a connection is refused.
-pytestmark = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
 SECONDS = 12
 READERS, THREADS = 2, 16
 
