@@ -5,6 +5,7 @@ and the roots of all, without the other lines.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from itertools import chain
 from typing import NamedTuple
 
@@ -48,8 +49,18 @@ class LineTree(NamedTuple):
         ]
 
     def _subtree(self, level: int, index: int) -> bytes:
-        at = 32 * (sum(self.groups >> below for below in range(level)) + index)
+        at = 32 * (_begins(self.groups)[level] + index)
         return self.nodes[at : at + 32]
+
+
+@lru_cache(maxsize=256)
+def _begins(groups: int) -> list[int]:
+    """Where each level's nodes begin, counted in nodes."""
+    begins = [0]
+    while groups:
+        begins.append(begins[-1] + groups)
+        groups >>= 1
+    return begins
 
 
 def line_tree(roots: Sequence[bytes]) -> LineTree:

@@ -25,16 +25,19 @@ class Limits:
             await self._app(scope, receive, send)
             return
 
+        in_pieces = False
+
         async def send_in_time(message: Message) -> None:
+            nonlocal in_pieces
             if message["type"] == "http.response.start":  # the server sends it with the first piece
                 await send(message)
                 return
             body = message.get("body", b"")
-            if len(body) <= PIECE:
-                async with asyncio.timeout(self._send_seconds):
-                    await send(message)
+            in_pieces = in_pieces or len(body) > PIECE or message.get("more_body", False)
+            if not in_pieces:  # the server takes a whole answer at once
+                await send(message)
                 return
-            for at in range(0, len(body), PIECE):
+            for at in range(0, len(body) or 1, PIECE):
                 more = at + PIECE < len(body) or message.get("more_body", False)
                 piece = {**message, "body": body[at : at + PIECE], "more_body": more}
                 async with asyncio.timeout(self._send_seconds):

@@ -20,13 +20,13 @@ from ..evidence import CertificateId, Step
 from ..identity import HEAD
 from ..lifecycle import Transition
 from .copying import read_rows
-from .rows import CHUNK, unpack_some
+from .rows import CHUNK, ChunkLines
 from .statements import sql
 
 _AT_ONCE = 128  # chunks
 
-Chunks = dict[tuple[int, int], list[bytes]]
-"""The lines of whole chunks by (log index, chunk)."""
+Chunks = dict[tuple[int, int], ChunkLines]
+"""The lines of chunks by (log index, chunk)."""
 
 
 class _Type(msgspec.Struct, gc=False):
@@ -57,7 +57,7 @@ def chunk_of(place: int) -> tuple[int, int]:
 def read_events(
     cursor: Cursor, places: Iterable[int], keep: Chunks | None = None
 ) -> Iterator[tuple[int, Logged]]:
-    """(place, event) of each place, chunk by chunk; some 0.2 ms for a chunk. `keep` gets the whole
+    """(place, event) of each place, chunk by chunk; some 0.2 ms for a chunk. `keep` gets the
     chunks.
     """
     for some in _read_lines(cursor, places, keep):
@@ -100,16 +100,16 @@ def _read_lines(
             which = int.from_bytes(index, "big"), int.from_bytes(chunk, "big")
             by, key = department.decode(), key_id.hex()
             at = {place: staterow.placed(place)[1] % CHUNK for place in wanted.pop(which)}
-            positions = at.values() if keep is None else range(CHUNK)
-            lines = _unpack(which[0], data, positions)
-            if keep is not None and len(lines) > len(keep.get(which, ())):
-                keep[which] = list(lines.values())
+            lines = open_chunk(which[0], data)
+            if keep is not None:
+                keep[which] = lines
             for place, position in at.items():
-                if position not in lines:
+                line = lines.line(position)
+                if line is None:
                     raise ProofError(
                         "stored-bytes-damaged", f"entry {which[0]} lacks an event line"
                     )
-                found.append((place, lines[position], by, key))
+                found.append((place, line, by, key))
         for gone in some:
             if gone in wanted:
                 raise ProofError(
@@ -153,8 +153,9 @@ def sample_certificates(cursor: Cursor, limit: int) -> list[CertificateId]:
     return list(read_identities(cursor, [bytes(key) for (key,) in cursor.fetchall()]).values())
 
 
-def _unpack(index: int, data: bytes, positions: Collection[int]) -> dict[int, bytes]:
+def open_chunk(index: int, data: bytes) -> ChunkLines:
+    """The lines of a stored chunk of the bundle at a log index."""
     try:
-        return unpack_some(data, positions)
+        return ChunkLines(data)
     except ValueError as err:
         raise ProofError("stored-bytes-damaged", f"lines of entry {index} do not unpack") from err

@@ -40,12 +40,13 @@ from ..statusmap import Group, MapHead, Membership, group_range
 from .connection import transaction
 from .copying import read_bytes, read_rows
 from .following import read_list, read_lists
-from .history_reading import Chunks, read_events, read_identities, read_steps
+from .history_reading import Chunks, open_chunk, read_events, read_identities, read_steps
 from .holdings import read_held
 from .kept import LONGEST_ENTRY, Kept, KeptMap
 from .map_reading import acts_of, map_tile_reader, pairs_at
 from .rows import (
     CHUNK,
+    ChunkLines,
     read_catalogue,
     read_leaves,
     read_origin,
@@ -377,12 +378,11 @@ class View:
         """
         lines = self._chunk(index, position // CHUNK)
         tree = self._tree(index, lines)
-        first = position % CHUNK // GROUP * GROUP
-        group = [merkle.leaf_hash(line) for line in lines[first : first + GROUP]]
-        path = tree.prove(position, group)
-        return lines[position % CHUNK], path
+        group = lines.group(position % CHUNK // GROUP)
+        path = tree.prove(position, [merkle.leaf_hash(line) for line in group])
+        return group[position % GROUP], path
 
-    def _tree(self, index: int, lines: Sequence[bytes]) -> LineTree:
+    def _tree(self, index: int, lines: ChunkLines) -> LineTree:
         """The tree over a bundle's groups of lines, with the root in its note; `lines` are those of
         one of its chunks.
         """
@@ -413,16 +413,15 @@ class View:
         except (Malformed, LookupError) as err:
             raise ProofError("stored-bytes-damaged", f"entry {index}") from err
 
-    def _chunk(self, index: int, number: int) -> list[bytes]:
+    def _chunk(self, index: int, number: int) -> ChunkLines:
         """The lines of one chunk of a bundle."""
         if (index, number) in self._chunks:
             return self._chunks[index, number]
         numbers = {"indexes": [index], "chunks": [number]}
-        try:
-            ((*_, data),) = read_rows(self._cursor, sql("read_chunks"), numbers)
-            return unpack_lines(data)
-        except ValueError as err:
-            raise ProofError("stored-bytes-damaged", f"the lines of entry {index}") from err
+        rows = list(read_rows(self._cursor, sql("read_chunks"), numbers))
+        if not rows:
+            raise ProofError("stored-bytes-damaged", f"lines of entry {index} are missing")
+        return open_chunk(index, rows[0][-1])
 
     def lines(self, index: int) -> list[bytes]:
         """The event lines of a bundle."""
@@ -628,13 +627,13 @@ class View:
     def told_history(self, certificate: CertificateId) -> list[HistoryStep]:
         """The published history with the times at which the ledger learned of each event."""
         told = []
-        read, lines = (-1, 0), list[bytes]()  # the last chunk: steps are in the log's order
+        read, lines = (-1, 0), None  # the last chunk: steps are in the log's order
         for step in self.history(certificate.key):
             time = str(parse_entry(self.entry(step.index))["time"])
             number, place = divmod(step.position, CHUNK)
-            if read != (step.index, number):
+            if lines is None or read != (step.index, number):
                 read, lines = (step.index, number), self._chunk(step.index, number)
-            line = lines[place] if place < len(lines) else b""
+            line = lines.line(place) or b""
             if merkle.leaf_hash(line) != step.line_hash:
                 raise ProofError(
                     "stored-bytes-damaged", f"line {step.position} of entry {step.index}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from psycopg2.extensions import cursor as Cursor
@@ -154,12 +154,33 @@ def unpack_lines(chunk: bytes) -> list[bytes]:
     return unpack(chunk).split(b"\n")
 
 
-def unpack_some(chunk: bytes, wanted: Collection[int]) -> dict[int, bytes]:
-    """The lines at some positions of a stored chunk; positions that it lacks are left out. Cheaper
-    than all of them.
+class ChunkLines:
+    """The lines of one stored chunk, taken apart by groups as they are asked for: one line and its
+    group are mostly all.
     """
-    lines = unpack(chunk).split(b"\n", max(wanted) + 1)
-    return {position: lines[position] for position in wanted if position < len(lines)}
+
+    __slots__ = ("_data", "_groups")
+
+    def __init__(self, chunk: bytes) -> None:
+        """ValueError where it is damaged."""
+        self._data = unpack(chunk)
+        self._groups: dict[int, list[bytes]] = {}
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self._data.split(b"\n"))
+
+    def line(self, position: int) -> bytes | None:
+        """The line at a position, None behind the last one."""
+        group = self.group(position // GROUP)
+        return group[position % GROUP] if position % GROUP < len(group) else None
+
+    def group(self, number: int) -> list[bytes]:
+        """The lines of one group of those that have a root of their own (`ledger.linetree`)."""
+        found = self._groups.get(number)
+        if found is None:
+            first, end = number * GROUP, (number + 1) * GROUP
+            found = self._groups[number] = self._data.split(b"\n", end)[first:end]
+        return found
 
 
 def read_blinding_secret(cursor: Cursor) -> bytes:

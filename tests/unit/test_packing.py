@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ledger.linetree import GROUP
 from ledger.postgres.packing import MAX_BYTES, pack, unpack
+from ledger.postgres.rows import CHUNK, ChunkLines
 
 LINE = b'{"data":{"certificate_number":"A-1"},"id":"00","source":"a"}'
 
@@ -62,3 +64,14 @@ def test_threads_do_not_share_their_contexts() -> None:
     for one in threads:
         one.join()
     assert wrong == []
+
+
+@pytest.mark.parametrize("count", [1, 2, 31, 32, 33, 63, 64, 65, 96, 97, CHUNK - 1, CHUNK])
+def test_a_chunk_is_taken_apart_as_its_lines_stand(count: int) -> None:
+    lines = [b"%d" % n * n for n in range(count)]
+    chunk = pack(b"\n".join(lines))
+    assert list(ChunkLines(chunk)) == lines
+    for number in range(CHUNK // GROUP + 1):
+        assert ChunkLines(chunk).group(number) == lines[GROUP * number :][:GROUP]
+    whole = ChunkLines(chunk)
+    assert [whole.line(n) for n in range(count + GROUP + 1)] == [*lines, *[None] * (GROUP + 1)]
