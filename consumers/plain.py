@@ -34,8 +34,10 @@ class Asking(Protocol):
         decide.
         """
 
-    def is_heard(self, number: str, row: Stated) -> bool:
-        """Whether whoever is responsible was heard of on its lane recently enough."""
+    def passed_checks(self, number: str, row: Stated) -> bytes | None:
+        """The checks of all answers about its lane as JSON; None where whoever is responsible was
+        not heard of there recently enough.
+        """
 
 
 class _Judged(NamedTuple):
@@ -89,21 +91,22 @@ _named: Recent[tuple[bytes, Place], _Named] = Recent(2048)
 class Plain:
     """Printed answers to many questions about `now`."""
 
-    def __init__(self, view: View, asking: Asking, now: int) -> None:
+    def __init__(self, view: View, asking: Asking, now: int, with_checks: bool) -> None:
         self._view = view
         self._asking = asking
         self._now = now
+        self._with_checks = with_checks
         records = view.records()
         self._is_off = bool(records.doubts or records.recovering)
         self._lanes: dict[bytes, int] = {}  # how many, by who is responsible
-        self._heard: dict[tuple[bytes, int], bool] = {}
+        self._checks: dict[tuple[bytes, int], bytes | None] = {}  # by who is responsible, and lane
         self._names: dict[Place, _Named] = {}
         self._shapes: dict[Shape, _Alike] = {}
         self._moment = b""
 
     def print(self, number: str, row: Stated) -> bytes | None:
-        """The answer about the certificate with this number and row as JSON without checks; None
-        where it is not plain. ProofError `stored-bytes-damaged`.
+        """The answer about the certificate with this number and row as JSON; None where it is not
+        plain. ProofError `stored-bytes-damaged`.
         """
         if self._is_off or staterow.index_at(row.history, -1) >= self._view.size:
             return None
@@ -111,21 +114,28 @@ class Plain:
         if plain is None:
             return self._print_several(number, row)
         words, by, time, event_id = plain
-        place = self._heard_at(by, number, row)
-        if place is None:
+        heard = self._heard_at(by, number, row)
+        if heard is None:
             return None
+        place, checks = heard
         judged, named = _judged.get(words), self._named(place)
         if judged and named and self._moment and judged.begin <= self._now < judged.end:
-            return _join(judged, named, self._moment, number, row, time, event_id)
-        return self._print_first(number, row, place)
+            return _join(judged, named, checks + self._moment, number, row, time, event_id)
+        return self._print_first(number, row, place, checks)
 
-    def _heard_at(self, by: bytes, number: str, row: Stated) -> Place | None:
-        """The place of a certificate, None where whoever is responsible is silent for too long."""
+    def _heard_at(self, by: bytes, number: str, row: Stated) -> tuple[Place, bytes] | None:
+        """The place of a certificate, and what is printed of the checks there; None where whoever
+        is responsible is silent for too long.
+        """
         lane = lane_of(row.key, self._lanes[by] if by in self._lanes else self._count_lanes(by))
-        heard = self._heard.get((by, lane))
-        if heard is None:
-            heard = self._heard[by, lane] = self._asking.is_heard(number, row)
-        return (row.kind, by, lane) if heard else None
+        if (by, lane) in self._checks:
+            checks = self._checks[by, lane]
+        else:
+            checks = self._asking.passed_checks(number, row)
+            if checks is not None:
+                checks = b'"checks":%b,' % checks if self._with_checks else b""
+            self._checks[by, lane] = checks
+        return None if checks is None else ((row.kind, by, lane), checks)
 
     def _named(self, place: Place) -> _Named | None:
         named = self._names.get(place)
@@ -140,17 +150,17 @@ class Plain:
         lanes = self._lanes[by] = int(record["lanes"])
         return lanes
 
-    def _print_first(self, number: str, row: Stated, place: Place) -> bytes | None:
+    def _print_first(self, number: str, row: Stated, place: Place, checks: bytes) -> bytes | None:
         """The answer printed as any is; its parts are kept."""
         answer, plain = self._asking.ask(number, row), staterow.plain_words(*row[1:])
         if answer is None or plain is None:
             return None
-        members = answer.members(with_checks=False)
+        members = answer.members(self._with_checks)
         printed = orjson.dumps(members)
         if len(members["deciding"]) == 1:
             words, _, time, event_id = plain
             judged, named, moment = _cut(members, self._span(row))
-            if _join(judged, named, moment, number, row, time, event_id) == printed:
+            if _join(judged, named, checks + moment, number, row, time, event_id) == printed:
                 _judged[words] = judged
                 _named[self._view.checkpoint, place] = named
                 self._moment = moment
@@ -164,25 +174,26 @@ class Plain:
         if shaped is None:
             return None
         shape, starts = shaped
-        place = self._heard_at(said.standing.responsible.encode(), number, row)
-        if place is None:
+        heard = self._heard_at(said.standing.responsible.encode(), number, row)
+        if heard is None:
             return None
+        place, checks = heard
         named, alike = self._named(place), self._shapes.get(shape)
         if alike is None:
             alike = _alike.get(shape)
             if alike is not None:
                 self._shapes[shape] = alike
         if alike and named and self._moment:
-            return _fill(alike, named, self._moment, number, row, kept, starts)
+            return _fill(alike, named, checks + self._moment, number, row, kept, starts)
         answer = self._asking.ask(number, row)
         if answer is None:
             return None
-        members = answer.members(with_checks=False)
+        members = answer.members(self._with_checks)
         printed = orjson.dumps(members)
         alike = _choose(members, said, starts, self._now)
         if alike is not None:
             named, moment = _cut_shared(members)
-            if _fill(alike, named, moment, number, row, kept, starts) == printed:
+            if _fill(alike, named, checks + moment, number, row, kept, starts) == printed:
                 _alike[shape] = alike
                 _named[self._view.checkpoint, place] = named
                 self._moment = moment

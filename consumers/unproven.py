@@ -33,6 +33,7 @@ from ledger.trust import Trust
 from ledger.verdict import FRESHNESS, NAMES, NOT_CHECKED, PASSED, Answer, Check, Found, decide
 from ledger.vouching import explain_recovery, find_recoveries
 
+MANY = 8  # questions at once; fewer are answered sooner each by itself
 WHY = "the server's own word: /v1/evidence has what proves it"
 _JUST_A_NUMBER = Asked("")[1:]
 _ANY_ZONE = "UTC"  # where no issuer is known
@@ -51,17 +52,18 @@ def answer_unproven(
 
 
 def print_unproven(
-    view: View, questions: Sequence[Asked], trust: Trust, now: int
+    view: View, questions: Sequence[Asked], trust: Trust, now: int, with_checks: bool
 ) -> list[bytes | LedgerError]:
-    """The same as JSON without checks; most are printed by `plain`."""
+    """The same as JSON; of many, most are printed by `plain`."""
     numbers = normalised(questions)
     stated = read_numbers(view, numbers)
-    printed = Plain(view, _Rows(view, trust, now), now).print
+    printed = Plain(view, _Rows(view, trust, now), now, with_checks).print
+    are_many = len(questions) >= MANY
     found: list[Any] = [None] * len(questions)
     left: list[int] = []
     for n, (number, asked) in enumerate(zip(numbers, questions, strict=True)):
         own = stated.get(number, ())
-        if len(own) == 1 and asked[1:] == _JUST_A_NUMBER:
+        if are_many and len(own) == 1 and asked[1:] == _JUST_A_NUMBER:
             try:
                 found[n] = printed(number, own[0])
             except LedgerError as err:
@@ -71,7 +73,7 @@ def print_unproven(
     rest = _answer_all(view, [questions[n] for n in left], stated, trust, now)
     for n, answer in zip(left, rest, strict=True):
         is_error = isinstance(answer, LedgerError)
-        found[n] = answer if is_error else orjson.dumps(answer.members(with_checks=False))
+        found[n] = answer if is_error else orjson.dumps(answer.members(with_checks))
     return found
 
 
@@ -207,16 +209,14 @@ class _Rows:
         """The answer about the certificate with this number and row, as `answer`."""
         return self.answer(Asked(number), Looked(number, (self._view.named(row, number),)))
 
-    def is_heard(self, number: str, row: Stated) -> bool:
-        """Whether the responsible department was heard of on the certificate's lane recently enough
-        for now.
-        """
+    def passed_checks(self, number: str, row: Stated) -> bytes | None:
+        """The checks of answers about the certificate's lane, as `plain.Asking` says."""
         said, certificate = self._view.stated(row.key), self._view.named(row, number)
         if said is None:
-            return False
+            return None
         transitions, question = [t for _, t in said.kept], Question(self._now)
         responsible = said.standing.responsible
-        return self._hear(row.key, certificate, question, responsible, transitions).is_fresh
+        return self._hear(row.key, certificate, question, responsible, transitions).passed
 
     def answer(self, asked: Asked, looked: Looked) -> Answer | None:
         """The answer; None where a row does not decide."""
@@ -333,9 +333,12 @@ class _Unproven(Examination):
         return freshness, tuple({**_NOT_MADE, FRESHNESS: freshness}.values())
 
     @property
-    def is_fresh(self) -> bool:
-        """Whether nothing is too old for the answer to count."""
-        return self._judged[0].result == PASSED
+    def passed(self) -> bytes | None:
+        """All checks as JSON; None where something is too old for the answer to count."""
+        freshness, told = self._judged
+        if freshness.result != PASSED:
+            return None
+        return orjson.dumps([check.members() for check in told])
 
     def answer(self) -> Answer:
         """What the history says, unless that is too old."""

@@ -11,6 +11,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from hashlib import sha256
 from typing import Any, Generic, TypeVar
 from urllib.parse import parse_qsl
@@ -105,11 +106,11 @@ class Answering:
     def __init__(self, database: Database, trust: TrustFile) -> None:
         self._database = database
         self._trust = trust
-        self._asking = Together(self.ask_all, MAX_TOGETHER)
+        self._asking = Together(partial(self.print_all, with_checks=True), MAX_TOGETHER)
         self._proving = Together(self.prove_all, MOST_EVIDENCE)
 
-    async def ask(self, asked: Asked) -> Answer:
-        """The answer without evidence; LedgerError where there is none."""
+    async def ask(self, asked: Asked) -> bytes:
+        """The answer without evidence as JSON; LedgerError where there is none."""
         return await self._asking.ask(asked)
 
     async def prove(self, asked: Asked) -> bytes:
@@ -122,11 +123,15 @@ class Answering:
         now = time.time_ns() // 1000
         return await self._database.view(lambda view: answer_unproven(view, questions, trust, now))
 
-    async def print_all(self, questions: list[Asked]) -> list[bytes | LedgerError]:
-        """The answers to many questions as JSON without checks."""
+    async def print_all(
+        self, questions: list[Asked], with_checks: bool = False
+    ) -> list[bytes | LedgerError]:
+        """The answers to many questions as JSON."""
         trust = self._trust.load()
         now = time.time_ns() // 1000
-        return await self._database.view(lambda view: print_unproven(view, questions, trust, now))
+        return await self._database.view(
+            lambda view: print_unproven(view, questions, trust, now, with_checks)
+        )
 
     async def prove_all(self, questions: list[Asked]) -> list[bytes | LedgerError]:
         """The evidence files for some questions, or why there is none."""
@@ -144,7 +149,7 @@ class Questions:
     async def certificates(self, request: Request) -> Response:
         """The answer to a question, without evidence."""
         answer = await self._answering.ask(parse_query(request.scope["query_string"]))
-        return Response(orjson.dumps(answer.members()), 200, FRESH, JSON)
+        return Response(answer, 200, FRESH, JSON)
 
     async def history(self, request: Request) -> Response:
         """All published events of a certificate."""
