@@ -242,12 +242,27 @@ def _print_paths(paths: Mapping[int, Sequence[bytes]], size: int) -> bytes:
     """The joined paths of some leaves of one tree."""
     if not paths:
         return b'""'
-    return _print_joined(tuple((place, tuple(path)) for place, path in paths.items()), size)
+    key = _of_paths(paths, size)
+    text = _joined.get(key)
+    if text is None:
+        text = _remember(key, encode_hashes(merkle.join_paths(paths, size)))
+    return b'"%b"' % text
 
 
-@lru_cache(maxsize=256)
-def _print_joined(paths: tuple[tuple[int, tuple[bytes, ...]], ...], size: int) -> bytes:
-    return b'"%b"' % encode_hashes(merkle.join_paths(dict(paths), size)).encode()
+_Joined = tuple[int, tuple[tuple[int, tuple[bytes, ...]], ...]]
+_joined: dict[_Joined, bytes] = {}  # joined paths, printed; those that were split just now too
+_MOST_JOINED = 256
+
+
+def _of_paths(paths: Mapping[int, Sequence[bytes]], size: int) -> _Joined:
+    return size, tuple(sorted((place, tuple(path)) for place, path in paths.items()))
+
+
+def _remember(key: _Joined, text: str) -> bytes:
+    if len(_joined) >= _MOST_JOINED:
+        _joined.clear()
+    printed = _joined[key] = text.encode()
+    return printed
 
 
 @lru_cache(maxsize=64)
@@ -627,7 +642,9 @@ def _split(leaves: Mapping[int, bytes], size: int, joined: Any) -> Mapping[int, 
 def _split_joined(
     leaves: tuple[tuple[int, bytes], ...], size: int, joined: str
 ) -> Mapping[int, tuple[bytes, ...]]:
-    return merkle.split_paths(dict(leaves), size, decode_hashes(joined))
+    paths = merkle.split_paths(dict(leaves), size, decode_hashes(joined))
+    _remember(_of_paths(paths, size), joined)  # joined again they are the same
+    return paths
 
 
 def _registry(value: Any, keys: Sequence[_Key]) -> tuple[int, tuple[Shown, ...]]:

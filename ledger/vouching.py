@@ -29,6 +29,7 @@ from .registry import (
 
 OPERATOR = "operator"
 _registration_text = lru_cache(maxsize=1024)(registration_text)
+_format_registry = lru_cache(maxsize=256)(format_registry)
 
 
 class Vouching:
@@ -88,7 +89,7 @@ class Vouching:
             raise ProofError("proof-failed", f"how {name[:68]} was registered is not shown")
         text = _registration_text(origin, key, role, department)
         data = text + b"\n" + shown.signatures
-        entry = format_registry(data, shown.time)
+        entry = _format_registry(data, shown.time)
         check_logged(Shown(index, entry, shown.path), self._checkpoint)
         note = parse_note(data)
         if name != f"key/{key.key_id}" or key.name != key_name(origin, department, role):

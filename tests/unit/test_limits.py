@@ -2,44 +2,44 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
-import signal
 import socket
+import subprocess
+import sys
+import time
 
 import pytest
-from starlette.types import Message, Receive, Scope, Send
 
-from consumers.http.limits import PIECE, Limits
-from consumers.http.server import serve
 from deploy.embedded.files import free_port
+from tests.http_serving import ROOT
 
 SECONDS = 0.5
 ENOUGH = 160  # pieces that neither the server nor two sockets have room for
 
+# A process of its own: the server's threads stay.
+_SERVE = """
+import asyncio, os, signal, sys
+from consumers.http.limits import PIECE, Limits
+from consumers.http.server import serve
 
-class App:
-    """Answers with so many pieces, each by itself or all as one; `ended` says how long it took."""
+port, seconds, pieces, by_itself = (eval(each) for each in sys.argv[1:])
+count, size = (pieces, PIECE) if by_itself else (1, pieces * PIECE)
 
-    def __init__(self, pieces: int, by_itself: bool) -> None:
-        self._pieces, self._by_itself = pieces, by_itself
-        self.ended: asyncio.Future[float] | None = None
+async def app(scope, receive, send):
+    if scope["type"] == "lifespan":
+        return
+    loop = asyncio.get_running_loop()
+    begin = loop.time()
+    try:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        for n in range(count):
+            more = n + 1 < count
+            await send({"type": "http.response.body", "body": bytes(size), "more_body": more})
+    finally:
+        print(loop.time() - begin, flush=True)
+        os.kill(os.getpid(), signal.SIGTERM)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "lifespan":
-            return
-        loop = asyncio.get_running_loop()
-        begin = loop.time()
-        assert self.ended is not None
-        try:
-            await send({"type": "http.response.start", "status": 200, "headers": []})
-            pieces, size = (self._pieces, PIECE) if self._by_itself else (1, self._pieces * PIECE)
-            for n in range(pieces):
-                more = n + 1 < pieces
-                body: Message = {"type": "http.response.body", "body": bytes(size)}
-                await send({**body, "more_body": more})
-        finally:
-            self.ended.set_result(loop.time() - begin)
+asyncio.run(serve(Limits(app, seconds), "127.0.0.1", port))
+"""
 
 
 @pytest.mark.parametrize(
@@ -49,22 +49,24 @@ class App:
 def test_who_takes_nothing_is_waited_for_only_where_the_server_has_no_room(
     pieces: int, by_itself: bool, is_cut: bool
 ) -> None:
-    app, port = App(pieces, by_itself), free_port()
-
-    async def run() -> float:
-        app.ended = asyncio.get_running_loop().create_future()
-        server = asyncio.create_task(serve(Limits(app, SECONDS), "127.0.0.1", port))
+    port = free_port()
+    arguments = map(repr, (port, SECONDS, pieces, by_itself))
+    server = subprocess.Popen(
+        [sys.executable, "-c", _SERVE, *arguments], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
+    try:
         with socket.socket() as caller:
             caller.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-            for _ in range(100):
-                await asyncio.sleep(0.05)
+            for _ in range(200):
                 if caller.connect_ex(("127.0.0.1", port)) == 0:
                     break
+                assert server.poll() is None
+                time.sleep(0.05)
             caller.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
-            took = await asyncio.wait_for(app.ended, 20)
-        os.kill(os.getpid(), signal.SIGTERM)
-        await asyncio.wait_for(server, 20)
-        return took
-
-    took = asyncio.run(run())
-    assert took < SECONDS if not is_cut else took >= SECONDS
+            assert server.stdout is not None
+            took = float(server.stdout.readline())
+        assert server.wait(20) == 0
+    finally:
+        server.kill()
+        server.communicate()
+    assert (took >= SECONDS) == is_cut
