@@ -72,6 +72,10 @@ def test_joined_paths(size: int, data: st.DataObject) -> None:
     joined = merkle.join_paths(paths, size)
     assert joined == slow_joined(places, leaves)
     assert merkle.split_paths({n: leaves[n] for n in places}, size, joined) == paths
+    # of whatever hashes: what was split is joined to the same
+    other = [bytes([n % 256]) * 32 for n, _ in enumerate(joined)]
+    forged = merkle.split_paths({n: leaves[n] for n in places}, size, other)
+    assert merkle.join_paths(forged, size) == other
     for damaged in (joined[:-1], [*joined, bytes(32)]):
         if damaged != joined:
             with pytest.raises(ProofError, match="joined paths"):
