@@ -308,7 +308,7 @@ def _words(value: Mapping[str, Any], *names: str) -> bytes:
 def _fill(
     alike: _Alike,
     named: _Named,
-    moment: bytes,
+    middle: bytes,  # checks, where they are printed, and the moment
     number: str,
     row: Stated,
     kept: deciders.Kept,
@@ -319,7 +319,7 @@ def _fill(
     said = orjson.dumps(number)
     values: list[Any] = [format_instant(starts[since]).encode(), certificate, said]
     values += [kept[act][1][n].encode() for act, n in days]  # type: ignore[union-attr]
-    values += (moment, said, rest)
+    values += (middle, said, rest)
     for n in deciding:
         ordinal, t = kept[n]
         values += (t.id.encode(), t.time.encode(), staterow.index_at(row.history, ordinal))
@@ -329,7 +329,7 @@ def _fill(
 def _join(
     judged: _Judged,
     named: _Named,
-    moment: bytes,
+    middle: bytes,  # checks, where they are printed, and the moment
     number: str,
     row: Stated,
     time: str,
@@ -339,7 +339,7 @@ def _join(
     certificate, rest = named
     said = orjson.dumps(number)
     return b"%b%b%b%b%b%b%b%b%b%b%b%d}]}" % (
-        *(answer, certificate, said, days, moment, said, rest),
+        *(answer, certificate, said, days, middle, said, rest),
         *(event_id.encode(), event, time.encode(), reason),
         staterow.index_at(row.history, 0),
     )

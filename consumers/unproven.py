@@ -8,6 +8,7 @@ than the server's word asks for the evidence.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import Any
@@ -57,17 +58,16 @@ def print_unproven(
     """The same as JSON; of many, most are printed by `plain`."""
     numbers = normalised(questions)
     stated = read_numbers(view, numbers)
-    printed = Plain(view, _Rows(view, trust, now), now, with_checks).print
-    are_many = len(questions) >= MANY
+    plain = None
+    if len(questions) >= MANY:
+        with suppress(LedgerError):  # each by itself says what is damaged
+            plain = Plain(view, _Rows(view, trust, now), now, with_checks)
     found: list[Any] = [None] * len(questions)
     left: list[int] = []
     for n, (number, asked) in enumerate(zip(numbers, questions, strict=True)):
         own = stated.get(number, ())
-        if are_many and len(own) == 1 and asked[1:] == _JUST_A_NUMBER:
-            try:
-                found[n] = printed(number, own[0])
-            except LedgerError as err:
-                found[n] = err
+        if plain and len(own) == 1 and asked[1:] == _JUST_A_NUMBER:
+            found[n] = attempt(plain.print, number, own[0])
         if found[n] is None:
             left.append(n)
     rest = _answer_all(view, [questions[n] for n in left], stated, trust, now)

@@ -7,6 +7,7 @@ import gc
 import signal
 import socket
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
 from hypothesis import settings
@@ -28,7 +29,8 @@ class _KafkaSocket(socket.socket):
     """
 
     def __del__(self) -> None:
-        self.close()
+        with suppress(AttributeError):  # of one that could not even be made
+            self.close()
 
 
 KafkaNetSocket.socket = lambda _, *kind: _KafkaSocket(*kind)

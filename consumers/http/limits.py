@@ -9,7 +9,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from .problems import problem
 
 MAX_URL = 8 * 1024  # bytes of path and query, as sent
-SEND_SECONDS = 20.0  # for each piece of an answer
+SEND_SECONDS = 20.0  # for each piece of an answer that is not sent whole
 PIECE = 64 * 1024  # bytes
 
 

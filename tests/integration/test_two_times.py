@@ -7,6 +7,7 @@ import random
 from argparse import ArgumentParser
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass, fields, replace
 from itertools import product
 from pathlib import Path
@@ -22,11 +23,12 @@ from consumers.unproven import answer_unproven, print_unproven
 from deploy.locating import find_targets
 from ledger import deciders, merkle, times
 from ledger.checking import check
-from ledger.errors import LedgerError
+from ledger.errors import LedgerError, ProofError
 from ledger.event import FIELDS
 from ledger.evidence import CertificateId
 from ledger.postgres.connection import connect
-from ledger.postgres.reader import Reader
+from ledger.postgres.reader import Reader, View
+from ledger.proving import Records
 from ledger.question import Question
 from ledger.trust import Trust, TrustedKey, format_trust, parse_trust
 from ledger.verdict import Answer
@@ -515,6 +517,25 @@ def test_printed_answers_are_the_answers(told: Told, monkeypatch: pytest.MonkeyP
     assert 0 < firsts[True] < len(ages) * len(edges) * 120, firsts
     assert len(filled) > 30, filled
     assert sum(filled.values()) > 10 * len(filled), filled
+
+
+@pytest.mark.parametrize("number", [1, 20])
+def test_a_damaged_registry_is_told_to_those_whose_answer_needs_it(
+    told: Told, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def damaged(_: View) -> Records:
+        raise ProofError("stored-bytes-damaged", "the registry")
+
+    monkeypatch.setattr(View, "records", damaged)
+    trust = parse_trust(told.trust.read_bytes())
+    questions = [Asked("A-1", "no type!"), Asked("A-2")] * number
+    connection = connect(told.postgres_url, "test")
+    with closing(connection), Reader(connection).open() as view:
+        answers = answer_unproven(view, questions, trust, told.ledger.now())
+        printed = print_unproven(view, questions, trust, told.ledger.now(), True)
+    for found in (answers, printed):
+        codes = [getattr(each, "code", None) for each in found]
+        assert codes == ["malformed-number", "stored-bytes-damaged"] * number
 
 
 def event_line(number: str, made: Act) -> bytes:
